@@ -1,0 +1,3 @@
+module ocikit
+
+go 1.26.5
