@@ -1,0 +1,136 @@
+package oci
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+
+	"ocikit/digest"
+)
+
+// A Descriptor names a blob with its type and size (descriptor.md of the image-spec).
+// Members that the struct has no field for are kept in Extra and written again.
+type Descriptor struct {
+	MediaType    string            `json:"mediaType"`
+	Digest       digest.Digest     `json:"digest"`
+	Size         int64             `json:"size"` // bytes of the blob, as stored
+	URLs         []string          `json:"urls,omitempty"`
+	Annotations  map[string]string `json:"annotations,omitempty"`
+	Data         []byte            `json:"data,omitempty"` // the blob itself, if embedded
+	Platform     *Platform         `json:"platform,omitempty"`
+	ArtifactType string            `json:"artifactType,omitempty"`
+	Extra        Object            `json:"-"`
+}
+
+// Annotations that this program reads and writes.
+const (
+	// AnnotationRefName holds the name of an entry of index.json (annotations.md).
+	AnnotationRefName = "org.opencontainers.image.ref.name"
+	// AnnotationImageName holds the full name of an image, as containerd writes it. It is
+	// read as a second name of an entry of index.json.
+	AnnotationImageName = "io.containerd.image.name"
+	// AnnotationDiffID carries the diff ID of a layer in a descriptor stream. It is never
+	// written into a manifest.
+	AnnotationDiffID = "containerd.io/uncompressed"
+)
+
+type plainDescriptor Descriptor
+
+// UnmarshalJSON decodes and checks a descriptor: media type, digest and a size of at least
+// zero are required.
+func (d *Descriptor) UnmarshalJSON(data []byte) error {
+	var p plainDescriptor
+	extra, err := unmarshal(data, &p)
+	if err == nil {
+		*d = Descriptor(p)
+		d.Extra = extra
+		err = d.check()
+	}
+	if err != nil {
+		return fmt.Errorf("descriptor: %w", err)
+	}
+	return nil
+}
+
+// MarshalJSON encodes d with its Extra members, names sorted.
+func (d Descriptor) MarshalJSON() ([]byte, error) {
+	return marshal(plainDescriptor(d), d.Extra)
+}
+
+func (d *Descriptor) check() error {
+	switch {
+	case d.MediaType == "":
+		return errors.New("no mediaType")
+	case d.Digest.IsZero():
+		return errors.New("no digest")
+	case d.Size < 0:
+		return fmt.Errorf("%s: size %d", d.Digest, d.Size)
+	}
+	return nil
+}
+
+// DiffID returns the diff ID that a layer's descriptor carries in a stream, and whether it
+// carries one.
+func (d Descriptor) DiffID() (digest.Digest, bool) {
+	id, err := digest.Parse(d.Annotations[AnnotationDiffID])
+	return id, err == nil
+}
+
+// WithAnnotation returns a copy of d with one annotation set, or removed if value is "".
+func (d Descriptor) WithAnnotation(key, value string) Descriptor {
+	a := maps.Clone(d.Annotations)
+	if a == nil {
+		a = map[string]string{}
+	}
+	a[key] = value
+	if value == "" {
+		delete(a, key)
+	}
+	if len(a) == 0 {
+		a = nil
+	}
+	d.Annotations = a
+	return d
+}
+
+// maxLine bounds one line of a descriptor stream. Embedded data may make a line as long as
+// a document.
+const maxLine = 2 * MaxDocument
+
+// ReadDescriptors reads a descriptor stream: one JSON descriptor a line, blank lines
+// skipped. Each line is decoded under the rules of [Decode].
+func ReadDescriptors(r io.Reader) ([]Descriptor, error) {
+	var descs []Descriptor
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, maxLine)
+	for n := 1; s.Scan(); n++ {
+		if len(s.Bytes()) == 0 {
+			continue
+		}
+		var d Descriptor
+		if err := Decode(s.Bytes(), &d); err != nil {
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		descs = append(descs, d)
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("descriptor stream: %w", err)
+	}
+	return descs, nil
+}
+
+// WriteDescriptors writes descs as a descriptor stream.
+func WriteDescriptors(w io.Writer, descs ...Descriptor) error {
+	for _, d := range descs {
+		line, err := Encode(d)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(append(line, '\n')); err != nil {
+			return err
+		}
+	}
+	return nil
+}

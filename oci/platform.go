@@ -1,0 +1,93 @@
+package oci
+
+import (
+	"fmt"
+	"regexp"
+	"runtime"
+	"strings"
+)
+
+// A Platform says what a manifest's image runs on (image-index.md of the image-spec).
+type Platform struct {
+	Architecture string   `json:"architecture"`
+	OS           string   `json:"os"`
+	OSVersion    string   `json:"os.version,omitempty"`
+	OSFeatures   []string `json:"os.features,omitempty"`
+	Variant      string   `json:"variant,omitempty"`
+	Extra        Object   `json:"-"`
+}
+
+type plainPlatform Platform
+
+// UnmarshalJSON implements json.Unmarshaler; unknown members go to Extra.
+func (p *Platform) UnmarshalJSON(data []byte) error {
+	var q plainPlatform
+	extra, err := unmarshal(data, &q)
+	if err != nil {
+		return fmt.Errorf("platform: %w", err)
+	}
+	*p = Platform(q)
+	p.Extra = extra
+	return nil
+}
+
+// MarshalJSON implements json.Marshaler.
+func (p Platform) MarshalJSON() ([]byte, error) { return marshal(plainPlatform(p), p.Extra) }
+
+var platformWord = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
+// ParsePlatform reads os/arch[/variant][:osversion], or "local" for the platform that this
+// program runs on.
+func ParsePlatform(s string) (Platform, error) {
+	if s == "local" {
+		return Platform{OS: "linux", Architecture: runtime.GOARCH}, nil
+	}
+	spec, version, hasVersion := strings.Cut(s, ":")
+	words := strings.Split(spec, "/")
+	if hasVersion {
+		words = append(words, version)
+	}
+	for _, w := range words {
+		if !platformWord.MatchString(w) {
+			return Platform{}, fmt.Errorf("platform %q: want os/arch[/variant][:osversion]", s)
+		}
+	}
+	parts := strings.Split(spec, "/")
+	p := Platform{OS: parts[0], OSVersion: version}
+	switch len(parts) {
+	case 3:
+		p.Variant = parts[2]
+		fallthrough
+	case 2:
+		p.Architecture = parts[1]
+	default:
+		return Platform{}, fmt.Errorf("platform %q: want os/arch[/variant][:osversion]", s)
+	}
+	return p, nil
+}
+
+// String returns the form that [ParsePlatform] reads.
+func (p Platform) String() string {
+	s := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		s += "/" + p.Variant
+	}
+	if p.OSVersion != "" {
+		s += ":" + p.OSVersion
+	}
+	return s
+}
+
+// Matches reports whether an image for p serves a wish: os and architecture are equal, and
+// variant and version are too where the wish names them. arm64 without a variant is v8.
+func (p Platform) Matches(wish Platform) bool {
+	variant := func(p Platform) string {
+		if p.Variant == "" && p.Architecture == "arm64" {
+			return "v8"
+		}
+		return p.Variant
+	}
+	return p.OS == wish.OS && p.Architecture == wish.Architecture &&
+		(wish.Variant == "" || variant(p) == variant(wish)) &&
+		(wish.OSVersion == "" || p.OSVersion == wish.OSVersion)
+}
