@@ -1,0 +1,214 @@
+package layout
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"ocikit/digest"
+	"ocikit/oci"
+)
+
+const tempPrefix = ".ocikit-tmp-"
+
+func isTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
+
+// A Writer stores one blob. Bytes are hashed as they are written; [Writer.Commit] gives the
+// blob its name. Not safe for concurrent use.
+type Writer struct {
+	l   *Layout
+	f   *os.File
+	tmp string
+	h   *digest.Hasher
+	err error
+}
+
+// NewWriter starts a blob with a sha256 digest. The caller ends it with Commit or Abort.
+func (l *Layout) NewWriter() (*Writer, error) { return l.NewWriterFor(digest.SHA256) }
+
+// NewWriterFor starts a blob with a digest of an available algorithm.
+func (l *Layout) NewWriterFor(alg digest.Algorithm) (*Writer, error) {
+	f, tmp, err := l.temp()
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{l: l, f: f, tmp: tmp, h: digest.NewHasher(alg)}, nil
+}
+
+// Write implements io.Writer. After an error every call returns it.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err := w.f.Write(p)
+	w.h.Write(p[:n])
+	if err != nil {
+		w.err = fmt.Errorf("layout %q: write blob: %w", w.l.dir, cause(err))
+	}
+	return n, w.err
+}
+
+// Size returns the number of bytes written so far.
+func (w *Writer) Size() int64 { return w.h.Size() }
+
+// Commit makes the blob durable under its digest and returns digest and size. If want is not
+// zero, other bytes than those it names are an error that wraps [digest.ErrMismatch], and
+// nothing is stored. A blob that is there already is replaced, since it may be damaged.
+// The Writer is finished either way.
+func (w *Writer) Commit(want digest.Digest) (digest.Digest, int64, error) {
+	got := w.h.Digest()
+	err := w.err
+	if err == nil && !want.IsZero() && got != want {
+		err = fmt.Errorf("blob %s: got %s: %w", want, got, digest.ErrMismatch)
+	}
+	if err != nil {
+		w.Abort()
+		return digest.Digest{}, 0, err
+	}
+	name := blobPath(got)
+	if err := w.l.mkdirs(path.Dir(name)); err != nil {
+		w.Abort()
+		return digest.Digest{}, 0, err
+	}
+	if err := w.l.publish(w.f, w.tmp, name); err != nil {
+		return digest.Digest{}, 0, err
+	}
+	w.err = errors.New("blob is committed already")
+	return got, w.h.Size(), nil
+}
+
+// Abort removes what was written. It does nothing after Commit, so it may be deferred.
+func (w *Writer) Abort() {
+	if w.f.Close() == nil {
+		w.l.root.Remove(w.tmp)
+	}
+}
+
+// Put stores the bytes of r as a blob and returns its digest and size. Put is atomic and
+// idempotent: on error the layout is as before. It does not touch index.json; see
+// [Layout.Tag]. If want is not zero the bytes must have that digest.
+func (l *Layout) Put(r io.Reader, want digest.Digest) (digest.Digest, int64, error) {
+	alg := digest.SHA256
+	if want.Verifiable() {
+		alg = want.Algorithm()
+	}
+	w, err := l.NewWriterFor(alg)
+	if err != nil {
+		return digest.Digest{}, 0, err
+	}
+	defer w.Abort()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
+		return digest.Digest{}, 0, err
+	}
+	return w.Commit(want)
+}
+
+// PutDocument stores a document and returns its descriptor.
+func (l *Layout) PutDocument(mediaType string, data []byte) (oci.Descriptor, error) {
+	desc := oci.Describe(mediaType, data)
+	if len(data) > oci.MaxDocument {
+		return desc, fmt.Errorf("document of %d bytes, the limit is %d: %w", len(data), oci.MaxDocument, oci.ErrMalformed)
+	}
+	_, _, err := l.Put(strings.NewReader(string(data)), desc.Digest)
+	return desc, err
+}
+
+// temp creates a temporary file in the layout's directory and locks it.
+func (l *Layout) temp() (*os.File, string, error) {
+	l.sweep.Do(l.removeLeftovers)
+	for {
+		var b [8]byte
+		rand.Read(b[:])
+		name := tempPrefix + hex.EncodeToString(b[:])
+		f, err := l.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return nil, "", fmt.Errorf("layout %q: create file: %w", l.dir, cause(err))
+		}
+		// A sweeper may have come between creation and lock, and removed the file.
+		if tryLock(f) {
+			if _, err := l.root.Lstat(name); err == nil {
+				return f, name, nil
+			}
+		}
+		f.Close()
+	}
+}
+
+// removeLeftovers removes temporary files that no living process holds.
+func (l *Layout) removeLeftovers() {
+	names, err := fs.ReadDir(l.root.FS(), ".")
+	if err != nil {
+		return
+	}
+	for _, n := range names {
+		if !isTemp(n.Name()) || !n.Type().IsRegular() {
+			continue
+		}
+		f, _, err := l.open(n.Name())
+		if err != nil {
+			continue
+		}
+		if tryLock(f) {
+			l.root.Remove(n.Name())
+		}
+		f.Close()
+	}
+}
+
+// publish syncs and closes the temporary file f and gives it its name, durably. On error the
+// temporary file is removed.
+func (l *Layout) publish(f *os.File, tmp, name string) error {
+	err := f.Sync()
+	if err == nil {
+		err = l.root.Rename(tmp, name)
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = l.syncDir(path.Dir(name))
+	} else {
+		l.root.Remove(tmp)
+	}
+	if err != nil {
+		return fmt.Errorf("layout %q: write %s: %w", l.dir, name, cause(err))
+	}
+	return nil
+}
+
+func (l *Layout) writeFile(name string, data []byte) error {
+	f, tmp, err := l.temp()
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		l.root.Remove(tmp)
+		return fmt.Errorf("layout %q: write %s: %w", l.dir, name, cause(err))
+	}
+	return l.publish(f, tmp, name)
+}
+
+// mkdirs creates a directory and its parents, durably.
+func (l *Layout) mkdirs(name string) error {
+	if info, err := l.root.Stat(name); err == nil && info.IsDir() {
+		return nil
+	}
+	err := l.root.MkdirAll(name, 0o755)
+	for dir := path.Dir(name); err == nil; dir = path.Dir(dir) {
+		if err = l.syncDir(dir); dir == "." {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("layout %q: make directory %s: %w", l.dir, name, cause(err))
+	}
+	return nil
+}
