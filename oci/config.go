@@ -48,16 +48,16 @@ type Execution struct {
 
 // RootFS lists the diff IDs of the layers, the lowest first.
 type RootFS struct {
-	Type    string          `json:"type"`
 	DiffIDs []digest.Digest `json:"diff_ids"`
+	Type    string          `json:"type"`
 }
 
 // History says how one layer, or a step that made none, came to be.
 type History struct {
-	Created    string `json:"created,omitempty"`
-	CreatedBy  string `json:"created_by,omitempty"`
 	Author     string `json:"author,omitempty"`
 	Comment    string `json:"comment,omitempty"`
+	Created    string `json:"created,omitempty"`
+	CreatedBy  string `json:"created_by,omitempty"`
 	EmptyLayer bool   `json:"empty_layer,omitempty"`
 }
 

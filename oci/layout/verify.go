@@ -34,8 +34,8 @@ const (
 type Finding struct {
 	Code   string `json:"code"`
 	Digest string `json:"digest,omitempty"` // of the blob in question
-	Path   string `json:"path,omitempty"`   // of the file, below the layout
 	Got    string `json:"got,omitempty"`
+	Path   string `json:"path,omitempty"` // of the file, below the layout
 	Want   string `json:"want,omitempty"`
 }
 

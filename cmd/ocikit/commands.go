@@ -1,0 +1,15 @@
+package main
+
+// commands returns the table of commands, in the order of help.
+func commands() []Command {
+	table := []Command{
+		tarCommand(), gzipCommand(), digestCommand(), diffidCommand(), layerCommand(),
+		configCommand(), manifestCommand(), indexCommand(),
+		initCommand(), putCommand(), catCommand(), tagCommand(), untagCommand(), lsCommand(),
+		resolveCommand(), layersCommand(), inspectCommand(), verifyCommand(),
+	}
+	table = append(table, pushCommand())
+	table = append(table, uploadCommands()...)
+	table = append(table, registryCommands()...)
+	return append(table, serveCommand(), helpCommand(), completionCommand(), versionCommand())
+}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"io"
+
+	"ocikit/tarutil/gzip"
+)
+
+func gzipCommand() Command {
+	return Command{
+		Name: "gzip", Args: "[FILE]", Group: groupLayer, Files: "files",
+		Short: "compress, with bytes that never change",
+		Long: `Gzip compresses FILE, or standard input, to standard output. The output depends on the
+input and the level alone: not on the number of processors, the machine, the release of Go or of
+ocikit. FILE is kept.`,
+		Example: "printf hello | ocikit gzip | gunzip",
+		Bind: func(fs *flag.FlagSet) Action {
+			level := levelFlag(fs)
+			workers := workersFlag(fs)
+			out := fs.String("o", "", "write to `file` instead of standard output")
+			return func(ctx context.Context, env *Env, args []string) error {
+				name, err := oneOperand(args)
+				if err != nil {
+					return err
+				}
+				if err := checkLevel(*level); err != nil {
+					return err
+				}
+				in, err := env.input(name)
+				if err != nil {
+					return err
+				}
+				defer in.Close()
+				return env.toOutput(*out, true, func(w io.Writer) error {
+					z, err := gzip.NewWriter(w, *level, *workers)
+					if err != nil {
+						return err
+					}
+					if _, err := copyTo(ctx, z, in); err != nil {
+						return err // without Close: a torn stream must not look whole
+					}
+					return z.Close()
+				})
+			}
+		},
+	}
+}
+
+func levelFlag(fs *flag.FlagSet) *int {
+	return fs.Int("level", gzip.DefaultLevel, "compression, 1 (fast) to 9 (small), 0 for none: `n`")
+}
+
+func checkLevel(level int) error {
+	if level < 0 || level > 9 {
+		return usagef("flag --level: %d: want 0 to 9", level)
+	}
+	return nil
+}
+
+func workersFlag(fs *flag.FlagSet) *int {
+	return fs.Int("j", 0, "work on up to `n` blocks at once (0: one for each processor); the result is the same")
+}

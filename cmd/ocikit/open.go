@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"ocikit/oci"
+	"ocikit/oci/image"
+	"ocikit/oci/layout"
+)
+
+// openLayout opens the layout that an operand names. "oci:" may stand in front.
+func openLayout(operand string) (*layout.Layout, error) {
+	n, err := oci.ParseImageName(operand)
+	if err != nil {
+		return nil, usagef("%v", err)
+	}
+	if n.Tag != "" || !n.Digest.IsZero() {
+		return nil, usagef("%q names an image, want a layout alone", operand)
+	}
+	return openDir(n.Dir)
+}
+
+func openDir(dir string) (*layout.Layout, error) {
+	l, err := layout.Open(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, withHint(err, "`ocikit init %s` makes an empty layout", dir)
+	case errors.Is(err, layout.ErrNotLayout):
+		return nil, withHint(err, "a layout holds oci-layout, index.json and blobs; `ocikit init` makes an empty one")
+	}
+	return l, err
+}
+
+// openName opens the layout of an image that need not exist.
+func openName(operand string) (*layout.Layout, oci.ImageName, error) {
+	n, err := oci.ParseImageName(operand)
+	if err != nil {
+		return nil, n, usagef("%v", err)
+	}
+	l, err := openDir(n.Dir)
+	return l, n, err
+}
+
+// openImage opens a layout and finds the image in it.
+func openImage(operand string) (*layout.Layout, oci.Descriptor, error) {
+	l, n, err := openName(operand)
+	if err != nil {
+		return nil, oci.Descriptor{}, err
+	}
+	desc, err := l.Resolve(n)
+	if err != nil {
+		l.Close()
+		if errors.Is(err, layout.ErrNotFound) {
+			err = withHint(err, "`ocikit ls %s` lists the names", n.Dir)
+		}
+		return nil, desc, err
+	}
+	return l, desc, nil
+}
+
+// openManifest is openImage, then the one image in it, or the one for the platform.
+func openManifest(operand, platform string) (*layout.Layout, oci.Descriptor, error) {
+	p, err := parsePlatformFlag(platform)
+	if err != nil {
+		return nil, oci.Descriptor{}, err
+	}
+	l, desc, err := openImage(operand)
+	if err != nil {
+		return nil, desc, err
+	}
+	desc, err = image.Select(l, desc, p)
+	if err != nil {
+		l.Close()
+		if errors.Is(err, image.ErrPlatform) {
+			err = withHint(&notThere{err}, "name one with --platform OS/ARCH")
+		}
+		return nil, desc, fmt.Errorf("%q: %w", operand, err)
+	}
+	return l, desc, nil
+}
+
+// openMaybe is openImage, or openManifest if a platform is named.
+func openMaybe(operand, platform string) (*layout.Layout, oci.Descriptor, error) {
+	if platform == "" {
+		return openImage(operand)
+	}
+	return openManifest(operand, platform)
+}
+
+func parsePlatformFlag(s string) (*oci.Platform, error) {
+	if s == "" {
+		return nil, nil
+	}
+	p, err := oci.ParsePlatform(s)
+	if err != nil {
+		return nil, usagef("flag --platform: %v", err)
+	}
+	return &p, nil
+}
+
+// notThere is an error whose exit status is 4 whatever is inside.
+type notThere struct{ err error }
+
+func (e *notThere) Error() string   { return e.err.Error() }
+func (e *notThere) Unwrap() error   { return e.err }
+func (e *notThere) ExitStatus() int { return statusNotThere }

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+
+	"ocikit/oci/layout"
+	"ocikit/oci/registry"
+	"ocikit/pushcmd"
+)
+
+func pushCommand() Command {
+	return Command{
+		Name: "push", Args: "IMAGE REF", Group: groupRegistry, Files: "dirs",
+		Short: "send an image to a registry",
+		Long: `Push sends everything that IMAGE needs and the registry lacks, then names it by the tag of REF,
+and prints HOST/REPO@DIGEST. Blobs go before the manifests that need them, the tag comes last. Bytes
+are checked while they are sent. A broken upload goes on where the registry stands; with --state DIR
+the next process can do that too. A second push sends nothing.
+
+With --all IMAGE is a layout, and every image in it goes to the repository REF under its own name.
+--dry-run prints what would be done, a JSON line for each step.`,
+		Example: "ocikit push app:latest localhost:5000/hello:latest",
+		Status:  "1 if the image is incomplete or damaged, or the registry refuses it",
+		Bind: func(fs *flag.FlagSet) Action {
+			flags := bindRegistryFlags(fs)
+			o := bindPushFlags(fs)
+			all := fs.Bool("all", false, "push every image of the layout to the repository REF")
+			asJSON := fs.Bool("json", false, "print a report as a JSON line for each image")
+			return func(ctx context.Context, env *Env, args []string) (err error) {
+				if len(args) != 2 {
+					return usagef("%d operands, want IMAGE and REF", len(args))
+				}
+				parse := registry.ParseReference
+				if *all {
+					parse = registry.ParseRepository
+				}
+				ref, err := parseRef(parse, args[1])
+				if err != nil {
+					return err
+				}
+				opts, err := o.options(env)
+				if err != nil {
+					return err
+				}
+				client, err := flags.client(env, ref, false)
+				if err != nil {
+					return err
+				}
+				defer flags.close(&err)
+				defer client.Close()
+				var reports []pushcmd.Report
+				if *all {
+					reports, err = pushAll(ctx, client, args[0], ref, opts)
+				} else {
+					reports, err = pushOne(ctx, client, args[0], ref, opts)
+				}
+				return errors.Join(err, printReports(env, reports, err, *asJSON, opts.DryRun))
+			}
+		},
+	}
+}
+
+// pushFlags are the flags that say how to push.
+type pushFlags struct {
+	o         pushcmd.Options
+	mode      string
+	chunkSize sizeFlag
+	mountFrom *[]string
+}
+
+func bindPushFlags(fs *flag.FlagSet) *pushFlags {
+	p := new(pushFlags)
+	fs.StringVar(&p.mode, "mode", "auto", "send blobs by `how`: auto, stream (one PATCH), put (one PUT) or chunk")
+	fs.Var(&p.chunkSize, "chunk-size", "send at most `size` bytes a request")
+	fs.IntVar(&p.o.Jobs, "j", 0, "send `n` blobs at once (0: as many as is good)")
+	p.mountFrom = list(fs, "mount-from", "", "take blobs over from `repo` of the registry if it has them (repeatable)")
+	fs.StringVar(&p.o.State, "state", "", "keep broken uploads in `dir` for the next process")
+	fs.BoolVar(&p.o.Referrers, "referrers", false, "push what refers to the image too: signatures, SBOMs")
+	fs.BoolVar(&p.o.DryRun, "dry-run", false, "print what would be done, and do nothing")
+	return p
+}
+
+func (p *pushFlags) options(env *Env) (pushcmd.Options, error) {
+	o := p.o
+	o.Mode, o.ChunkSize, o.MountFrom = pushcmd.Mode(p.mode), int64(p.chunkSize), *p.mountFrom
+	modes := []pushcmd.Mode{pushcmd.ModeAuto, pushcmd.ModeStream, pushcmd.ModePut, pushcmd.ModeChunk}
+	if !slices.Contains(modes, o.Mode) {
+		return o, usagef("flag --mode: %q: want auto, stream, put or chunk", p.mode)
+	}
+	if o.Jobs < 0 {
+		return o, usagef("flag -j: it cannot be negative")
+	}
+	for _, repo := range o.MountFrom {
+		if err := registry.CheckRepository(repo); err != nil {
+			return o, usagef("flag --mount-from: %v", err)
+		}
+	}
+	o.Notice = func(text string) { env.notice("ocikit: %s", text) }
+	return o, nil
+}
+
+func pushOne(ctx context.Context, c *registry.Client, operand string, ref registry.Reference, o pushcmd.Options) ([]pushcmd.Report, error) {
+	l, desc, err := openImage(operand)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	if err := l.CheckComplete(desc); err != nil {
+		return nil, incompleteHint(l, fmt.Errorf("%q: %w", operand, err))
+	}
+	report, err := pushcmd.Push(ctx, c, l, unnamed(desc), ref, o)
+	return []pushcmd.Report{report}, err
+}
+
+func pushAll(ctx context.Context, c *registry.Client, operand string, ref registry.Reference, o pushcmd.Options) ([]pushcmd.Report, error) {
+	l, err := openLayout(operand)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	x, err := l.Index()
+	if err != nil {
+		return nil, err
+	}
+	for _, desc := range x.Manifests {
+		if err := l.CheckComplete(desc); err != nil {
+			return nil, incompleteHint(l, fmt.Errorf("%s: %w", nameOf(desc), err))
+		}
+	}
+	if len(x.Manifests) == 0 {
+		return nil, fmt.Errorf("layout %q: it holds no image: %w", operand, layout.ErrNotFound)
+	}
+	return pushcmd.PushAll(ctx, c, l, ref, o)
+}
+
+// printReports prints the names of what was pushed, or the plan.
+func printReports(env *Env, reports []pushcmd.Report, pushErr error, asJSON, dryRun bool) error {
+	for i, r := range reports {
+		switch {
+		case dryRun:
+			for _, s := range r.Steps {
+				if err := writeJSON(env.Stdout, s); err != nil {
+					return err
+				}
+			}
+		case asJSON:
+			if err := writeJSON(env.Stdout, r); err != nil {
+				return err
+			}
+		case pushErr == nil || i < len(reports)-1:
+			ref, err := registry.ParseReference(r.Reference)
+			if err != nil {
+				return err
+			}
+			ref.Tag, ref.Digest = "", r.Descriptor.Digest
+			if err := writeLines(env.Stdout, []string{ref.String()}); err != nil {
+				return err
+			}
+		}
+		env.detail("ocikit: %s: %d bytes sent, %d needed, %d requests, %.1f s", r.Reference, r.BytesSent, r.BytesNeeded, r.Requests, r.Seconds)
+	}
+	return nil
+}

@@ -1,0 +1,332 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/registry"
+)
+
+// A registryStep is what the commands "registry ping", "registry head" … have in common:
+// one operand, one client, one request.
+type registryStep struct {
+	verb, args, short, long, example, status string
+
+	parse func(string) (registry.Reference, error)
+	// bind declares flags of its own and returns the step.
+	bind func(fs *flag.FlagSet) func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, args []string) error
+	max  int  // operands, at most
+	data bool // standard input is data
+}
+
+func (s registryStep) command() Command {
+	return Command{
+		Name: "registry " + s.verb, Args: s.args, Group: groupRegistry,
+		Short: s.short, Long: s.long, Example: s.example, Status: s.status,
+		Bind: func(fs *flag.FlagSet) Action {
+			flags := bindRegistryFlags(fs)
+			step := s.bind(fs)
+			return func(ctx context.Context, env *Env, args []string) (err error) {
+				if len(args) < 1 || len(args) > max(s.max, 1) {
+					return usagef("%d operands, want %s", len(args), s.args)
+				}
+				ref, err := parseRef(s.parse, args[0])
+				if err != nil {
+					return err
+				}
+				c, err := flags.client(env, ref, s.data && (len(args) < 2 || args[1] == "-"))
+				if err != nil {
+					return err
+				}
+				defer flags.close(&err)
+				defer c.Close()
+				return step(ctx, env, c, ref, args[1:])
+			}
+		},
+	}
+}
+
+func registryCommands() []Command {
+	return []Command{
+		registryPing().command(), registryToken().command(), registryTags().command(),
+		registryHead().command(), registryGet().command(), registryPut().command(),
+		registryDelete().command(), registryReferrers().command(),
+	}
+}
+
+func registryPing() registryStep {
+	return registryStep{
+		verb: "ping", args: "HOST", short: "ask whether there is a registry",
+		long: `Ping sends GET /v2/ and prints the URL that answered, then a line for each way in which it wants
+credentials. It says nothing about what may be written. --json prints one object.`,
+		example: "ocikit registry ping localhost:5000",
+		parse:   registry.ParseHost,
+		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
+			asJSON := fs.Bool("json", false, "print one JSON object")
+			return func(ctx context.Context, env *Env, c *registry.Client, _ registry.Reference, _ []string) error {
+				p, err := c.Ping(ctx)
+				if err != nil {
+					return err
+				}
+				if *asJSON {
+					return writeJSON(env.Stdout, p)
+				}
+				lines := []string{p.URL}
+				for _, ch := range p.Challenges {
+					line := "wants " + ch.Scheme
+					for _, k := range slices.Sorted(maps.Keys(ch.Params)) {
+						line += fmt.Sprintf(" %s=%q", k, ch.Params[k])
+					}
+					lines = append(lines, line)
+				}
+				return writeLines(env.Stdout, lines)
+			}
+		},
+	}
+}
+
+func registryToken() registryStep {
+	return registryStep{
+		verb: "token", args: "REF", short: "authorize, and explain how",
+		long: `Token authorizes for REF as a push or pull would, and prints the token. With --explain it
+prints in place of it, as one JSON object, which file, key or helper the credentials came from, the
+realm, the scopes that were asked for and granted, and when the token ends; no secret.`,
+		example: "ocikit registry token localhost:5000/hello --explain",
+		status:  "5 if the registry does not take the credentials",
+		parse:   registry.ParseReference,
+		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
+			explain := fs.Bool("explain", false, "say how, without the token")
+			actions := fs.String("actions", "pull", "`actions` to ask for: pull, \"pull,push\", delete")
+			return func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, _ []string) error {
+				info, err := c.Token(ctx, "repository:"+ref.Repo+":"+*actions)
+				if err != nil {
+					return err
+				}
+				if *explain {
+					return writeJSON(env.Stdout, info)
+				}
+				if info.Token == "" {
+					return fmt.Errorf("%s: the registry gives no token, its scheme is %s", ref.Host, info.Scheme)
+				}
+				return writeLines(env.Stdout, []string{info.Token})
+			}
+		},
+	}
+}
+
+func registryTags() registryStep {
+	return registryStep{
+		verb: "tags", args: "HOST/REPO", short: "list the tags of a repository",
+		long:    "Tags prints a tag on each line, in the order of the registry, however many pages it takes.",
+		example: "ocikit registry tags localhost:5000/hello",
+		parse:   registry.ParseRepository,
+		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
+			n := fs.Int("page", 0, "ask for pages of `n` tags")
+			return func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, _ []string) error {
+				for tag, err := range c.Tags(ctx, ref.Repo, *n) {
+					if err != nil {
+						return err
+					}
+					if _, err := fmt.Fprintln(env.Stdout, printable(tag)); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		},
+	}
+}
+
+func registryHead() registryStep {
+	return registryStep{
+		verb: "head", args: "REF", short: "ask for the descriptor of a manifest or blob",
+		long: `Head asks whether the manifest that REF names is there, and prints its descriptor as the
+registry describes it. With --blob REF names a blob by its digest.`,
+		example: "ocikit registry head localhost:5000/hello:latest",
+		status:  "4 if it is not there",
+		parse:   registry.ParseReference,
+		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
+			blob := fs.Bool("blob", false, "REF names a blob, as HOST/REPO@DIGEST")
+			return func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, _ []string) error {
+				desc, err := headOf(ctx, c, ref, *blob)
+				if err != nil {
+					return err
+				}
+				return oci.WriteDescriptors(env.Stdout, desc)
+			}
+		},
+	}
+}
+
+func headOf(ctx context.Context, c *registry.Client, ref registry.Reference, blob bool) (oci.Descriptor, error) {
+	if !blob {
+		return c.HeadManifest(ctx, ref.Repo, ref.Name())
+	}
+	if ref.Digest.IsZero() {
+		return oci.Descriptor{}, usagef("%s: a blob is named by its digest", ref)
+	}
+	size, err := c.HeadBlob(ctx, ref.Repo, ref.Digest)
+	if err == nil && size < 0 {
+		err = fmt.Errorf("blob %s: the registry does not say its size", ref.Digest)
+	}
+	return oci.Descriptor{MediaType: oci.MediaTypeOctetStream, Digest: ref.Digest, Size: size}, err
+}
+
+func registryGet() registryStep {
+	return registryStep{
+		verb: "get", args: "REF", short: "fetch a manifest or a blob",
+		long: `Get prints the bytes of the manifest that REF names, exactly. They are checked against the
+digest if REF has one. With --blob REF names a blob by its digest; it is checked while it is printed,
+and fetched on from where a connection breaks.`,
+		example: "ocikit registry get localhost:5000/hello:latest",
+		status:  "1 if the bytes are not what the digest names, 4 if there are none",
+		parse:   registry.ParseReference,
+		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
+			blob := fs.Bool("blob", false, "REF names a blob, as HOST/REPO@DIGEST")
+			out := fs.String("o", "", "write to `file` instead of standard output")
+			return func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, _ []string) error {
+				if !*blob {
+					_, data, err := c.GetManifest(ctx, ref.Repo, ref.Name())
+					if err != nil {
+						return err
+					}
+					return env.toOutput(*out, false, func(w io.Writer) error { return writeAll(w, data) })
+				}
+				desc, err := headOf(ctx, c, ref, true)
+				if err != nil {
+					return err
+				}
+				r, err := c.OpenBlob(ctx, ref.Repo, desc)
+				if err != nil {
+					return err
+				}
+				defer r.Close()
+				return env.toOutput(*out, false, func(w io.Writer) error {
+					_, err := copyTo(ctx, w, r)
+					return err
+				})
+			}
+		},
+	}
+}
+
+func registryPut() registryStep {
+	return registryStep{
+		verb: "put", args: "REF [FILE]", short: "store a manifest under a tag or its digest",
+		long: `Put sends FILE, or standard input, as a manifest, byte for byte, and prints its descriptor. The
+media type is what the document says, or --media-type. Blobs that it names must be there already, in
+most registries.`,
+		example: "ocikit cat app | ocikit registry put localhost:5000/hello:latest",
+		parse:   registry.ParseReference, max: 2, data: true,
+		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
+			mediaType := fs.String("media-type", "", "send this media `type`")
+			return func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, args []string) error {
+				name, err := oneOperand(args)
+				if err != nil {
+					return err
+				}
+				in, err := env.input(name)
+				if err != nil {
+					return err
+				}
+				defer in.Close()
+				data, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
+				if err != nil {
+					return err
+				}
+				if len(data) > oci.MaxDocument {
+					return fmt.Errorf("%s: over %d bytes: %w", inputName(name), oci.MaxDocument, oci.ErrMalformed)
+				}
+				desc := oci.Describe(*mediaType, data)
+				if desc.MediaType == "" {
+					desc.MediaType = oci.SniffDocument(data)
+				}
+				if desc.MediaType == "" {
+					return fmt.Errorf("%s: neither a manifest nor an index: %w", inputName(name), oci.ErrMalformed)
+				}
+				if !ref.Digest.IsZero() && ref.Digest != desc.Digest {
+					return fmt.Errorf("%s: got %s, want %s: %w", inputName(name), desc.Digest, ref.Digest, digest.ErrMismatch)
+				}
+				if _, err := c.PutManifest(ctx, ref.Repo, ref.Name(), desc.MediaType, data); err != nil {
+					return err
+				}
+				return oci.WriteDescriptors(env.Stdout, desc)
+			}
+		},
+	}
+}
+
+func registryDelete() registryStep {
+	return registryStep{
+		verb: "delete", args: "REF", short: "delete a tag, a manifest or a blob",
+		long: `Delete asks the registry to remove what REF names: the tag, or with HOST/REPO@DIGEST the
+manifest, or with --blob the blob. The tag or the digest must be written out. Many registries do not
+allow it.`,
+		example: "ocikit registry delete localhost:5000/hello:old",
+		status:  "4 if it is not there, 1 if the registry does not delete",
+		parse:   registry.ParseReference,
+		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
+			blob := fs.Bool("blob", false, "REF names a blob, as HOST/REPO@DIGEST")
+			return func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, _ []string) error {
+				switch {
+				case *blob && ref.Digest.IsZero(), ref.Tag == "" && ref.Digest.IsZero():
+					return usagef("%s: name what to delete, by tag or by digest", ref)
+				case *blob:
+					return c.DeleteBlob(ctx, ref.Repo, ref.Digest)
+				}
+				return c.DeleteManifest(ctx, ref.Repo, ref.Name())
+			}
+		},
+	}
+}
+
+func registryReferrers() registryStep {
+	return registryStep{
+		verb: "referrers", args: "REF", short: "list what refers to a manifest: signatures, SBOMs",
+		long: `Referrers prints the descriptors of the manifests whose subject is REF. Where the registry has
+no such list, the tag that stands in for it is read.`,
+		example: "ocikit registry referrers localhost:5000/hello:latest",
+		parse:   registry.ParseReference,
+		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
+			artifactType := fs.String("artifact-type", "", "list those of this `type` alone")
+			return func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, _ []string) error {
+				subject := ref.Digest
+				if subject.IsZero() {
+					desc, err := c.HeadManifest(ctx, ref.Repo, ref.Name())
+					if err != nil {
+						return err
+					}
+					subject = desc.Digest
+				}
+				l, err := c.Referrers(ctx, ref.Repo, subject, *artifactType)
+				if err != nil {
+					return err
+				}
+				return oci.WriteDescriptors(env.Stdout, l.Descriptors...)
+			}
+		},
+	}
+}
+
+func writeJSON(w io.Writer, v any) error {
+	data, err := oci.Encode(v)
+	if err != nil {
+		return err
+	}
+	return writeAll(w, append(data, '\n'))
+}
+
+func writeLines(w io.Writer, lines []string) error {
+	var b strings.Builder
+	for _, l := range lines {
+		b.WriteString(printable(l) + "\n")
+	}
+	return writeAll(w, []byte(b.String()))
+}

@@ -1,0 +1,244 @@
+package image
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/layout"
+	"ocikit/tarutil"
+	"ocikit/tarutil/gzip"
+)
+
+// Compression says what is done to the bytes of a layer.
+type Compression string
+
+// The ways to store a layer.
+const (
+	Gzip Compression = "gzip" // compress a plain tar
+	None Compression = "none" // store a plain tar as it is
+	Keep Compression = "keep" // store whatever comes as it is
+)
+
+// LayerOptions say how a layer is stored.
+type LayerOptions struct {
+	Compression Compression
+	Level       int // of gzip, 0 to 9
+	Workers     int // of gzip; 0: one for each processor
+	Annotations map[string]string
+}
+
+// AddLayer stores the layer that r holds as a blob and returns its descriptor, which carries
+// the diff ID. It is one pass: the tar is checked and hashed, compressed, hashed again and
+// stored while it is read. A tar that is compressed already is kept byte for byte.
+//
+// A tar that ends early or is damaged is an error, and nothing is stored.
+func AddLayer(ctx context.Context, l *layout.Layout, r io.Reader, o LayerOptions) (oci.Descriptor, error) {
+	in := bufio.NewReaderSize(r, 256<<10)
+	format, err := sniff(in)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	if format != tarutil.FormatTar && format != tarutil.FormatUnknown {
+		return addCompressed(ctx, l, in, format, o)
+	}
+	w, err := NewLayerWriter(l, o)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer w.Abort()
+	if err := copyAll(ctx, w, in); err != nil {
+		return oci.Descriptor{}, err
+	}
+	return w.Commit()
+}
+
+// sniff looks at the first bytes of in without taking them.
+func sniff(in *bufio.Reader) (tarutil.Format, error) {
+	head, err := in.Peek(tarutil.SniffLen)
+	if err != nil && err != io.EOF {
+		return tarutil.FormatUnknown, err
+	}
+	if len(head) == 0 {
+		return tarutil.FormatUnknown, tarutil.ErrEmpty
+	}
+	return tarutil.Sniff(head), nil
+}
+
+// addCompressed stores the bytes of in as they are while it looks inside them.
+func addCompressed(ctx context.Context, l *layout.Layout, in io.Reader, format tarutil.Format, o LayerOptions) (oci.Descriptor, error) {
+	if o.Compression == None {
+		return oci.Descriptor{}, fmt.Errorf("the input is %s: decompress it first, or keep it as it is", format)
+	}
+	w, err := l.NewWriter()
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer w.Abort()
+	desc, err := describeCompressed(ctx, io.TeeReader(in, w), format)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	if desc.Digest, desc.Size, err = w.Commit(digest.Digest{}); err != nil {
+		return oci.Descriptor{}, err
+	}
+	return annotate(desc, o.Annotations), nil
+}
+
+// describeCompressed reads a compressed tar to its end and returns its media type and diff
+// ID, without digest and size.
+func describeCompressed(ctx context.Context, r io.Reader, format tarutil.Format) (oci.Descriptor, error) {
+	mediaType := map[tarutil.Format]string{tarutil.FormatGzip: oci.MediaTypeLayerGzip, tarutil.FormatZstd: oci.MediaTypeLayerZstd}[format]
+	if mediaType == "" {
+		return oci.Descriptor{}, fmt.Errorf("the input is %s, which layers cannot be: decompress it first", format)
+	}
+	id, err := DiffID(ctx, r)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	return oci.Descriptor{MediaType: mediaType}.WithAnnotation(oci.AnnotationDiffID, id.String()), nil
+}
+
+// DiffID reads a tar, plain or compressed, to its end and returns the digest of its
+// uncompressed bytes. A tar that ends inside an entry is an error; the end marks may be
+// absent, as in old Docker layers.
+func DiffID(ctx context.Context, r io.Reader) (digest.Digest, error) {
+	tar, _, err := tarutil.Decompress(r)
+	if err != nil {
+		return digest.Digest{}, err
+	}
+	check := tarutil.Checker{AllowNoEnd: true}
+	h := digest.NewHasher(digest.SHA256)
+	if err := copyAll(ctx, io.MultiWriter(&check, h), tar); err != nil {
+		return digest.Digest{}, err
+	}
+	if err := check.Close(); err != nil {
+		return digest.Digest{}, err
+	}
+	// What follows the compressed data belongs to the blob as well.
+	if err := copyAll(ctx, io.Discard, r); err != nil {
+		return digest.Digest{}, err
+	}
+	return h.Digest(), nil
+}
+
+// DescribeLayer reads a layer's bytes to their end and returns the descriptor that AddLayer
+// would return if it kept them as they are. Nothing is stored.
+func DescribeLayer(ctx context.Context, r io.Reader) (oci.Descriptor, error) {
+	h := digest.NewHasher(digest.SHA256)
+	in := bufio.NewReaderSize(r, 256<<10)
+	format, err := sniff(in)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	desc := oci.Descriptor{MediaType: oci.MediaTypeLayer}
+	if format == tarutil.FormatTar || format == tarutil.FormatUnknown {
+		id, err := DiffID(ctx, io.TeeReader(in, h))
+		if err != nil {
+			return desc, err
+		}
+		desc = desc.WithAnnotation(oci.AnnotationDiffID, id.String())
+	} else if desc, err = describeCompressed(ctx, io.TeeReader(in, h), format); err != nil {
+		return desc, err
+	}
+	desc.Digest, desc.Size = h.Digest(), h.Size()
+	return desc, nil
+}
+
+// A LayerWriter stores one layer from the bytes of a plain tar that are written to it. Not
+// safe for concurrent use.
+type LayerWriter struct {
+	o     LayerOptions
+	blob  *layout.Writer
+	z     *gzip.Writer // nil if the tar is stored as it is
+	diff  *digest.Hasher
+	check tarutil.Checker
+	mt    string
+}
+
+// NewLayerWriter starts a layer. The caller ends it with Commit or Abort.
+func NewLayerWriter(l *layout.Layout, o LayerOptions) (*LayerWriter, error) {
+	blob, err := l.NewWriter()
+	if err != nil {
+		return nil, err
+	}
+	w := &LayerWriter{o: o, blob: blob, mt: oci.MediaTypeLayer}
+	if o.Compression == Gzip {
+		w.mt = oci.MediaTypeLayerGzip
+		w.diff = digest.NewHasher(digest.SHA256)
+		if w.z, err = gzip.NewWriter(blob, o.Level, o.Workers); err != nil {
+			blob.Abort()
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+// Write implements io.Writer.
+func (w *LayerWriter) Write(p []byte) (int, error) {
+	if _, err := w.check.Write(p); err != nil {
+		return 0, err
+	}
+	if w.z == nil { // the digest of the blob is the diff ID: bytes are hashed once
+		return w.blob.Write(p)
+	}
+	w.diff.Write(p)
+	return w.z.Write(p)
+}
+
+// Commit stores the layer, if the tar is whole, and returns its descriptor.
+func (w *LayerWriter) Commit() (oci.Descriptor, error) {
+	defer w.Abort()
+	if err := w.check.Close(); err != nil {
+		return oci.Descriptor{}, err
+	}
+	if w.z != nil {
+		if err := w.z.Close(); err != nil {
+			return oci.Descriptor{}, err
+		}
+	}
+	d, size, err := w.blob.Commit(digest.Digest{})
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	id := d
+	if w.diff != nil {
+		id = w.diff.Digest()
+	}
+	desc := oci.Descriptor{MediaType: w.mt, Digest: d, Size: size}
+	return annotate(desc.WithAnnotation(oci.AnnotationDiffID, id.String()), w.o.Annotations), nil
+}
+
+// Abort drops what was written. It does nothing after Commit, so it may be deferred.
+func (w *LayerWriter) Abort() { w.blob.Abort() }
+
+func annotate(d oci.Descriptor, annotations map[string]string) oci.Descriptor {
+	if len(annotations) > 0 {
+		all := maps.Clone(d.Annotations)
+		maps.Copy(all, annotations)
+		d.Annotations = all
+	}
+	return d
+}
+
+// copyAll copies r to w until its end or that of ctx.
+func copyAll(ctx context.Context, w io.Writer, r io.Reader) error {
+	buf := make([]byte, 256<<10)
+	for ctx.Err() == nil {
+		n, err := r.Read(buf)
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}

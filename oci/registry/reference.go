@@ -1,0 +1,236 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"ocikit/digest"
+)
+
+// ErrReference is wrapped by the errors of [ParseReference], [ParseRepository], [ParseHost].
+var ErrReference = errors.New("malformed reference")
+
+// A Reference says where something is in a registry: HOST[:PORT]/REPO[:TAG][@DIGEST].
+// Its parts have been checked, so they may be used in a URL as they are.
+type Reference struct {
+	Scheme string // "http" or "https" if the text began with it, else ""
+	Host   string // lower case, with the port if one was given; "docker.io" for Docker Hub
+	Repo   string
+	Tag    string
+	Digest digest.Digest // counts before the tag if both are there
+}
+
+// Docker Hub has three names and wants "library/" in front of names of one component.
+const (
+	hubHost     = "docker.io"
+	hubEndpoint = "registry-1.docker.io"
+	hubKey      = "https://index.docker.io/v1/"
+)
+
+// maxName bounds host and repository together, as many registries and clients do.
+const maxName = 255
+
+var (
+	hostGrammar = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+	repoGrammar = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagGrammar  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+)
+
+// ParseReference reads HOST[:PORT]/REPO[:TAG][@DIGEST], with "docker://" (or the scheme of
+// the registry, "http://" or "https://") in front if need be. As in Docker, a first
+// component that cannot be a host (no dot, no colon, not "localhost") belongs to a
+// repository on Docker Hub. A text with user information is refused and not repeated in the
+// error.
+func ParseReference(s string) (Reference, error) {
+	r, err := parseReference(s)
+	if err != nil {
+		return Reference{}, fmt.Errorf("%w %s: %w", ErrReference, quoteReference(s), err)
+	}
+	return r, nil
+}
+
+// ParseRepository reads HOST[:PORT]/REPO: a reference that has neither tag nor digest.
+func ParseRepository(s string) (Reference, error) {
+	r, err := ParseReference(s)
+	if err == nil && (r.Tag != "" || !r.Digest.IsZero()) {
+		return Reference{}, fmt.Errorf("%w %s: want HOST/REPO without a tag or digest", ErrReference, quoteReference(s))
+	}
+	return r, err
+}
+
+// ParseHost reads HOST[:PORT], the name of a registry alone.
+func ParseHost(s string) (Reference, error) {
+	r, host := cutScheme(s)
+	host, err := parseHost(host)
+	if err != nil {
+		return Reference{}, fmt.Errorf("%w %s: %w", ErrReference, quoteReference(s), err)
+	}
+	r.Host = host
+	return r, nil
+}
+
+func cutScheme(s string) (Reference, string) {
+	for _, scheme := range []string{"https", "http"} {
+		if rest, ok := strings.CutPrefix(s, scheme+"://"); ok {
+			return Reference{Scheme: scheme}, rest
+		}
+	}
+	return Reference{}, strings.TrimPrefix(s, "docker://")
+}
+
+func parseReference(s string) (Reference, error) {
+	r, rest := cutScheme(s)
+	name, dig, hasDigest := strings.Cut(rest, "@")
+	if first, _, _ := strings.Cut(rest, "/"); strings.Contains(first, "@") && !digestSuffix.MatchString(first) {
+		return r, errors.New("credentials do not belong into a reference")
+	}
+	if hasDigest {
+		d, err := digest.Parse(dig)
+		if err != nil && !digestSuffix.MatchString("@"+dig) {
+			return r, errors.New("what follows the @ is no digest") // it may be half a password
+		}
+		if err != nil {
+			return r, err
+		}
+		r.Digest = d
+	}
+	if _, err := digest.Parse(name); err == nil && strings.HasPrefix(name, "sha") {
+		return r, errors.New("it is a digest alone, want HOST/REPO@DIGEST")
+	}
+	host, path, hasHost := cutHost(name)
+	if r.Scheme != "" && !hasHost {
+		return r, errors.New("want HOST/REPO")
+	}
+	var err error
+	if r.Host, err = parseHost(host); err != nil {
+		return r, err
+	}
+	if err := r.setPath(path); err != nil {
+		return r, err
+	}
+	if r.Host == hubHost && !strings.Contains(r.Repo, "/") {
+		r.Repo = "library/" + r.Repo
+	}
+	return r, nil
+}
+
+var digestSuffix = regexp.MustCompile(`@sha(256|512):`)
+
+// cutHost splits name as Docker does.
+func cutHost(name string) (host, path string, found bool) {
+	first, rest, slash := strings.Cut(name, "/")
+	switch {
+	case slash && (strings.ContainsAny(first, ".:[") || first == "localhost" || first != strings.ToLower(first)):
+		return first, rest, true
+	case !slash && (name == "localhost" || strings.HasPrefix(name, "localhost:")):
+		return name, "", true // localhost:5000 is no image of Docker Hub with the tag 5000
+	}
+	return hubHost, name, false
+}
+
+func parseHost(s string) (string, error) {
+	name, port := s, ""
+	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
+		name, port = s[:i], s[i+1:]
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 || port[0] < '0' || port[0] > '9' {
+			return "", errors.New("port is not a number from 1 to 65535")
+		}
+	}
+	if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
+		ip, err := netip.ParseAddr(name[1 : len(name)-1])
+		if err != nil || !ip.Is6() || ip.Zone() != "" {
+			return "", errors.New("host is not an IPv6 address in brackets")
+		}
+	} else if len(name) > 253 || !hostGrammar.MatchString(name) {
+		return "", errors.New("host: want letters, digits and hyphens, joined by dots")
+	}
+	host := strings.ToLower(s)
+	switch host {
+	case "index.docker.io", hubEndpoint:
+		host = hubHost
+	}
+	return host, nil
+}
+
+func (r *Reference) setPath(path string) error {
+	repo, tag, tagged := strings.Cut(path, ":")
+	if len(r.Host)+1+len(repo) > maxName {
+		return fmt.Errorf("host and repository have %d bytes, the limit is %d", len(r.Host)+1+len(repo), maxName)
+	}
+	if !repoGrammar.MatchString(repo) {
+		return errors.New("repository: want lower-case letters and digits, joined by one of . _ __ - and /")
+	}
+	if tagged && !tagGrammar.MatchString(tag) {
+		return errors.New("tag: want at most 128 letters, digits and . _ -, the first no . or -")
+	}
+	r.Repo, r.Tag = repo, tag
+	return nil
+}
+
+// quoteReference returns s for a message, without what may be a password.
+func quoteReference(s string) string {
+	head, tail := s, ""
+	if i := strings.LastIndexByte(s, '@'); i >= 0 && digestSuffix.MatchString(s[i:]) {
+		head, tail = s[:i], s[i:]
+	}
+	if i := strings.LastIndexByte(head, '@'); i >= 0 {
+		head = "…" + head[i:]
+	}
+	return quote(head + tail)
+}
+
+// String returns the form that [ParseReference] reads.
+func (r Reference) String() string {
+	s := r.Repository()
+	if r.Scheme != "" {
+		s = r.Scheme + "://" + s
+	}
+	if r.Tag != "" {
+		s += ":" + r.Tag
+	}
+	if !r.Digest.IsZero() {
+		s += "@" + r.Digest.String()
+	}
+	return s
+}
+
+// Repository returns HOST/REPO, or HOST alone if there is no repository.
+func (r Reference) Repository() string {
+	if r.Repo == "" {
+		return r.Host
+	}
+	return r.Host + "/" + r.Repo
+}
+
+// Name returns what the manifest is asked for by: the digest if there is one, else the tag,
+// else "latest".
+func (r Reference) Name() string {
+	switch {
+	case !r.Digest.IsZero():
+		return r.Digest.String()
+	case r.Tag != "":
+		return r.Tag
+	}
+	return "latest"
+}
+
+// CheckTag reports whether tag follows the grammar of the distribution-spec.
+func CheckTag(tag string) error {
+	if !tagGrammar.MatchString(tag) {
+		return fmt.Errorf("%w: tag %s: want at most 128 letters, digits and . _ -, the first no . or -", ErrReference, quote(tag))
+	}
+	return nil
+}
+
+// CheckRepository reports whether name follows the grammar of the distribution-spec.
+func CheckRepository(name string) error {
+	if len(name) > maxName || !repoGrammar.MatchString(name) {
+		return fmt.Errorf("%w: repository %s: want lower-case letters and digits, joined by one of . _ __ - and /", ErrReference, quote(name))
+	}
+	return nil
+}

@@ -1,0 +1,88 @@
+"use strict";
+
+// Shows the open uploads and the requests as they happen. All text goes through textContent.
+
+const cards = new Map(); // session: what is on the page of it
+const keepOver = 10;     // cards of uploads that are over
+const keepLog = 200;     // lines of the log
+const keepSteps = 50;    // lines of a card
+
+function element(name, className, text) {
+  const e = document.createElement(name);
+  if (className) e.className = className;
+  if (text !== undefined) e.textContent = text;
+  return e;
+}
+
+function bytes(n) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  while (n >= 1024 && i < units.length - 1) { n /= 1024; i++; }
+  return (i ? n.toFixed(1) : n) + " " + units[i];
+}
+
+function card(id, repo) {
+  let c = cards.get(id);
+  if (c) return c;
+  const box = document.getElementById("uploads");
+  if (!cards.size) box.replaceChildren();
+  c = { root: element("div", "upload"), line: element("p"), steps: element("ol", "steps"), repo: repo, open: false, samples: [] };
+  c.root.append(element("p", "", repo), element("p", "dim", id), c.line, c.steps);
+  box.prepend(c.root);
+  cards.set(id, c);
+  return c;
+}
+
+// rate is the speed over the last seconds, from what the page has seen.
+function rate(c, offset) {
+  const now = performance.now();
+  c.samples.push([now, offset]);
+  while (c.samples.length > 2 && now - c.samples[0][0] > 3000) c.samples.shift();
+  const [t, o] = c.samples[0];
+  return now > t && offset > o ? (offset - o) * 1000 / (now - t) : 0;
+}
+
+function showUploads(uploads) {
+  for (const c of cards.values()) c.open = false;
+  for (const u of uploads) {
+    const c = card(u.id, u.repo);
+    c.open = true;
+    const speed = rate(c, u.offset);
+    c.line.textContent = u.offset + " bytes (" + bytes(u.offset) + ")" +
+      (u.receiving ? ", receiving" : ", waiting for the client") + (u.receiving && speed ? ", " + bytes(speed) + "/s" : "");
+  }
+  const over = [];
+  for (const [id, c] of cards) {
+    c.root.classList.toggle("over", !c.open);
+    if (!c.open) over.push(id);
+  }
+  for (const id of over.slice(0, Math.max(0, over.length - keepOver))) {
+    cards.get(id).root.remove();
+    cards.delete(id);
+  }
+}
+
+function showEvent(e) {
+  const time = new Date(e.time).toLocaleTimeString();
+  const line = element("li", e.failed ? "bad" : "", time + " " + e.text);
+  if (e.session) {
+    const c = card(e.session, e.repo);
+    c.steps.append(line);
+    while (c.steps.children.length > keepSteps) c.steps.firstChild.remove();
+    c.steps.scrollTop = c.steps.scrollHeight;
+    if (/^(finished|cancelled|expired)/.test(e.text)) c.line.textContent = e.text;
+  }
+  const log = document.getElementById("log");
+  log.prepend(element("li", e.failed ? "bad" : "", time + " " + (e.session ? e.repo + " " + e.session.slice(0, 8) + " " : "") + e.text));
+  while (log.children.length > keepLog) log.lastChild.remove();
+}
+
+const link = document.getElementById("link");
+const source = new EventSource("/-/events");
+source.onopen = () => { link.textContent = "live"; link.className = "badge good"; };
+source.onerror = () => { link.textContent = "not live"; link.className = "badge"; };
+source.onmessage = (m) => {
+  const { uploads, events } = JSON.parse(m.data);
+  for (const e of events || []) showEvent(e);
+  showUploads(uploads || []);
+};

@@ -1,0 +1,66 @@
+package serve
+
+import (
+	"context"
+	"io/fs"
+	"strings"
+	"time"
+
+	"ocikit/oci/layout"
+)
+
+// expireSessions makes the sessions that are on the disk known, and removes those that have
+// been idle for too long, now and from time to time until ctx ends.
+func (s *Server) expireSessions(ctx context.Context) {
+	every := min(max(s.opts.SessionExpiry/4, time.Second), time.Hour)
+	for ctx.Err() == nil {
+		s.walkRepos(ctx, func(repo string, entries []fs.DirEntry) error {
+			for _, e := range entries {
+				if id, ok := strings.CutPrefix(e.Name(), layout.UploadPrefix); ok && ctx.Err() == nil {
+					s.expire(ctx, repo, id, e)
+				}
+			}
+			return nil
+		})
+		select {
+		case <-ctx.Done():
+		case <-time.After(every):
+		}
+	}
+}
+
+// expire looks at one file of a session.
+func (s *Server) expire(ctx context.Context, repo, id string, e fs.DirEntry) {
+	info, err := e.Info()
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	old := s.opts.Now().Sub(info.ModTime()) > s.opts.SessionExpiry
+	if !sessionID.MatchString(id) { // a state file: it goes with its session, or alone
+		base, _, _ := strings.Cut(id, ".")
+		if _, err := s.root.Lstat(repo + "/" + layout.UploadPrefix + base); err != nil && old {
+			s.root.Remove(repo + "/" + e.Name())
+			s.removeEmpty(repo)
+		}
+		return
+	}
+	u, err := s.findUpload(route{repo: repo, ref: id})
+	if err != nil || !old || u.user.Load() != nil {
+		return
+	}
+	if s.take(ctx, u) != nil {
+		return
+	}
+	defer s.release(u)
+	// Only who can lock the file may take it away: another process may be at it.
+	f, err := s.root.Open(u.path())
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	info, err = f.Stat()
+	if err == nil && s.opts.Now().Sub(info.ModTime()) > s.opts.SessionExpiry && layout.TryLock(f) {
+		s.drop(u)
+		s.note(u, "expired")
+	}
+}

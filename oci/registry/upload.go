@@ -1,0 +1,407 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"ocikit/digest"
+)
+
+// An Upload is an open upload session: what is needed to send the next request. It is a
+// value that can be saved. Location is worth a credential: who has it may write.
+type Upload struct {
+	Repo     string
+	Location string // absolute URL for the next request; changes with every answer
+	Offset   int64  // bytes that were sent, by our own count
+	Server   int64  // bytes that the registry says it has, -1 if it does not say
+	ChunkMin int64  // OCI-Chunk-Min-Length; 0 if there is none
+	ChunkMax int64  // OCI-Chunk-Max-Length; 0 if there is none
+
+	// Ambiguous means that Server is 0 or 1: the registry said "0-0", which both are
+	// written as.
+	Ambiguous bool
+}
+
+// A Body is the body of an upload request. The fields behind Size send on purpose what is
+// not right, to see what a registry makes of it.
+type Body struct {
+	Reader io.Reader // may be an io.Seeker, which lets a redirect be followed; nil is no body
+	Size   int64     // bytes to send, exactly
+
+	NoRange       bool   // send no Content-Range
+	ContentRange  string // send this one
+	ContentType   string // in place of application/octet-stream
+	ContentLength int64  // in place of Size, if > 0
+	CutAfter      int64  // break the connection after so many bytes, if > 0
+	Expect        int    // +1: always ask with Expect: 100-continue, -1: never
+}
+
+// maxChunkHint bounds what a registry may ask for in OCI-Chunk-Min-Length.
+const maxChunkHint = 1 << 30
+
+// StartUpload opens an upload session (end-4a; end-4c for another algorithm than sha256,
+// which the registry wants to know before it hashes; zero stands for sha256).
+func (c *Client) StartUpload(ctx context.Context, repo string, alg digest.Algorithm) (Upload, error) {
+	u := c.url(repo, "blobs", "uploads/")
+	r := &request{method: http.MethodPost, url: u, endpoint: "end-4a", scopes: []scope{push(repo)}}
+	if alg != "" && alg != digest.SHA256 {
+		u.RawQuery, r.endpoint = "digest-algorithm="+url.QueryEscape(string(alg)), "end-4c"
+	}
+	up := Upload{Repo: repo}
+	resp, err := c.do(ctx, r, http.StatusAccepted, http.StatusCreated, http.StatusOK, http.StatusNoContent)
+	if err != nil {
+		return up, err
+	}
+	return up, c.update(&up, resp, 0)
+}
+
+// A MountResult says what became of a mount.
+type MountResult struct {
+	Mounted   bool // the blob is in the repository now
+	Confirmed bool // and the registry named its digest
+}
+
+// Mount asks the registry to take a blob over from another repository (end-11). If it did
+// not, the Upload is open and can be used in its place. With an empty from the registry may
+// look anywhere, which some do not take.
+func (c *Client) Mount(ctx context.Context, repo string, d digest.Digest, from string) (MountResult, Upload, error) {
+	u := c.url(repo, "blobs", "uploads/")
+	u.RawQuery = "mount=" + url.QueryEscape(d.String())
+	r := &request{method: http.MethodPost, url: u, endpoint: "end-11", scopes: []scope{push(repo)}}
+	if from != "" {
+		u.RawQuery += "&from=" + url.QueryEscape(from)
+		r.scopes = append(r.scopes, pull(from))
+	}
+	r.check = func(resp *response) {
+		if resp.status == http.StatusCreated {
+			checkDigestHeader(resp, d)
+		}
+	}
+	up := Upload{Repo: repo}
+	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusAccepted)
+	if err != nil {
+		return MountResult{}, up, err
+	}
+	if resp.status == http.StatusCreated {
+		return MountResult{true, resp.header.Get("Docker-Content-Digest") == d.String()}, up, nil
+	}
+	return MountResult{}, up, c.update(&up, resp, 0)
+}
+
+// PostBlob sends a whole blob with the request that opens the session (end-4b). It reports
+// whether the registry took it; if not, the Upload is open and PutUpload can send the blob.
+func (c *Client) PostBlob(ctx context.Context, repo string, d digest.Digest, body Body) (bool, Upload, error) {
+	u := c.url(repo, "blobs", "uploads/")
+	u.RawQuery = "digest=" + url.QueryEscape(d.String())
+	r := c.bodyRequest(http.MethodPost, u, "end-4b", repo, body, "")
+	r.slow = true
+	up := Upload{Repo: repo}
+	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusAccepted)
+	if err != nil {
+		return false, up, err
+	}
+	if resp.status == http.StatusCreated {
+		return true, up, nil
+	}
+	return false, up, c.update(&up, resp, 0)
+}
+
+// bodyRequest returns a request that carries bytes of a blob, or none.
+func (c *Client) bodyRequest(method string, u *url.URL, endpoint, repo string, body Body, contentRange string) *request {
+	r := &request{
+		method: method, url: u, endpoint: endpoint, scopes: []scope{push(repo)}, once: true,
+		header: http.Header{}, expect: body.Expect, length: body.ContentLength,
+	}
+	switch {
+	case body.ContentRange != "":
+		contentRange = body.ContentRange
+	case body.NoRange:
+		contentRange = ""
+	}
+	if contentRange != "" {
+		r.header.Set("Content-Range", contentRange)
+	}
+	r.header.Set("Content-Type", "application/octet-stream") // never a form type, which swallows bodies
+	if body.ContentType != "" {
+		r.header.Set("Content-Type", body.ContentType)
+	}
+	if body.Reader != nil && body.Size > 0 {
+		r.body = newSource(body.Reader, body.Size)
+		r.body.cut = body.CutAfter
+		if body.CutAfter > 0 {
+			r.expect = +1 // the head goes out before the body, so the cut is exact
+		}
+	}
+	return r
+}
+
+// chunkRange is the Content-Range of size bytes at offset: no unit, no total.
+func chunkRange(offset, size int64) string {
+	if size == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d-%d", offset, offset+size-1)
+}
+
+// PatchUpload sends bytes at up.Offset (end-5) and brings up to the new state. The request is
+// never repeated: after an error the caller asks with [Client.UploadStatus] what the registry
+// has. Content-Range is sent unless body says otherwise.
+func (c *Client) PatchUpload(ctx context.Context, up *Upload, body Body) error {
+	u, err := up.url()
+	if err != nil {
+		return err
+	}
+	r := c.bodyRequest(http.MethodPatch, u, "end-5", up.Repo, body, chunkRange(up.Offset, body.Size))
+	r.check = func(resp *response) {
+		if resp.status == http.StatusAccepted {
+			resp.note("ok", "202 Accepted")
+		} else if resp.status < 300 {
+			resp.note("violation", "status %d, want 202", resp.status)
+		}
+		if resp.status < 300 {
+			checkRange(resp, up.Offset+body.Size)
+		}
+	}
+	resp, err := c.do(ctx, r, http.StatusAccepted, http.StatusOK, http.StatusCreated, http.StatusNoContent)
+	if err != nil {
+		c.learnRange(up, resp)
+		return err
+	}
+	if resp.sent < body.Size && body.ContentLength == 0 {
+		return fmt.Errorf("PATCH %s: %w: status %d after %d of %d bytes", c.red.url(resp.url), ErrProtocol, resp.status, resp.sent, body.Size)
+	}
+	if resp.status != http.StatusAccepted && resp.header.Get("Location") == "" {
+		resp.header.Set("Location", up.Location)
+	}
+	return c.update(up, resp, body.Size)
+}
+
+// checkRange judges the Range of an answer against the end of what was sent.
+func checkRange(resp *response, want int64) {
+	raw := resp.header.Get("Range")
+	got, _, ok := parseRange(raw)
+	switch {
+	case raw == "":
+		resp.note("note", "no Range")
+	case !ok:
+		resp.note("violation", "Range %s cannot be read", quote(raw))
+	case got != want:
+		resp.note("violation", "Range %s, want 0-%d", quote(raw), want-1)
+	default:
+		resp.note("ok", "Range is right")
+	}
+}
+
+// UploadStatus asks how many bytes the registry has (end-13) and brings up to that: Server,
+// Location, Ambiguous; Offset stays. A session that is gone gives an error that
+// [IsUploadLost] recognizes.
+func (c *Client) UploadStatus(ctx context.Context, up *Upload) error {
+	u, err := up.url()
+	if err != nil {
+		return err
+	}
+	r := &request{method: http.MethodGet, url: u, endpoint: "end-13", scopes: []scope{push(up.Repo)}}
+	r.check = func(resp *response) {
+		if resp.status == http.StatusNoContent {
+			checkRange(resp, up.Offset)
+		}
+	}
+	resp, err := c.do(ctx, r, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
+	var status *StatusError
+	if errors.As(err, &status) && status.Status == http.StatusNotFound && u.Query().Has("_state") && c.isHome(u) {
+		// This registry finds a session whose state was lost by its path alone.
+		bare := *u
+		bare.RawQuery = ""
+		r.url = &bare
+		if again, err2 := c.do(ctx, r, http.StatusNoContent); err2 == nil {
+			resp, err = again, nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if resp.header.Get("Location") == "" {
+		resp.header.Set("Location", up.Location)
+	}
+	return c.update(up, resp, 0)
+}
+
+// IsUploadLost reports whether err says that there is no such session (any more), or that
+// the registry cannot tell: 404, or 400 and 405 from an endpoint that does not know how.
+func IsUploadLost(err error) bool {
+	var status *StatusError
+	if !errors.As(err, &status) {
+		return false
+	}
+	if status.Has("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID") && status.Status != http.StatusRequestedRangeNotSatisfiable {
+		return true
+	}
+	switch status.Status {
+	case http.StatusNotFound, http.StatusGone:
+		return true
+	case http.StatusBadRequest, http.StatusMethodNotAllowed:
+		return status.Method == http.MethodGet
+	}
+	return false
+}
+
+// PutUpload closes the session (end-6): the blob gets the digest d, if its bytes have it. The
+// rest of the bytes may be in body. The request is never repeated; after an error
+// [Client.HeadBlob] tells whether it did its work.
+func (c *Client) PutUpload(ctx context.Context, up *Upload, d digest.Digest, body Body) error {
+	u, err := up.url()
+	if err != nil {
+		return err
+	}
+	// The query of the Location stays as it is, byte for byte.
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += "digest=" + url.QueryEscape(d.String())
+	contentRange := ""
+	if up.Offset > 0 {
+		contentRange = chunkRange(up.Offset, body.Size)
+	}
+	r := c.bodyRequest(http.MethodPut, u, "end-6", up.Repo, body, contentRange)
+	r.slow = true
+	r.check = func(resp *response) {
+		switch {
+		case resp.status == http.StatusCreated:
+			resp.note("ok", "201 Created")
+			checkDigestHeader(resp, d)
+			if resp.header.Get("Location") == "" {
+				resp.note("violation", "no Location")
+			}
+		case resp.status < 300:
+			resp.note("violation", "status %d, want 201", resp.status)
+		}
+	}
+	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusNoContent, http.StatusOK)
+	if err != nil {
+		c.learnRange(up, resp)
+		return err
+	}
+	if body.Reader != nil && resp.sent < body.Size && body.ContentLength == 0 {
+		return fmt.Errorf("PUT %s: %w: status %d after %d of %d bytes", c.red.url(resp.url), ErrProtocol, resp.status, resp.sent, body.Size)
+	}
+	up.Offset += body.Size
+	return nil
+}
+
+// CancelUpload closes the session and drops its bytes (end-14). Not every registry can.
+func (c *Client) CancelUpload(ctx context.Context, up Upload) error {
+	u, err := up.url()
+	if err != nil {
+		return err
+	}
+	r := &request{method: http.MethodDelete, url: u, endpoint: "end-14", scopes: []scope{push(up.Repo)}, once: true}
+	_, err = c.do(ctx, r, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
+	return err
+}
+
+func (up *Upload) url() (*url.URL, error) {
+	u, err := url.Parse(up.Location)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("%w: the session has no usable Location", ErrProtocol)
+	}
+	return u, nil
+}
+
+// update brings up to the state after an answer to a request that sent n bytes.
+func (c *Client) update(up *Upload, resp *response, n int64) error {
+	location, err := c.resolveLocation(resp)
+	if err != nil {
+		return err
+	}
+	up.Location = location
+	up.Offset += n
+	c.learnRange(up, resp)
+	for _, h := range []struct {
+		name  string
+		value *int64
+	}{{"OCI-Chunk-Min-Length", &up.ChunkMin}, {"OCI-Chunk-Max-Length", &up.ChunkMax}} {
+		text := resp.header.Get(h.name)
+		if text == "" {
+			continue
+		}
+		v, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || v < 0 || v > maxChunkHint && h.value == &up.ChunkMin {
+			return fmt.Errorf("%s %s: %w: %s is %s", resp.method, c.red.url(resp.url), ErrProtocol, h.name, quote(text))
+		}
+		*h.value = min(v, maxChunkHint)
+	}
+	return nil
+}
+
+// learnRange takes over what an answer, also one that refuses, says about the bytes that the
+// registry has.
+func (c *Client) learnRange(up *Upload, resp *response) {
+	if resp == nil {
+		return
+	}
+	n, ambiguous, ok := parseRange(resp.header.Get("Range"))
+	if !ok {
+		n = -1
+	}
+	up.Server, up.Ambiguous = n, ambiguous
+	if resp.status == http.StatusRequestedRangeNotSatisfiable && resp.header.Get("Location") != "" {
+		if location, err := c.resolveLocation(resp); err == nil {
+			up.Location = location
+		}
+	}
+}
+
+// parseRange reads the Range of an upload and returns the number of bytes it stands for. It
+// knows the spellings that registries use: "0-99", "bytes=0-99", "bytes 0-99", "0--1" for
+// nothing, and "0-0", which is one byte or nothing.
+func parseRange(s string) (n int64, ambiguous, ok bool) {
+	s = strings.TrimSpace(s)
+	if rest, found := strings.CutPrefix(s, "bytes"); found {
+		s = strings.TrimLeft(rest, "= ")
+	}
+	first, last, found := strings.Cut(s, "-")
+	start, err := strconv.ParseInt(first, 10, 64)
+	end, err2 := strconv.ParseInt(last, 10, 64)
+	if !found || err != nil || err2 != nil || start != 0 || end < -1 || end == 1<<63-1 || strings.HasPrefix(last, "+") || strings.HasPrefix(first, "+") {
+		return 0, false, false
+	}
+	return end + 1, end == 0, true
+}
+
+// resolveLocation returns the absolute form of an upload's Location, after the rules for
+// where it may lead.
+func (c *Client) resolveLocation(resp *response) (string, error) {
+	text := resp.header.Get("Location")
+	fail := func(cause error, why string) (string, error) {
+		return "", fmt.Errorf("%s %s: status %d: %w: %s", resp.method, c.red.url(resp.url), resp.status, cause, why)
+	}
+	if text == "" {
+		return fail(ErrProtocol, "no Location")
+	}
+	u, err := resp.url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+		return fail(ErrProtocol, "malformed Location")
+	}
+	u.Fragment, u.RawFragment = "", ""
+	home := c.url("")
+	switch {
+	case origin(u) == origin(home):
+	case u.Hostname() == home.Hostname() && u.Scheme == "http" && home.Scheme == "https" && (u.Port() == "" || u.Port() == "80" || u.Port() == home.Port()):
+		// A proxy that ends TLS did not tell the registry about it.
+		c.notice(fmt.Sprintf("%s names an http Location, using https", c.ref.Host))
+		u.Scheme, u.Host = home.Scheme, home.Host
+	case c.o.StrictLocation:
+		return fail(ErrUnsafe, "Location is on "+quote(u.Host))
+	case home.Scheme == "https" && u.Scheme == "http":
+		return fail(ErrUnsafe, "Location is not https: "+quote(u.Host))
+	default:
+		c.notice(fmt.Sprintf("%s sends uploads to %s, which gets no credentials", c.ref.Host, quote(u.Host)))
+	}
+	return u.String(), nil
+}

@@ -1,0 +1,202 @@
+package pushcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/registry"
+)
+
+// putManifests stores the manifests by digest, children before parents, and names the root
+// last.
+func (p *pusher) putManifests(ctx context.Context, g *graph, tags []string) error {
+	for height := 0; height <= g.root.height; height++ {
+		level := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool {
+			return n.height != height || n == g.root || p.isPresent(n.desc.Digest) && !p.o.Force
+		})
+		err := p.parallel(ctx, p.o.Jobs, len(level), func(ctx context.Context, i int) error {
+			err := p.putManifest(ctx, level[i], level[i].desc.Digest.String(), nil)
+			if err != nil && level[i].foreign {
+				p.notice(fmt.Sprintf("manifest %s of type %q was refused: %v", level[i].desc.Digest, level[i].desc.MediaType, err))
+				return nil
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return p.putRoot(ctx, g.root, tags)
+}
+
+// putRoot stores the root under its tags. Several of them go in one request, of which many
+// registries know nothing: those that are not confirmed are set one by one.
+func (p *pusher) putRoot(ctx context.Context, n *node, tags []string) error {
+	byDigest := n.desc.Digest.String()
+	switch {
+	case len(tags) == 0 && p.isPresent(n.desc.Digest) && !p.o.Force:
+		return nil
+	case len(tags) == 0:
+		return p.putManifest(ctx, n, byDigest, nil)
+	case len(tags) > 1:
+		if err := p.putManifest(ctx, n, byDigest, tags); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		tags = slices.DeleteFunc(slices.Clone(tags), func(t string) bool {
+			return slices.ContainsFunc(p.report.Steps, func(s Step) bool { return s.Action == "tag" && s.Tag == t })
+		})
+		p.mu.Unlock()
+	}
+	for _, tag := range tags {
+		if err := p.putManifest(ctx, n, tag, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxManifestTries is how often a manifest is sent whose blobs the registry does not see.
+const maxManifestTries = 4
+
+// putManifest stores one manifest under a name. A registry that misses blobs gets those that
+// are missing; one that only needs time gets that.
+func (p *pusher) putManifest(ctx context.Context, n *node, name string, tags []string) error {
+	data, err := p.src.Document(n.desc)
+	if err != nil {
+		return err
+	}
+	for try := 1; ; try++ {
+		result, err := p.c.PutManifest(ctx, p.repo, name, n.desc.MediaType, data, tags...)
+		if err == nil {
+			return p.stored(ctx, n, name, result)
+		}
+		var status *registry.StatusError
+		if errors.As(err, &status) && ctx.Err() == nil {
+			if p.sameTag(ctx, n, name, status) {
+				return p.stored(ctx, n, name, registry.PutResult{Digest: n.desc.Digest})
+			}
+			if try < maxManifestTries && blames(status) {
+				again, findErr := p.findMissing(ctx, n, status, try)
+				if again && findErr == nil {
+					continue
+				}
+				if findErr != nil {
+					err = findErr
+				}
+			}
+		}
+		return fmt.Errorf("push manifest %s: %w", n.desc.Digest, err)
+	}
+}
+
+// blames reports whether a refusal may be about something that the manifest names.
+func blames(e *registry.StatusError) bool {
+	return e.Status == 400 && e.Has("MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN") ||
+		e.Status == 404 && e.Has("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
+}
+
+// findMissing asks for everything that n names, sends what is absent, and reports whether
+// to try the manifest again. One that is called invalid with nothing absent is.
+func (p *pusher) findMissing(ctx context.Context, n *node, status *registry.StatusError, try int) (bool, error) {
+	var missing []string
+	for _, b := range n.blobs {
+		there, err := p.exists(ctx, b)
+		if err != nil {
+			return false, err
+		}
+		if there || oci.IsForeignLayer(b.MediaType) {
+			continue
+		}
+		missing = append(missing, b.Digest.String())
+		step, err := p.sendBlob(ctx, b)
+		if err != nil {
+			return false, fmt.Errorf("blob %s, which the registry lost: %w", b.Digest, err)
+		}
+		step.Reason = "the registry did not have it when the manifest came"
+		p.replaceStep(step)
+	}
+	for _, child := range n.children {
+		if _, err := p.c.HeadManifest(ctx, p.repo, child.desc.Digest.String()); errors.Is(err, registry.ErrNotFound) {
+			missing = append(missing, child.desc.Digest.String())
+			if err := p.putManifest(ctx, child, child.desc.Digest.String(), nil); err != nil {
+				return false, err
+			}
+		}
+	}
+	if len(missing) > 0 {
+		p.notice(fmt.Sprintf("the registry did not have %s; sent again", strings.Join(missing, ", ")))
+		return true, nil
+	}
+	if status.Has("MANIFEST_INVALID") && !status.Has("MANIFEST_BLOB_UNKNOWN") {
+		return false, nil
+	}
+	// Storage that is only eventually consistent.
+	return true, wait(ctx, time.Duration(try*try)*300*time.Millisecond)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// sameTag reports whether a tag was refused because it may not change, and names what it
+// should already.
+func (p *pusher) sameTag(ctx context.Context, n *node, name string, status *registry.StatusError) bool {
+	if status.Status != 400 && status.Status != 403 && status.Status != 409 && status.Status != 412 || name == n.desc.Digest.String() {
+		return false
+	}
+	got, err := p.c.HeadManifest(ctx, p.repo, name)
+	return err == nil && got.Digest == n.desc.Digest
+}
+
+// stored verifies what the registry said and takes care of the list of referrers.
+func (p *pusher) stored(ctx context.Context, n *node, name string, result registry.PutResult) error {
+	d := n.desc.Digest
+	if result.Digest.IsZero() || d.Algorithm() != digest.SHA256 {
+		got, err := p.c.HeadManifest(ctx, p.repo, d.String())
+		if err == nil && got.Digest != d {
+			err = fmt.Errorf("the registry has %s: %w", got.Digest, digest.ErrMismatch)
+		}
+		if err != nil {
+			return fmt.Errorf("push manifest %s: it was accepted, but is not there under its digest: %w", d, err)
+		}
+	}
+	if n.subject != nil && result.Subject != n.subject.Digest && !p.isPresent(d) {
+		added, err := p.c.AddReferrer(ctx, p.repo, n.subject.Digest, n.referrer)
+		if err != nil {
+			return fmt.Errorf("push manifest %s: list it as a referrer of %s: %w", d, n.subject.Digest, err)
+		}
+		if added {
+			p.notice(fmt.Sprintf("the registry has no referrers API: %s is listed under the tag %s", d, registry.FallbackTag(n.subject.Digest)))
+		}
+	}
+	step := Step{Action: "manifest", Digest: d, MediaType: n.desc.MediaType, Size: n.desc.Size}
+	if !p.isPresent(d) {
+		p.setPresent(d)
+		p.step(step)
+		p.progress(Progress{Kind: "manifest", Digest: d, Size: n.desc.Size})
+	}
+	tags := result.Tags
+	if name != d.String() {
+		tags = append(tags, name)
+	}
+	for _, tag := range tags {
+		step.Action, step.Tag = "tag", tag
+		p.step(step)
+		p.progress(Progress{Kind: "tag", Digest: d, Text: tag})
+	}
+	return nil
+}

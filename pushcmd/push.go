@@ -1,0 +1,425 @@
+package pushcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/registry"
+)
+
+// A Source holds the blobs of an image, as a layout does.
+type Source interface {
+	OpenBlob(digest.Digest) (*os.File, error) // bytes as they are
+	Document(oci.Descriptor) ([]byte, error)  // verified
+}
+
+// A Mode is a way to send a blob.
+type Mode string
+
+// The modes. Each but ModeAuto gives way to another one when the registry does not know it.
+const (
+	ModeAuto   Mode = "auto"   // ModePut up to 1 MiB, else ModeStream; ModeChunk if Options.ChunkSize is set
+	ModeStream Mode = "stream" // one PATCH with everything, then an empty PUT
+	ModePut    Mode = "put"    // one PUT with everything
+	ModeChunk  Mode = "chunk"  // PATCHes of the chunk size, the last bytes with the PUT
+)
+
+// Options of a push. The zero value is a good one.
+type Options struct {
+	Mode      Mode     // "" is ModeAuto
+	ChunkSize int64    // 0 is 16 MiB in ModeChunk
+	Jobs      int      // blobs at a time; 0 is 4
+	MountFrom []string // repositories of the registry that may have the blobs
+	Tags      []string // more tags besides that of the reference
+	State     string   // directory that keeps the sessions of broken uploads for the next process
+	DryRun    bool     // find out what is to be done and do nothing
+	Force     bool     // do not take the registry's word that the image is there
+
+	Referrers bool // push what refers to the image too, if the Source is a layout
+
+	Progress func(Progress)    // is called for each step, never concurrently
+	Notice   func(text string) // is told what the user should know
+}
+
+// Progress is one step of a push.
+type Progress struct {
+	// Kind is "plan" (Size bytes in Count blobs are to be sent), "start", "bytes" (Offset
+	// is reached), "resume" (from Offset), "retry", "commit" (the last byte was sent),
+	// "done", "exists", "mounted", "manifest", or "tag".
+	Kind   string        `json:"kind"`
+	Digest digest.Digest `json:"digest,omitzero"`
+	Size   int64         `json:"size,omitempty"`
+	Offset int64         `json:"offset,omitempty"`
+	Count  int           `json:"count,omitempty"`
+	Text   string        `json:"text,omitempty"` // a reason, or a tag
+}
+
+// A Step is one thing to do, or done.
+type Step struct {
+	// Action is "exists" (nothing to do), "mount", "upload", "skip" (a layer that is not
+	// distributed), "manifest" or "tag". In a report "mounted", "uploaded" and "resumed"
+	// say what became of a blob.
+	Action    string        `json:"action"`
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"mediaType,omitempty"`
+	Size      int64         `json:"size"`
+	Mode      Mode          `json:"mode,omitempty"`
+	From      string        `json:"from,omitempty"` // repository of a mount
+	Tag       string        `json:"tag,omitempty"`
+	Sent      int64         `json:"sent,omitempty"`   // bytes on the wire
+	Reason    string        `json:"reason,omitempty"` // of another mode, a resume
+}
+
+// A Report says what a push did, or with DryRun would do.
+type Report struct {
+	Reference   string         `json:"reference"`
+	Descriptor  oci.Descriptor `json:"descriptor"`
+	Steps       []Step         `json:"steps"`
+	BytesNeeded int64          `json:"bytesNeeded"` // of blobs that were not there
+	BytesSent   int64          `json:"bytesSent"`   // in all bodies, manifests too
+	Requests    int64          `json:"requests"`
+	Seconds     float64        `json:"seconds"`
+}
+
+// Push brings the image that desc describes, with everything it needs, from src to the
+// repository of ref, and names it by ref's tag. What the registry has is not sent. Blobs go
+// before the manifests that need them, tags come last, so a push that fails leaves no name
+// that points to something incomplete. Bytes are hashed while they are sent: a blob of src
+// that is damaged gives [digest.ErrMismatch] and is not committed.
+//
+// A ref with a digest must name that of desc. With neither tag nor digest the tag is
+// "latest". The Report counts also what was done before an error.
+func Push(ctx context.Context, c *registry.Client, src Source, desc oci.Descriptor, ref registry.Reference, o Options) (Report, error) {
+	p := newPusher(c, src, ref.Repo, o)
+	return p.push(ctx, desc, ref)
+}
+
+// A pusher pushes to one repository. It remembers what is there.
+type pusher struct {
+	c    *registry.Client
+	src  Source
+	repo string
+	o    Options
+
+	mu      sync.Mutex
+	present map[digest.Digest]bool // blobs and manifests that are known to be in the repository
+	report  Report
+}
+
+func newPusher(c *registry.Client, src Source, repo string, o Options) *pusher {
+	if o.Mode == "" {
+		o.Mode = ModeAuto
+	}
+	if o.Jobs <= 0 {
+		o.Jobs = 4
+	}
+	c.ForPush(repo)
+	return &pusher{c: c, src: src, repo: repo, o: o, present: map[digest.Digest]bool{}}
+}
+
+func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Reference) (report Report, err error) {
+	if !ref.Digest.IsZero() && ref.Digest != desc.Digest {
+		return Report{}, fmt.Errorf("push to %s: the image is %s: %w", ref, desc.Digest, digest.ErrMismatch)
+	}
+	start := time.Now()
+	requests, sent := p.c.Stats()
+	p.report = Report{Reference: ref.String(), Descriptor: desc}
+	defer func() {
+		r, s := p.c.Stats()
+		p.report.Requests, p.report.BytesSent, p.report.Seconds = r-requests, s-sent, time.Since(start).Seconds()
+		report = p.report
+	}()
+	tags := p.tags(ref)
+	g, err := p.walk(desc)
+	if err != nil {
+		return report, err
+	}
+	if done, err := p.upToDate(ctx, desc, &tags); err != nil {
+		return report, err
+	} else if done {
+		p.step(Step{Action: "exists", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size})
+		return report, p.pushReferrers(ctx, g)
+	}
+	if err := p.plan(ctx, g); err != nil {
+		return report, err
+	}
+	if p.o.DryRun {
+		p.planNames(g, tags)
+		return report, nil
+	}
+	if err := p.sendBlobs(ctx, g); err != nil {
+		return report, err
+	}
+	if err := p.putManifests(ctx, g, tags); err != nil {
+		return report, err
+	}
+	return report, p.pushReferrers(ctx, g)
+}
+
+// tags returns the tags to set; none if ref has a digest alone.
+func (p *pusher) tags(ref registry.Reference) []string {
+	var tags []string
+	if ref.Tag != "" || ref.Digest.IsZero() {
+		tag := ref.Tag
+		if tag == "" {
+			tag = "latest"
+		}
+		tags = append(tags, tag)
+	}
+	for _, t := range p.o.Tags {
+		if !slices.Contains(tags, t) {
+			tags = append(tags, t)
+		}
+	}
+	return tags
+}
+
+// upToDate asks what the tags name, drops those that name desc already, and reports whether
+// nothing is left to do.
+func (p *pusher) upToDate(ctx context.Context, desc oci.Descriptor, tags *[]string) (bool, error) {
+	if p.o.Force {
+		return false, nil
+	}
+	names := *tags
+	if len(names) == 0 {
+		names = []string{desc.Digest.String()}
+	}
+	var left []string
+	for _, name := range names {
+		got, err := p.c.HeadManifest(ctx, p.repo, name)
+		var status *registry.StatusError
+		switch {
+		case err == nil && got.Digest == desc.Digest:
+			p.setPresent(desc.Digest)
+			continue
+		case errors.As(err, &status) && (status.Status == 401 || status.Retryable()), err != nil && status == nil && !errors.Is(err, registry.ErrProtocol) && !errors.Is(err, digest.ErrMismatch) && !errors.Is(err, oci.ErrMalformed):
+			return false, err // the requests that follow would fail the same way
+		}
+		left = append(left, name)
+	}
+	if len(*tags) > 0 {
+		*tags = left
+	}
+	return len(left) == 0, nil
+}
+
+// plan asks what is there and notes what to do with each blob.
+func (p *pusher) plan(ctx context.Context, g *graph) error {
+	children := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool { return n == g.root })
+	if p.o.Force {
+		children = nil
+	}
+	err := p.parallel(ctx, 2*p.o.Jobs, len(children), func(ctx context.Context, i int) error {
+		n := children[i]
+		if _, err := p.c.HeadManifest(ctx, p.repo, n.desc.Digest.String()); err == nil {
+			p.setPresent(n.desc.Digest)
+		} else if ctx.Err() != nil {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	needed := p.neededBlobs(g)
+	steps := make([]Step, len(needed))
+	err = p.parallel(ctx, 2*p.o.Jobs, len(needed), func(ctx context.Context, i int) error {
+		steps[i], err = p.planBlob(ctx, needed[i])
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	total := Progress{Kind: "plan"}
+	for _, s := range steps {
+		p.step(s)
+		switch s.Action {
+		case "exists", "skip":
+			p.setPresent(s.Digest)
+		default:
+			total.Size += s.Size
+			total.Count++
+		}
+	}
+	p.report.BytesNeeded = total.Size
+	p.progress(total)
+	return nil
+}
+
+// neededBlobs returns the blobs of manifests that are not in the repository.
+func (p *pusher) neededBlobs(g *graph) []oci.Descriptor {
+	seen := map[digest.Digest]bool{}
+	var list []oci.Descriptor
+	g.visit(func(n *node) bool {
+		if p.isPresent(n.desc.Digest) && !p.o.Force {
+			return false
+		}
+		for _, b := range n.blobs {
+			if !seen[b.Digest] && !p.isPresent(b.Digest) {
+				seen[b.Digest] = true
+				list = append(list, b)
+			}
+		}
+		return true
+	})
+	return list
+}
+
+func (p *pusher) planBlob(ctx context.Context, desc oci.Descriptor) (Step, error) {
+	s := Step{Action: "upload", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Mode: p.mode(desc)}
+	f, err := p.open(desc)
+	if err != nil {
+		if oci.IsForeignLayer(desc.MediaType) {
+			s.Action, s.Mode, s.Reason = "skip", "", "a layer of this type need not be distributed, and is not in the layout"
+			return s, nil
+		}
+		return s, err
+	}
+	f.close()
+	there, err := p.exists(ctx, desc)
+	if err != nil {
+		return s, err
+	}
+	if there {
+		s.Action, s.Mode = "exists", ""
+		p.progress(Progress{Kind: "exists", Digest: desc.Digest, Size: desc.Size})
+	} else if len(p.o.MountFrom) > 0 {
+		s.Action, s.From = "mount", p.o.MountFrom[0]
+	}
+	return s, nil
+}
+
+// exists asks for a blob. A registry that does not let us see is one that does not have it.
+func (p *pusher) exists(ctx context.Context, desc oci.Descriptor) (bool, error) {
+	size, err := p.c.HeadBlob(ctx, p.repo, desc.Digest)
+	var status *registry.StatusError
+	switch {
+	case err == nil && size >= 0 && size != desc.Size:
+		p.notice(fmt.Sprintf("blob %s: the registry has it with %d bytes, want %d; sending it again", desc.Digest, size, desc.Size))
+		return false, nil
+	case err == nil:
+		return true, nil
+	case errors.Is(err, registry.ErrNotFound):
+		return false, nil
+	case errors.As(err, &status) && !status.Retryable() && status.Status != 401:
+		return false, nil
+	}
+	return false, err
+}
+
+func (p *pusher) planNames(g *graph, tags []string) {
+	for _, n := range g.nodes {
+		if !p.isPresent(n.desc.Digest) {
+			p.step(Step{Action: "manifest", Digest: n.desc.Digest, MediaType: n.desc.MediaType, Size: n.desc.Size})
+		}
+	}
+	for _, tag := range tags {
+		p.step(Step{Action: "tag", Digest: g.root.desc.Digest, MediaType: g.root.desc.MediaType, Size: g.root.desc.Size, Tag: tag})
+	}
+}
+
+// sendBlobs uploads what the plan found missing, the largest first.
+func (p *pusher) sendBlobs(ctx context.Context, g *graph) error {
+	var todo []oci.Descriptor
+	for _, b := range p.neededBlobs(g) {
+		todo = append(todo, b)
+	}
+	slices.SortStableFunc(todo, func(a, b oci.Descriptor) int { return int(min(max(b.Size-a.Size, -1), 1)) })
+	return p.parallel(ctx, p.o.Jobs, len(todo), func(ctx context.Context, i int) error {
+		step, err := p.sendBlob(ctx, todo[i])
+		p.replaceStep(step)
+		if err != nil {
+			return fmt.Errorf("push blob %s: %w", todo[i].Digest, err)
+		}
+		p.setPresent(todo[i].Digest)
+		return nil
+	})
+}
+
+// parallel calls f for 0 to n-1, so many at a time. The first error ends the others.
+func (p *pusher) parallel(ctx context.Context, jobs, n int, f func(context.Context, int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		wg    sync.WaitGroup
+		once  sync.Once
+		first error
+		next  = make(chan int)
+	)
+	for range min(jobs, n) {
+		wg.Go(func() {
+			for i := range next {
+				if err := f(ctx, i); err != nil {
+					once.Do(func() { first = err; cancel(err) })
+				}
+			}
+		})
+	}
+feed:
+	for i := range n {
+		select {
+		case next <- i:
+		case <-ctx.Done():
+			break feed
+		}
+	}
+	close(next)
+	wg.Wait()
+	if first == nil && ctx.Err() != nil {
+		first = context.Cause(ctx)
+	}
+	return first
+}
+
+func (p *pusher) isPresent(d digest.Digest) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.present[d]
+}
+
+func (p *pusher) setPresent(d digest.Digest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.present[d] = true
+}
+
+func (p *pusher) step(s Step) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.report.Steps = append(p.report.Steps, s)
+}
+
+// replaceStep notes what became of a blob in the place of its plan.
+func (p *pusher) replaceStep(s Step) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := slices.IndexFunc(p.report.Steps, func(t Step) bool { return t.Digest == s.Digest })
+	if i < 0 {
+		p.report.Steps = append(p.report.Steps, s)
+		return
+	}
+	p.report.Steps[i] = s
+}
+
+func (p *pusher) progress(e Progress) {
+	if p.o.Progress != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.o.Progress(e)
+	}
+}
+
+func (p *pusher) notice(text string) {
+	if p.o.Notice != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.o.Notice(p.c.Redact(text))
+	}
+}

@@ -1,0 +1,123 @@
+# shellcheck shell=sh
+# What the scripts with real programs share. A script sets nothing before it reads this
+# file; afterwards it has $root, $work (removed at the end), ocikit on its PATH, and the
+# functions below. Exit status 75 means skipped.
+set -eu
+umask 022
+root=$(cd "$(dirname "$0")/../.." && pwd)
+name=$(basename "$0")
+work=$(mktemp -d)
+pids=
+finish() {
+    for p in $pids; do kill "$p" 2>/dev/null || :; done
+    for p in $pids; do wait "$p" 2>/dev/null || :; done
+    rm -rf "$work" 2>/dev/null || :
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+fail() {
+    printf 'FAIL %s: %s\n' "$name" "$*" >&2
+    exit 1
+}
+
+skip() {
+    [ -z "${OCIKIT_REAL:-}" ] || fail "$* (with --real nothing may be skipped)"
+    printf 'SKIP %s: %s\n' "$name" "$*"
+    exit 75
+}
+
+# need skips the script unless all programs are there.
+need() {
+    for p; do
+        command -v "$p" >/dev/null 2>&1 || skip "$p is not installed"
+    done
+}
+
+need_root() { [ "$(id -u)" = 0 ] || skip "it needs root"; }
+
+ok() { printf '  ok %s\n' "$*"; }
+
+# same fails unless two values are equal.
+same() { [ "$2" = "$3" ] || fail "$1: got $2, want $3"; }
+
+# status runs a command, which must end with the given status and print one line, and at
+# most one hint, on standard error.
+status() {
+    status_want=$1
+    shift
+    code=0
+    "$@" >"$work/out" 2>"$work/err" </dev/null || code=$?
+    [ "$code" = "$status_want" ] || fail "$*: status $code, want $status_want: $(cat "$work/err")"
+    lines=$(grep -cv '^hint: ' "$work/err" || :)
+    [ "$status_want" = 0 ] || [ "$lines" = 1 ] || fail "$*: $lines lines on standard error: $(cat "$work/err")"
+}
+
+# digest_of prints the digest of the descriptor on standard input.
+digest_of() { sed -n 's/.*"digest":"\([^"]*\)".*/\1/p'; }
+
+# peak runs a command and writes the peak of its memory in KiB to a file.
+peak() {
+    file=$1
+    shift
+    command time -f %M -o "$file" "$@"
+}
+
+# start_registry starts Debian's docker-registry with the given lines of YAML added to its
+# configuration, and sets $registry to its address.
+start_registry() {
+    need docker-registry
+    n=$((${n:-0} + 1))
+    mkdir -p "$work/registry$n"
+    mkfifo "$work/log$n" "$work/addr$n"
+    printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0"}\n%s\n' "$work/registry$n" "$1" >"$work/registry$n.yml"
+    docker-registry serve "$work/registry$n.yml" >"$work/log$n" 2>&1 &
+    pids="$pids $!"
+    sed -un 's/.*listening on \([0-9.:]*[0-9]\).*/\1/p' <"$work/log$n" >"$work/addr$n" &
+    read -r registry <"$work/addr$n" || fail "docker-registry did not start"
+}
+
+# shellcheck disable=SC2034 # scripts use $registry
+# start_serve starts ocikit serve on a directory, and sets $registry to its address.
+start_serve() {
+    n=$((${n:-0} + 1))
+    mkfifo "$work/addr$n"
+    ocikit serve "$1" --listen 127.0.0.1:0 --log none >"$work/addr$n" &
+    pids="$pids $!"
+    read -r registry <"$work/addr$n" || fail "ocikit serve did not start"
+}
+
+# start_docker starts a dockerd of our own, and sets DOCKER_HOST.
+start_docker() {
+    need dockerd docker containerd runc
+    need_root
+    d=$work/docker
+    mkdir -p "$d"
+    export DOCKER_HOST="unix://$d/sock"
+    dockerd --iptables=false --bridge=none --storage-driver=vfs --data-root "$d/data" --exec-root "$d/exec" \
+        --pidfile "$d/pid" -H "$DOCKER_HOST" >"$d/log" 2>&1 &
+    pids="$pids $!"
+    dockerd_pid=$!
+    until docker version >/dev/null 2>&1; do
+        kill -0 "$dockerd_pid" 2>/dev/null || fail "dockerd ended: $(tail -n 3 "$d/log")"
+    done
+}
+
+# hello_image makes the layout "app" with the image of the demo in the current directory.
+hello_image() {
+    mkdir -p rootfs/bin
+    (cd "$root" && CGO_ENABLED=0 GOOS=linux go build -trimpath -ldflags=-buildid= -o "$work/hello-cloud" ./testdata/hello-cloud)
+    cp "$work/hello-cloud" rootfs/bin/hello-cloud
+    ocikit init app
+    ocikit tar ./rootfs | ocikit layer app |
+        ocikit config app --arch local --env PATH=/bin --entrypoint '["hello-cloud"]' --cmd '["Cloud Native Central!"]' |
+        ocikit manifest app | ocikit tag app:latest >tagged.json
+}
+
+command -v ocikit >/dev/null 2>&1 || {
+    mkdir "$work/bin"
+    (cd "$root" && go build -o "$work/bin/" ./cmd/ocikit)
+    PATH=$work/bin:$PATH
+}
+mkdir "$work/in"
+cd "$work/in"

@@ -1,0 +1,163 @@
+package tarutil
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// DefaultMaxSparse is the size above which sparse files are refused if no limit is set.
+const DefaultMaxSparse = 8 << 30
+
+// An entryReader reads the entries of a tar that nobody has verified yet, under the eyes
+// of a Checker.
+type entryReader struct {
+	tr        *tar.Reader
+	src       io.Reader
+	check     Checker
+	maxSparse int64
+}
+
+// newEntryReader reads a tar, compressed or not, from r.
+func newEntryReader(ctx context.Context, r io.Reader, allowNoEnd bool, maxSparse int64) (*entryReader, error) {
+	plain, _, err := Decompress(&contextReader{ctx, r})
+	if err != nil {
+		return nil, err
+	}
+	e := &entryReader{check: Checker{AllowNoEnd: allowNoEnd}, maxSparse: maxSparse}
+	if e.maxSparse == 0 {
+		e.maxSparse = DefaultMaxSparse
+	}
+	e.src = io.TeeReader(plain, &e.check)
+	e.tr = tar.NewReader(e.src)
+	return e, nil
+}
+
+// next returns the next header, with name and hard link target cleaned. The root is "",
+// and is a directory. At the end of the tar it reads the rest of the stream, and returns io.EOF
+// if all is well.
+func (e *entryReader) next() (*tar.Header, error) {
+	for {
+		hdr, err := e.tr.Next()
+		if e.check.err != nil { // it knows more about the cause, and saw it first
+			return nil, e.check.err
+		}
+		if err == io.EOF {
+			return nil, e.finish()
+		}
+		if err != nil {
+			return nil, e.cause(err)
+		}
+		if hdr.Typeflag == tar.TypeXGlobalHeader {
+			err = checkGlobal(hdr)
+		} else if err = e.clean(hdr); err == nil {
+			return hdr, nil
+		}
+		if err != nil {
+			return nil, e.check.entryError(err)
+		}
+	}
+}
+
+// finish reads what stands behind the end marker, too: it belongs to the stream's digest,
+// and its checksum comes last.
+func (e *entryReader) finish() error {
+	if _, err := io.Copy(io.Discard, e.src); err != nil {
+		return err
+	}
+	if err := e.check.Close(); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+// cause makes an error of archive/tar one of ours.
+func (e *entryReader) cause(err error) error {
+	switch {
+	case err == io.ErrUnexpectedEOF || err == io.EOF:
+		if closed := e.check.Close(); closed != nil {
+			return closed
+		}
+		return fmt.Errorf("%w: %v", ErrTruncated, err)
+	case errors.Is(err, tar.ErrHeader):
+		return e.check.entryError(fmt.Errorf("%w: %v", ErrMalformed, err))
+	}
+	return err
+}
+
+// Read reads content of the entry that next returned. Its error names the entry.
+func (e *entryReader) Read(p []byte) (int, error) {
+	n, err := e.tr.Read(p)
+	if err != nil && err != io.EOF {
+		err = e.cause(err)
+	}
+	return n, err
+}
+
+// clean makes names in hdr clean paths, and refuses what no image can hold.
+func (e *entryReader) clean(hdr *tar.Header) error {
+	var err error
+	if hdr.Name, err = cleanPath(hdr.Name); err != nil {
+		return err
+	}
+	if hdr.Name == "" && hdr.Typeflag != typeDir {
+		return fmt.Errorf("%w: the root can only be a directory", ErrBadPath)
+	}
+	if hdr.Typeflag == typeLink {
+		target := hdr.Linkname
+		if hdr.Linkname, err = cleanPath(target); err == nil && hdr.Linkname == "" {
+			err = fmt.Errorf("%q: %w", target, ErrBadPath)
+		}
+		if err != nil {
+			return fmt.Errorf("hard link to %w", err)
+		}
+	}
+	if hdr.Size > e.maxSparse && isSparse(hdr) {
+		return fmt.Errorf("%w: sparse file of %d bytes, over the limit of %d", ErrMalformed, hdr.Size, e.maxSparse)
+	}
+	return nil
+}
+
+func isSparse(hdr *tar.Header) bool {
+	if hdr.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// checkGlobal refuses a global header that would change the entries behind it: readers
+// of images differ in whether they heed it. A comment, as git writes it, means nothing.
+func checkGlobal(hdr *tar.Header) error {
+	for key := range hdr.PAXRecords {
+		switch key {
+		case keyPath, keyLink, keySize, keyUID, keyGID, keyUname, keyGname, keyMTime, keyCharset:
+		default:
+			if !strings.HasPrefix(key, xattrPrefix) && !strings.HasPrefix(key, "GNU.sparse.") {
+				continue
+			}
+		}
+		return fmt.Errorf("%w: record %q for all entries", ErrMalformed, key)
+	}
+	return nil
+}
+
+// A contextReader ends with the context's error once that is over.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

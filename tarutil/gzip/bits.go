@@ -1,0 +1,96 @@
+package gzip
+
+import "encoding/binary"
+
+// bitWriter appends bits to bytes, the first bit in the lowest place (RFC 1951, section 3.1.1).
+type bitWriter struct {
+	out []byte
+	acc uint64 // bits not yet in out
+	n   uint   // how many; fewer than 8 between calls
+}
+
+// The loop over tokens takes stepTokens at a time, six bytes each at most, and writes them
+// to an array of a fixed size.
+const (
+	stepTokens = 512
+	stepBytes  = 4 << 10
+)
+
+// reserve makes room for the given number of bits and what tokens may touch behind them.
+func (w *bitWriter) reserve(bits int) {
+	need := len(w.out) + bits/8 + 2*stepBytes
+	if need > cap(w.out) {
+		w.out = append(make([]byte, 0, max(need, 2*cap(w.out))), w.out...)
+	}
+}
+
+// put appends the low n bits of v, at most 48; the bits above must be zero.
+func (w *bitWriter) put(v uint64, n uint) {
+	w.acc |= v << (w.n & 63)
+	w.n += n
+	for w.n >= 8 {
+		w.out = append(w.out, byte(w.acc))
+		w.acc >>= 8
+		w.n -= 8
+	}
+}
+
+// align fills the last byte up with zero bits.
+func (w *bitWriter) align() {
+	if w.n > 0 {
+		w.put(0, 8-w.n)
+	}
+}
+
+// stored appends p as stored blocks (RFC 1951, section 3.2.4) and leaves the writer aligned.
+// An empty p gives one empty block.
+func (w *bitWriter) stored(p []byte, last bool) {
+	for first := true; first || len(p) > 0; first = false {
+		n := min(len(p), maxStored)
+		final := uint64(0)
+		if last && n == len(p) {
+			final = 1
+		}
+		w.put(final, 3)
+		w.align()
+		w.out = binary.LittleEndian.AppendUint16(w.out, uint16(n))
+		w.out = binary.LittleEndian.AppendUint16(w.out, ^uint16(n))
+		w.out = append(w.out, p[:n]...)
+		p = p[n:]
+	}
+}
+
+const maxStored = 1<<16 - 1 // bytes in one stored block
+
+// storedBits is an upper bound of what stored appends for n bytes.
+func storedBits(n int) int {
+	return 8*n + 8*5*(n/maxStored+1) + 7
+}
+
+// tokens appends the codes of ts, for which there is room. It is the innermost loop of all
+// writing, so it has no branches: a literal is a match whose distance takes no bits. A token
+// takes at most 48 bits: 15 and 5 for the length, 15 and 13 for the distance.
+func (w *bitWriter) tokens(ts []uint32, c *codes) {
+	acc, n, o := w.acc, w.n, len(w.out)
+	out := w.out[:cap(w.out)]
+	for len(ts) > 0 {
+		step := ts[:min(len(ts), stepTokens)]
+		ts = ts[len(step):]
+		chunk := (*[stepBytes + 8]byte)(out[o:])
+		p := 0
+		for _, t := range step {
+			l := c.litLen[t&tokenLitLen]
+			d := c.dist[t>>tokenDistShift&31]
+			v := uint64(d>>9|t>>tokenExtraShift<<(d>>5&15))<<(l&31) | uint64(l>>5)
+			acc |= v << (n & 63)
+			n += uint(d&31 + l&31)
+			p &= stepBytes - 1
+			binary.LittleEndian.PutUint64(chunk[p:p+8], acc)
+			p += int(n >> 3)
+			acc >>= n & 56
+			n &= 7
+		}
+		o += p
+	}
+	w.acc, w.n, w.out = acc, n, out[:o]
+}

@@ -1,0 +1,61 @@
+package gzip
+
+import "encoding/binary"
+
+// The member header of RFC 1952, section 2.3: magic, method 8, no flags, no time, no hint
+// of the level, unknown system. Nothing in it can change.
+const memberHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+// block is one piece of input on its way through a goroutine.
+type block struct {
+	in     buffer // up to windowSize bytes before the block, then the block
+	window int    // how many come before the block
+	end    int    // the end of the block
+	first  bool   // the block begins a member
+	last   bool   // the block ends a member, which has this CRC and size:
+	crc    uint32
+	size   uint32
+	ended  []func(offset int64)
+
+	out  []byte        // the result, once done
+	done chan struct{} // receives one value when out is ready
+}
+
+func newBlock() *block {
+	return &block{done: make(chan struct{}, 1)}
+}
+
+// reset empties the block but for its window: what the block before, if not nil, ends with.
+func (b *block) reset(before *block) {
+	b.window, b.first, b.last = 0, before == nil, false
+	b.out, b.ended = b.out[:0], b.ended[:0]
+	if before != nil {
+		b.window = copy(b.in[:windowSize], before.in[before.end-windowSize:before.end])
+	}
+	b.end = b.window
+}
+
+// fill appends bytes of p until the block is full and returns how many.
+func (b *block) fill(p []byte) int {
+	n := copy(b.in[b.end:b.window+blockSize], p)
+	b.end += n
+	return n
+}
+
+// run compresses the block with an idle encoder and reports on done.
+func (b *block) run(encoders chan *encoder, level int) {
+	e := <-encoders
+	if e == nil {
+		e = newEncoder(level)
+	}
+	if b.first {
+		b.out = append(b.out, memberHeader...)
+	}
+	b.out = e.encode(b.out, &b.in, b.window, b.end, b.last)
+	if b.last {
+		b.out = binary.LittleEndian.AppendUint32(b.out, b.crc)
+		b.out = binary.LittleEndian.AppendUint32(b.out, b.size)
+	}
+	encoders <- e
+	b.done <- struct{}{}
+}

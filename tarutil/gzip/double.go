@@ -1,0 +1,121 @@
+package gzip
+
+import "math/bits"
+
+const (
+	shortBits = 15
+	longBits  = 16
+	longMatch = 32 // from this length on a match is taken without a look ahead
+	fewEnds   = 16 // of a match twice as long, so many positions are entered at either end
+)
+
+// doubleParser knows the latest place for each hash of eight bytes and for each of four. It
+// tries the former first, which promises the longer match, and before it takes a match it
+// looks for a long one at the next two positions.
+type doubleParser struct {
+	b     *buffer
+	end   int
+	short [1 << shortBits]uint16
+	long  [1 << longBits]uint16
+}
+
+func shortHash(v uint64) uint32 { return uint32(v) * hashMul32 >> (32 - shortBits) }
+func longHash(v uint64) uint32  { return uint32(v * hashMul64 >> (64 - longBits)) }
+
+func (p *doubleParser) reset(b *buffer, start, end int) {
+	p.b, p.end = b, end
+	clear(p.short[:])
+	clear(p.long[:])
+	for i := 0; i < start; i += 2 {
+		p.insert(i)
+	}
+}
+
+func (p *doubleParser) insert(i int) {
+	v := load64(p.b, i)
+	p.short[shortHash(v)] = uint16(i)
+	p.long[longHash(v)] = uint16(i)
+}
+
+// insertMatch enters the positions from..to-1, the middle of many left out.
+func (p *doubleParser) insertMatch(from, to int) {
+	if to-from > 2*fewEnds {
+		for i := from; i < from+fewEnds; i++ {
+			p.insert(i)
+		}
+		from = to - fewEnds
+	}
+	for i := from; i < to; i++ {
+		p.insert(i)
+	}
+}
+
+func (p *doubleParser) next(pos, limit int, t *tokens) int {
+	b, end := p.b, p.end
+	s, anchor := pos, pos // the bytes from anchor to s are literals not yet added
+	for s < end && t.n < limit {
+		v := load64(b, s)
+		hs, hl := shortHash(v), longHash(v)
+		ds, dl := int(uint16(s)-p.short[hs]), int(uint16(s)-p.long[hl])
+		p.short[hs], p.long[hl] = uint16(s), uint16(s)
+		d := dl
+		x := load64(b, s-d) ^ v
+		if uint32(x) != 0 || uint(d-1) >= windowSize {
+			d = ds
+			x = load64(b, s-d) ^ v
+			if uint32(x) != 0 || uint(d-1) >= windowSize {
+				s += 1 + (s-anchor)>>7
+				if s-anchor >= maxRun {
+					s = min(s, end)
+					t.literals(b, anchor, s)
+					anchor = s
+				}
+				continue
+			}
+		}
+		n := bits.TrailingZeros64(x) >> 3
+		if x == 0 {
+			n = matchLen(b, s, d, end)
+		}
+		if n < longMatch {
+			s, n, d = p.ahead(s, n, d)
+		}
+		for s > anchor && s > d && b[(s-1)&(bufferSize-1)] == b[(s-1-d)&(bufferSize-1)] {
+			s-- // strides and gaps in the tables may have missed the beginning
+			n++
+		}
+		n = min(n, end-s, maxMatch)
+		if n < 4 {
+			break
+		}
+		t.literals(b, anchor, s)
+		t.match(n, d)
+		p.insertMatch(s+1, s+n)
+		s += n
+		anchor = s
+	}
+	return t.rest(b, anchor, end, limit)
+}
+
+// ahead returns the match of n bytes at s, or a better one at s+1 or s+2.
+func (p *doubleParser) ahead(s, n, d int) (s1, n1, d1 int) {
+	b := p.b
+	s1, n1, d1 = s, n, d
+	for i := s + 1; i <= s+1; i++ {
+		v := load64(b, i)
+		d := int(uint16(i) - p.long[longHash(v)])
+		e := i + n1 - 3 // where the last four bytes of a longer match would be
+		if uint32(load64(b, e)) != uint32(load64(b, e-d)) || uint(d-1) >= windowSize {
+			continue
+		}
+		x := load64(b, i-d) ^ v
+		n := bits.TrailingZeros64(x) >> 3
+		if x == 0 {
+			n = matchLen(b, i, d, p.end)
+		}
+		if n > n1 {
+			s1, n1, d1 = i, n, d
+		}
+	}
+	return s1, n1, d1
+}

@@ -1,0 +1,107 @@
+package gzip
+
+// encoder compresses blocks, one after the other, each without a trace of those before.
+type encoder struct {
+	w       bitWriter
+	parse   parser // nil for level 0
+	segment int    // tokens between two decisions about where a DEFLATE block ends
+	length  [256]lengthCode
+	log     logTable
+	tokens  tokens
+	codes   codes
+}
+
+func newEncoder(level int) *encoder {
+	e := &encoder{parse: newParser(level), segment: 2 << 10}
+	if level <= 3 {
+		e.segment = 8 << 10
+	}
+	for i := range e.length {
+		e.length[i] = codeOfLength(i + minMatch)
+	}
+	e.log.init()
+	return e
+}
+
+// encode appends b[window:end] in DEFLATE blocks to out. If last is set, they end the DEFLATE
+// stream. If not, they end at a byte boundary, so that others can follow.
+func (e *encoder) encode(out []byte, b *buffer, window, end int, last bool) []byte {
+	e.w = bitWriter{out: out}
+	switch {
+	case window == end:
+		e.w.put(0b011, 10) // an empty block with fixed codes, the last
+	case e.parse == nil:
+		e.w.stored(b[window:end], last)
+	default:
+		clear(b[end : end+padding])
+		e.parse.reset(b, window, end)
+		e.blocks(b, window, end, last)
+	}
+	if !last && e.w.n > 0 {
+		e.w.stored(nil, false)
+	}
+	e.w.align()
+	return e.w.out
+}
+
+// blocks cuts the tokens of the input into DEFLATE blocks: a segment joins the block before
+// it unless codes of its own would save more than their description takes.
+func (e *encoder) blocks(b *buffer, start, end int, last bool) {
+	t := &e.tokens
+	t.n = 0
+	var cur, seg, both counts // of the tokens kept, the latest ones, and both
+	pos, curCost := start, int64(0)
+	for pos < end {
+		from, kept := pos, t.n
+		clear(t.dist[:])
+		pos = e.parse.next(pos, kept+e.segment, t)
+		seg.collect(t, kept, &e.length)
+		segCost := seg.cost(&e.log)
+		if kept == 0 {
+			cur, curCost = seg, segCost
+			continue
+		}
+		both.sum(&cur, &seg)
+		bothCost := both.cost(&e.log)
+		if bothCost <= curCost+segCost && t.n <= maxTokens {
+			cur, curCost = both, bothCost
+			continue
+		}
+		e.block(t.list[:kept], &cur, b[start:from], false)
+		t.n = copy(t.list[:], t.list[kept:t.n])
+		cur, curCost = seg, segCost
+		start = from
+	}
+	e.block(t.list[:t.n], &cur, b[start:end], last)
+}
+
+// block writes one DEFLATE block in the shortest of the three ways.
+func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
+	var own, fixed description
+	own.init(c)
+	fixed.fixed()
+	extra := c.extraBits()
+	ownBits := 3 + own.bits + own.dataBits(c) + extra
+	fixedBits := 3 + fixed.dataBits(c) + extra
+	final := uint64(0)
+	if last {
+		final = 1
+	}
+	if n := storedBits(len(in)); n <= min(ownBits, fixedBits) {
+		e.w.reserve(n)
+		e.w.stored(in, last)
+		return
+	}
+	if fixedBits <= ownBits {
+		e.w.reserve(fixedBits)
+		e.w.put(final|1<<1, 3)
+		e.codes.init(&fixed, &e.length)
+	} else {
+		e.w.reserve(ownBits)
+		e.w.put(final|2<<1, 3)
+		own.write(&e.w)
+		e.codes.init(&own, &e.length)
+	}
+	e.w.tokens(ts, &e.codes)
+	e.w.put(uint64(e.codes.end>>5), uint(e.codes.end&31))
+}

@@ -1,0 +1,198 @@
+package gzip
+
+import (
+	"bytes"
+	stdgzip "compress/gzip"
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden digests")
+
+// compress writes data in pieces of the sizes which cut returns.
+func compress(t testing.TB, data []byte, level, workers int, cut func() int) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	z, err := NewWriter(&out, level, workers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p := data; len(p) > 0; {
+		k := min(cut(), len(p))
+		if n, err := z.Write(p[:k]); n != k || err != nil {
+			t.Fatalf("Write(%d bytes) = %d, %v", k, n, err)
+		}
+		p = p[k:]
+	}
+	if err := z.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+	return out.Bytes()
+}
+
+func whole() int { return math.MaxInt }
+
+// expand reads one member and insists on nothing behind it.
+func expand(t testing.TB, z []byte) []byte {
+	t.Helper()
+	in := bytes.NewReader(z)
+	r, err := stdgzip.NewReader(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Multistream(false)
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatalf("reading back: %v", err)
+	}
+	if in.Len() > 0 {
+		t.Fatalf("%d bytes behind the member", in.Len())
+	}
+	return data
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, s := range samples() {
+		for level := range 10 {
+			got := expand(t, compress(t, s.data, level, 2, whole))
+			if !bytes.Equal(got, s.data) {
+				t.Errorf("%s, level %d: the round trip changed the data", s.name, level)
+			}
+		}
+	}
+}
+
+// The digests must never change but by a decision to change the format.
+func TestGolden(t *testing.T) {
+	var got strings.Builder
+	for _, s := range samples() {
+		for level := range 10 {
+			z := compress(t, s.data, level, 3, whole)
+			fmt.Fprintf(&got, "%s %d %d %x\n", s.name, level, len(z), sha256.Sum256(z))
+		}
+	}
+	golden := filepath.Join("testdata", "golden.txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got.String()), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := strings.Split(got.String(), "\n"), strings.Split(string(want), "\n")
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			t.Errorf("line %d: got %s, want %s", i+1, a[i], b[i])
+		}
+	}
+	if len(a) != len(b) {
+		t.Errorf("got %d lines, want %d", len(a), len(b))
+	}
+}
+
+func TestSameBytesHoweverWritten(t *testing.T) {
+	data := mixed(3 << 20)
+	r := random(5)
+	cuts := map[string]func() int{
+		"whole":  whole,
+		"block":  func() int { return blockSize },
+		"random": func() int { return 1 + r.below(300000) },
+		"small":  func() int { return 1 + r.below(2000) },
+	}
+	for _, level := range []int{0, 1, 6, 9} {
+		want := compress(t, data, level, 1, whole)
+		for name, cut := range cuts {
+			for _, workers := range []int{0, 1, 2, 3, 8} {
+				if got := compress(t, data, level, workers, cut); !bytes.Equal(got, want) {
+					t.Errorf("level %d, %s writes, %d workers: other bytes", level, name, workers)
+				}
+			}
+		}
+	}
+}
+
+// An encoder must not remember what it compressed before.
+func TestEncoderForgets(t *testing.T) {
+	for _, level := range []int{1, 6, 9} {
+		var out bytes.Buffer
+		z, _ := NewWriter(&out, level, 1)
+		var starts []int64
+		data := [][]byte{noise(300000), text(99999), machine(blockSize + 7), text(1000), text(99999)}
+		for _, d := range data {
+			z.Write(d)
+			z.EndMember(func(at int64) { starts = append(starts, at) })
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		start := int64(0)
+		for i, end := range starts {
+			if !bytes.Equal(out.Bytes()[start:end], compress(t, data[i], level, 1, whole)) {
+				t.Errorf("level %d: member %d depends on those before it", level, i)
+			}
+			start = end
+		}
+	}
+}
+
+func TestOtherReaders(t *testing.T) {
+	readers := [][]string{
+		{"gunzip", "-t"},
+		{"pigz", "-t"},
+		{"python3", "-c", "import sys, zlib; d = zlib.decompressobj(31); " +
+			"d.decompress(sys.stdin.buffer.read()); assert d.eof and not d.unused_data"},
+	}
+	for _, args := range readers {
+		t.Run(args[0], func(t *testing.T) {
+			if _, err := exec.LookPath(args[0]); err != nil {
+				t.Skipf("no %s here", args[0])
+			}
+			for _, s := range samples() {
+				if strings.HasPrefix(s.name, "period") {
+					continue
+				}
+				for _, level := range []int{0, 1, 6, 9} {
+					cmd := exec.Command(args[0], args[1:]...)
+					cmd.Stdin = bytes.NewReader(compress(t, s.data, level, 2, whole))
+					if out, err := cmd.CombinedOutput(); err != nil {
+						t.Errorf("%s, level %d: %v: %s", s.name, level, err, out)
+					}
+				}
+			}
+		})
+	}
+}
+
+func FuzzRoundTrip(f *testing.F) {
+	for _, s := range samples() {
+		if len(s.data) < 5000 {
+			f.Add(s.data, uint64(len(s.data)), uint16(1))
+		}
+	}
+	f.Add(text(3000), uint64(7), uint16(300))
+	f.Add(machine(5000), uint64(8), uint16(400))
+	f.Fuzz(func(t *testing.T, data []byte, seed uint64, times uint16) {
+		data = bytes.Repeat(data, min(int(times), (1<<20)/(len(data)+1))) // to reach past a block
+		r := random(seed)
+		for _, level := range []int{0, 1, 6, 9} {
+			cut := func() int { return 1 + r.below(1+r.below(200000)) }
+			z := compress(t, data, level, 1+r.below(4), cut)
+			if !bytes.Equal(expand(t, z), data) {
+				t.Errorf("level %d: the round trip changed the data", level)
+			}
+			if !bytes.Equal(z, compress(t, data, level, 1, whole)) {
+				t.Errorf("level %d: the bytes depend on how they were written", level)
+			}
+		}
+	})
+}
