@@ -1,8 +1,11 @@
 package serve
 
 import (
+	"bytes"
 	"net/http"
+	"net/url"
 	"slices"
+	"strconv"
 	"sync"
 
 	"ocikit/digest"
@@ -25,44 +28,68 @@ func (s *Server) listReferrers(w *recorder, r *http.Request, rt route) error {
 	if err != nil {
 		return err
 	}
-	found := []oci.Descriptor{}
+	var entries [][]byte
 	l, err := layout.OpenBelow(s.root, rt.repo)
 	if err == nil {
 		defer l.Close()
-		found, err = s.referrers(r, l, d)
+		var last string
+		entries, last, err = s.referrersPage(r, l, d, q)
+		if last != "" {
+			q.Set("last", last)
+			setNext(w, r, q)
+		}
 	}
 	if err != nil && !isAbsent(err) {
 		return err
 	}
-	if want := q.Get("artifactType"); q.Has("artifactType") {
-		found = slices.DeleteFunc(found, func(e oci.Descriptor) bool { return e.ArtifactType != want })
+	if q.Has("artifactType") {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
 	}
-	last := q.Get("last")
-	found = slices.DeleteFunc(found, func(e oci.Descriptor) bool { return e.Digest.String() <= last })
-	for i, size := 0, 0; i < len(found); i++ {
-		text, err := oci.Encode(found[i])
-		if err != nil {
-			return err
-		}
-		if size += len(text) + 1; size > pageBytes && i > 0 {
-			found = found[:i]
-			q.Set("last", found[i-1].Digest.String())
-			setNext(w, r, q)
-		}
+	h := w.Header()
+	h.Set("Content-Type", oci.MediaTypeIndex)
+	body := slices.Concat([]byte(`{"manifests":[`), bytes.Join(entries, []byte(",")), []byte(`],"mediaType":"`+oci.MediaTypeIndex+`","schemaVersion":2}`))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	_, err = w.Write(body)
+	return err
+}
+
+// referrersPage returns the descriptors of one page, encoded, and the digest of the last of
+// them if there are more. They are sorted by digest.
+func (s *Server) referrersPage(r *http.Request, l *layout.Layout, subject digest.Digest, q url.Values) (page [][]byte, last string, err error) {
+	found, err := s.referrers(r, l, subject)
+	if err != nil {
+		return nil, "", err
 	}
-	return sendJSON(w, oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: found})
+	size := 0
+	for _, desc := range found {
+		if desc.Digest.String() <= q.Get("last") {
+			continue
+		}
+		entry, _, err := readReferrer(l, desc)
+		if err != nil || q.Has("artifactType") && entry.desc.ArtifactType != q.Get("artifactType") {
+			continue
+		}
+		text, err := oci.Encode(entry.desc)
+		if err != nil {
+			return nil, "", err
+		}
+		if size += len(text) + 1; size > pageBytes && len(page) > 0 {
+			return page, last, nil
+		}
+		page, last = append(page, text), desc.Digest.String()
+	}
+	return page, "", nil
 }
 
 // referrers returns the descriptors of all manifests in the layout that have the subject,
-// sorted by digest. Manifests that cannot be read are none.
+// sorted by digest. Manifests that cannot be read have none.
 func (s *Server) referrers(r *http.Request, l *layout.Layout, subject digest.Digest) ([]oci.Descriptor, error) {
 	x, err := l.Index()
 	if err != nil {
 		return nil, err
 	}
 	seen := map[digest.Digest]bool{}
-	found := []oci.Descriptor{}
+	var found []oci.Descriptor
 	todo := slices.Clone(x.Manifests)
 	for len(todo) > 0 {
 		if err := r.Context().Err(); err != nil {
@@ -74,18 +101,19 @@ func (s *Server) referrers(r *http.Request, l *layout.Layout, subject digest.Dig
 			continue
 		}
 		seen[desc.Digest] = true
-		desc.Annotations, desc.Platform, desc.ArtifactType, desc.Extra = nil, nil, "", nil
-		if oci.IsManifest(desc.MediaType) && s.subjects.isNot(desc.Digest, subject) {
-			continue
+		desc = oci.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
+		got, known := s.subjects.get(desc.Digest)
+		if !known || oci.IsIndex(desc.MediaType) {
+			entry, children, err := readReferrer(l, desc)
+			if err != nil {
+				continue
+			}
+			todo = append(todo, children...)
+			got = entry.subject
+			s.subjects.set(desc.Digest, got)
 		}
-		entry, children, err := readReferrer(l, desc)
-		if err != nil {
-			continue
-		}
-		todo = append(todo, children...)
-		s.subjects.set(desc.Digest, entry.subject)
-		if entry.subject == subject {
-			found = append(found, entry.desc)
+		if got == subject {
+			found = append(found, desc)
 		}
 	}
 	slices.SortFunc(found, func(a, b oci.Descriptor) int { return digest.Compare(a.Digest, b.Digest) })
@@ -140,12 +168,12 @@ type subjectCache struct {
 // maxSubjects bounds the memory of the cache, to some tens of MiB.
 const maxSubjects = 100_000
 
-// isNot reports whether the manifest d is known to have another subject, or none.
-func (c *subjectCache) isNot(d, subject digest.Digest) bool {
+// get returns the subject of a manifest, zero if it has none, and whether it is known.
+func (c *subjectCache) get(d digest.Digest) (subject digest.Digest, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	got, known := c.of[d]
-	return known && got != subject
+	subject, known = c.of[d]
+	return subject, known
 }
 
 func (c *subjectCache) set(d, subject digest.Digest) {
