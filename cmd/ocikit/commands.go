@@ -3,7 +3,7 @@ package main
 // commands returns the table of commands, in the order of help.
 func commands() []Command {
 	table := []Command{
-		tarCommand(), gzipCommand(), digestCommand(), diffidCommand(), layerCommand(),
+		tarCommand(), retarCommand(), gzipCommand(), digestCommand(), diffidCommand(), diffCommand(), layerCommand(),
 		configCommand(), manifestCommand(), indexCommand(),
 		initCommand(), putCommand(), catCommand(), tagCommand(), untagCommand(), lsCommand(),
 		resolveCommand(), layersCommand(), inspectCommand(), verifyCommand(),
