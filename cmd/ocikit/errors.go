@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"ocikit/oci/layout"
+	"ocikit/tarutil"
 )
 
 // Exit statuses, see "Exit status" in the manual.
@@ -100,6 +101,8 @@ func statusOf(err error) int {
 		return statusRetry
 	case isDenied(err):
 		return statusNotAllowed
+	case errors.Is(err, tarutil.ErrChanged): // a file that vanished while it was read
+		return statusInput
 	case errors.Is(err, layout.ErrNotFound), errors.Is(err, fs.ErrNotExist), isRemoteNotFound(err):
 		return statusNotThere
 	}

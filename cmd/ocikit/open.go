@@ -19,15 +19,16 @@ func openLayout(operand string) (*layout.Layout, error) {
 	if n.Tag != "" || !n.Digest.IsZero() {
 		return nil, usagef("%q names an image, want a layout alone", operand)
 	}
-	return openDir(n.Dir)
+	l, err := openDir(n.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, withHint(err, "`ocikit init %s` makes an empty layout", n.Dir)
+	}
+	return l, err
 }
 
 func openDir(dir string) (*layout.Layout, error) {
 	l, err := layout.Open(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, withHint(err, "`ocikit init %s` makes an empty layout", dir)
-	case errors.Is(err, layout.ErrNotLayout):
+	if errors.Is(err, layout.ErrNotLayout) {
 		return nil, withHint(err, "a layout holds oci-layout, index.json and blobs; `ocikit init` makes an empty one")
 	}
 	return l, err

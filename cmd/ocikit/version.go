@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 )
 
 func versionCommand() Command {
@@ -33,8 +34,8 @@ func buildVersion() string {
 		return "unknown unknown"
 	}
 	version, commit, changes := info.Main.Version, "unknown", ""
-	if version == "" {
-		version = "(devel)"
+	if version == "" || version == "(devel)" || strings.HasPrefix(version, "v0.0.0-") {
+		version = "devel" // no tag; the commit says which
 	}
 	for _, s := range info.Settings {
 		switch {
