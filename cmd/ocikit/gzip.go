@@ -5,6 +5,7 @@ import (
 	"flag"
 	"io"
 
+	"ocikit/tarutil/estargz"
 	"ocikit/tarutil/gzip"
 )
 
@@ -14,11 +15,15 @@ func gzipCommand() Command {
 		Short: "compress, with bytes that never change",
 		Long: `Gzip compresses FILE, or standard input, to standard output. The output depends on the
 input and the level alone: not on the number of processors, the machine, the release of Go or of
-ocikit. FILE is kept.`,
+ocikit. FILE is kept.
+
+With --estargz the input is a plain tar, and the output a gzip layer of which a snapshotter can fetch
+single files; "ocikit layer --compress estargz" also says what the manifest needs.`,
 		Example: "printf hello | ocikit gzip | gunzip",
 		Bind: func(fs *flag.FlagSet) Action {
 			level := levelFlag(fs)
 			workers := workersFlag(fs)
+			star := fs.Bool("estargz", false, "write an eStargz layer")
 			out := fs.String("o", "", "write to `file` instead of standard output")
 			return func(ctx context.Context, env *Env, args []string) error {
 				name, err := oneOperand(args)
@@ -34,6 +39,9 @@ ocikit. FILE is kept.`,
 				}
 				defer in.Close()
 				return env.toOutput(*out, true, func(w io.Writer) error {
+					if *star {
+						return writeEstargz(ctx, w, in, *level, *workers)
+					}
 					z, err := gzip.NewWriter(w, *level, *workers)
 					if err != nil {
 						return err
@@ -46,6 +54,19 @@ ocikit. FILE is kept.`,
 			}
 		},
 	}
+}
+
+func writeEstargz(ctx context.Context, w io.Writer, r io.Reader, level, workers int) error {
+	z, err := estargz.NewWriter(w, level, workers)
+	if err != nil {
+		return err
+	}
+	defer z.Abort()
+	if _, err := copyTo(ctx, z, r); err != nil {
+		return err
+	}
+	_, err = z.Close()
+	return err
 }
 
 func levelFlag(fs *flag.FlagSet) *int {

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 
 	"ocikit/oci"
 	"ocikit/oci/image"
@@ -21,12 +22,14 @@ prints its descriptor with its diff ID. It is one pass: the tar is checked, hash
 hashed and stored while it is read. A tar that ends early is an error, so that the failure of the
 command in front of the pipe is not taken for an end.
 
-Input that is compressed already is kept byte for byte. A directory is packed first, as "ocikit
+Input that is compressed already is kept byte for byte. With --compress estargz it becomes a
+gzip layer of which a snapshotter can fetch single files; a table of contents is added to the tar, and
+its digest is an annotation of the descriptor. A directory is packed first, as "ocikit
 tar DIR" does, with the same flags.`,
 		Example: "ocikit init app\nocikit tar ./rootfs | ocikit layer app",
 		Bind: func(fs *flag.FlagSet) Action {
 			bind := packFlags(fs)
-			compress := fs.String("compress", "gzip", "store the layer as `how`: gzip, none, or keep what comes")
+			compress := fs.String("compress", "gzip", "store the layer as `how`: gzip, none, estargz, or keep what comes")
 			level := levelFlag(fs)
 			workers := workersFlag(fs)
 			annotations := list(fs, "annotation", "a", "set the annotation `key=value` of the descriptor (repeatable)")
@@ -39,8 +42,8 @@ tar DIR" does, with the same flags.`,
 				if o.Annotations, err = keyValues("annotation", *annotations); err != nil {
 					return err
 				}
-				if o.Compression != image.Gzip && o.Compression != image.None && o.Compression != image.Keep {
-					return usagef("flag --compress: %q: want gzip, none or keep", *compress)
+				if !slices.Contains([]image.Compression{image.Gzip, image.None, image.Estargz, image.Keep}, o.Compression) {
+					return usagef("flag --compress: %q: want gzip, none, estargz or keep", *compress)
 				}
 				if err := checkLevel(*level); err != nil {
 					return err

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"strconv"
 
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
 	"ocikit/tarutil"
+	"ocikit/tarutil/estargz"
 	"ocikit/tarutil/gzip"
 )
 
@@ -22,19 +24,24 @@ const (
 	Gzip Compression = "gzip" // compress a plain tar
 	None Compression = "none" // store a plain tar as it is
 	Keep Compression = "keep" // store whatever comes as it is
+
+	// Estargz makes a gzip layer of which single files can be fetched. It adds two files
+	// to the tar, so the diff ID is another one than that of the input.
+	Estargz Compression = "estargz"
 )
 
 // LayerOptions say how a layer is stored.
 type LayerOptions struct {
 	Compression Compression
-	Level       int // of gzip, 0 to 9
-	Workers     int // of gzip; 0: one for each processor
+	Level       int // of gzip and eStargz, 0 to 9
+	Workers     int // of the same; 0: one for each processor
 	Annotations map[string]string
 }
 
 // AddLayer stores the layer that r holds as a blob and returns its descriptor, which carries
 // the diff ID. It is one pass: the tar is checked and hashed, compressed, hashed again and
-// stored while it is read. A tar that is compressed already is kept byte for byte.
+// stored while it is read. A tar that is compressed already is kept byte for byte, unless it
+// is to become eStargz.
 //
 // A tar that ends early or is damaged is an error, and nothing is stored.
 func AddLayer(ctx context.Context, l *layout.Layout, r io.Reader, o LayerOptions) (oci.Descriptor, error) {
@@ -43,7 +50,14 @@ func AddLayer(ctx context.Context, l *layout.Layout, r io.Reader, o LayerOptions
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	if format != tarutil.FormatTar && format != tarutil.FormatUnknown {
+	var tar io.Reader = in
+	switch {
+	case format == tarutil.FormatTar, format == tarutil.FormatUnknown:
+	case o.Compression == Estargz:
+		if tar, _, err = tarutil.Decompress(in); err != nil {
+			return oci.Descriptor{}, err
+		}
+	default:
 		return addCompressed(ctx, l, in, format, o)
 	}
 	w, err := NewLayerWriter(l, o)
@@ -51,7 +65,7 @@ func AddLayer(ctx context.Context, l *layout.Layout, r io.Reader, o LayerOptions
 		return oci.Descriptor{}, err
 	}
 	defer w.Abort()
-	if err := copyAll(ctx, w, in); err != nil {
+	if err := copyAll(ctx, w, tar); err != nil {
 		return oci.Descriptor{}, err
 	}
 	return w.Commit()
@@ -154,10 +168,10 @@ func DescribeLayer(ctx context.Context, r io.Reader) (oci.Descriptor, error) {
 type LayerWriter struct {
 	o     LayerOptions
 	blob  *layout.Writer
-	z     *gzip.Writer // nil if the tar is stored as it is
-	diff  *digest.Hasher
+	z     *gzip.Writer    // for Gzip
+	star  *estargz.Writer // for Estargz
+	diff  *digest.Hasher  // for Gzip
 	check tarutil.Checker
-	mt    string
 }
 
 // NewLayerWriter starts a layer. The caller ends it with Commit or Abort.
@@ -166,14 +180,17 @@ func NewLayerWriter(l *layout.Layout, o LayerOptions) (*LayerWriter, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &LayerWriter{o: o, blob: blob, mt: oci.MediaTypeLayer}
-	if o.Compression == Gzip {
-		w.mt = oci.MediaTypeLayerGzip
+	w := &LayerWriter{o: o, blob: blob}
+	switch o.Compression {
+	case Gzip:
 		w.diff = digest.NewHasher(digest.SHA256)
-		if w.z, err = gzip.NewWriter(blob, o.Level, o.Workers); err != nil {
-			blob.Abort()
-			return nil, err
-		}
+		w.z, err = gzip.NewWriter(blob, o.Level, o.Workers)
+	case Estargz:
+		w.star, err = estargz.NewWriter(blob, o.Level, o.Workers)
+	}
+	if err != nil {
+		blob.Abort()
+		return nil, err
 	}
 	return w, nil
 }
@@ -183,11 +200,14 @@ func (w *LayerWriter) Write(p []byte) (int, error) {
 	if _, err := w.check.Write(p); err != nil {
 		return 0, err
 	}
-	if w.z == nil { // the digest of the blob is the diff ID: bytes are hashed once
-		return w.blob.Write(p)
+	switch {
+	case w.star != nil:
+		return w.star.Write(p)
+	case w.z != nil:
+		w.diff.Write(p)
+		return w.z.Write(p)
 	}
-	w.diff.Write(p)
-	return w.z.Write(p)
+	return w.blob.Write(p) // the digest of the blob is the diff ID: bytes are hashed once
 }
 
 // Commit stores the layer, if the tar is whole, and returns its descriptor.
@@ -196,25 +216,43 @@ func (w *LayerWriter) Commit() (oci.Descriptor, error) {
 	if err := w.check.Close(); err != nil {
 		return oci.Descriptor{}, err
 	}
-	if w.z != nil {
-		if err := w.z.Close(); err != nil {
-			return oci.Descriptor{}, err
-		}
+	desc := oci.Descriptor{MediaType: oci.MediaTypeLayer}
+	if w.z != nil || w.star != nil {
+		desc.MediaType = oci.MediaTypeLayerGzip
 	}
-	d, size, err := w.blob.Commit(digest.Digest{})
+	var err error
+	var info estargz.Info
+	switch {
+	case w.z != nil:
+		err = w.z.Close()
+	case w.star != nil:
+		info, err = w.star.Close()
+	}
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
-	id := d
-	if w.diff != nil {
-		id = w.diff.Digest()
+	if desc.Digest, desc.Size, err = w.blob.Commit(digest.Digest{}); err != nil {
+		return oci.Descriptor{}, err
 	}
-	desc := oci.Descriptor{MediaType: w.mt, Digest: d, Size: size}
+	id := desc.Digest
+	switch {
+	case w.diff != nil:
+		id = w.diff.Digest()
+	case w.star != nil:
+		id = info.DiffID
+		desc = desc.WithAnnotation(estargz.TOCDigestAnnotation, info.TOCDigest.String()).
+			WithAnnotation(estargz.UncompressedSizeAnnotation, strconv.FormatInt(info.UncompressedSize, 10))
+	}
 	return annotate(desc.WithAnnotation(oci.AnnotationDiffID, id.String()), w.o.Annotations), nil
 }
 
 // Abort drops what was written. It does nothing after Commit, so it may be deferred.
-func (w *LayerWriter) Abort() { w.blob.Abort() }
+func (w *LayerWriter) Abort() {
+	if w.star != nil {
+		w.star.Abort()
+	}
+	w.blob.Abort()
+}
 
 func annotate(d oci.Descriptor, annotations map[string]string) oci.Descriptor {
 	if len(annotations) > 0 {
