@@ -27,7 +27,13 @@ type Writer struct {
 	tmp string
 	h   *digest.Hasher
 	err error
+
+	started int64 // bytes that the system was asked to write to the disk
 }
+
+// writebackStep is how many bytes gather before the system is asked to write them to the
+// disk. Done along the way, it leaves the sync at the end little to wait for.
+const writebackStep = 8 << 20
 
 // NewWriter starts a blob with a sha256 digest. The caller ends it with Commit or Abort.
 func (l *Layout) NewWriter() (*Writer, error) { return l.NewWriterFor(digest.SHA256) }
@@ -50,6 +56,10 @@ func (w *Writer) Write(p []byte) (int, error) {
 	w.h.Write(p[:n])
 	if err != nil {
 		w.err = fmt.Errorf("layout %q: write blob: %w", w.l.dir, cause(err))
+	}
+	if size := w.h.Size(); size-w.started >= writebackStep {
+		startWriteback(w.f, w.started, size-w.started)
+		w.started = size
 	}
 	return n, w.err
 }
