@@ -146,22 +146,26 @@ func TestCheckerRefuses(t *testing.T) {
 }
 
 // countEntries reads a tar with archive/tar to its end.
-func countEntries(data []byte) (n int64, sparse bool, err error) {
+func countEntries(data []byte) (n int64, err error) {
 	tr := tar.NewReader(bytes.NewReader(data))
 	for {
-		hdr, err := tr.Next()
-		if err == io.EOF {
-			return n, sparse, nil
+		if _, err := tr.Next(); err == io.EOF {
+			return n, nil
+		} else if err != nil {
+			return n, err
 		}
-		if err != nil {
-			return n, sparse, err
-		}
-		for key := range hdr.PAXRecords {
-			sparse = sparse || strings.HasPrefix(key, "GNU.sparse.")
-		}
-		sparse = sparse || hdr.Typeflag == tar.TypeGNUSparse
 		n++
 	}
+}
+
+// mayBeSparse says whether there is a sparse map in data, which a Checker does not look into.
+func mayBeSparse(data []byte) bool {
+	for i := atType; i < len(data); i += blockSize {
+		if data[i] == tar.TypeGNUSparse {
+			return true
+		}
+	}
+	return bytes.Contains(data, []byte("GNU.sparse."))
 }
 
 // checkLaw fails if a Checker accepts what archive/tar does not, or sees other entries.
@@ -174,11 +178,10 @@ func checkLaw(t *testing.T, data []byte, pieces int) {
 		}
 		return
 	}
-	n, sparse, err := countEntries(data)
-	if sparse {
+	if mayBeSparse(data) {
 		return
 	}
-	if err != nil || n != c.Entries() {
+	if n, err := countEntries(data); err != nil || n != c.Entries() {
 		t.Errorf("accepted with %d entries; archive/tar: %d entries, %v", c.Entries(), n, err)
 	}
 }

@@ -62,10 +62,15 @@ type differ struct {
 func newDiffer(ctx context.Context, old, new Tree, opts *DiffOptions) (*differ, error) {
 	d := &differ{opts: opts}
 	var err error
-	if d.old, err = takeSnapshot(ctx, old, opts.Exclude); err != nil {
+	for _, tree := range []Tree{old, new} {
+		if dir, ok := tree.(*dirTree); ok {
+			defer dir.reset()
+		}
+	}
+	if d.old, err = takeSnapshot(ctx, old, opts, nil); err != nil {
 		return nil, err
 	}
-	if d.new, err = takeSnapshot(ctx, new, opts.Exclude); err != nil {
+	if d.new, err = takeSnapshot(ctx, new, opts, d.old); err != nil {
 		return nil, err
 	}
 	return d, d.compare(ctx)

@@ -63,7 +63,7 @@ type PackOptions struct {
 // [ErrBadPath] for a Dest, Prefix or whiteout that is none. The two zero blocks are
 // written on success only. Pack does not close w; no goroutine is left behind.
 //
-// Memory is about 16 MiB, and the names in the directories from the root down to the one
+// Memory is below 16 MiB, and the names in the directories from the root down to the one
 // being read, whatever the sizes of files.
 func Pack(ctx context.Context, w io.Writer, sources []Source, opts PackOptions) error {
 	if opts.Owner.Keep && !knowsOwners {

@@ -14,7 +14,7 @@ import (
 // goroutine, which reads it in pieces, one piece ahead.
 const (
 	batchItems  = 16      // names in a batch
-	batchCount  = 12      // batches under way
+	batchCount  = 6       // batches under way
 	batchBytes  = 1 << 20 // bytes in the buffer of a batch
 	wholeFile   = batchBytes / 4
 	pieceBytes  = 512 << 10

@@ -37,7 +37,7 @@ func packTree(ctx context.Context, tw *Writer, plan *plan, opts *PackOptions) er
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	for range min(readerCount, runtime.GOMAXPROCS(0)+1) {
+	for range min(readerCount, max(2, runtime.GOMAXPROCS(0))) {
 		wg.Go(func() {
 			for b := range p.work {
 				p.read(b)

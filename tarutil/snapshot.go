@@ -2,6 +2,7 @@ package tarutil
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 type snapshot struct {
 	tree   Reopener // nil if contents are hashed as they pass
 	files  map[string]*inode
+	before *snapshot         // what it will be compared with, or nil
 	hidden map[string]*inode // files that do not count, but may have other names that do
 	names  []string          // of files, in tree order
 	hash   hash.Hash
@@ -87,8 +89,9 @@ func newInode(e TreeEntry) (*inode, error) {
 	return f, nil
 }
 
-// takeSnapshot walks a tree. Contents that cannot be opened later are hashed at once.
-func takeSnapshot(ctx context.Context, tree Tree, exclude *Matcher) (*snapshot, error) {
+// takeSnapshot walks a tree. Contents that cannot be opened later are hashed at once, and
+// so are those that will be compared with before, if that is not nil.
+func takeSnapshot(ctx context.Context, tree Tree, opts *DiffOptions, before *snapshot) (*snapshot, error) {
 	s := &snapshot{
 		files:  make(map[string]*inode),
 		hidden: make(map[string]*inode),
@@ -96,12 +99,15 @@ func takeSnapshot(ctx context.Context, tree Tree, exclude *Matcher) (*snapshot, 
 		buf:    make([]byte, copySize),
 	}
 	s.tree, _ = tree.(Reopener)
+	if opts.Ignore&WhatContent == 0 {
+		s.before = before
+	}
 	err := tree.Walk(ctx, func(e TreeEntry) error {
 		if e.Header.Name == "" {
 			return nil
 		}
 		to := s.files
-		if exclude.Match(e.Header.Name) {
+		if opts.Exclude.Match(e.Header.Name) {
 			if e.Header.Typeflag == typeDir {
 				return nil
 			}
@@ -153,11 +159,20 @@ func (s *snapshot) add(e TreeEntry, to map[string]*inode) (err error) {
 	if err != nil {
 		return err
 	}
-	if f.flag == typeReg && s.tree == nil {
+	if f.flag == typeReg && (s.tree == nil || s.willCompare(f)) {
 		err = s.sum(f, e.Content)
 	}
 	to[hdr.Name] = f
 	return err
+}
+
+// willCompare says whether the content of f will have to be known.
+func (s *snapshot) willCompare(f *inode) bool {
+	if s.before == nil {
+		return false
+	}
+	old := s.before.files[f.origin]
+	return old != nil && old.flag == typeReg && old.size == f.size && (old.id != f.id || f.id == fileID{})
 }
 
 // imply adds the directories that name lies in, where the tree has no entries for them.
@@ -211,7 +226,7 @@ func (s *snapshot) know(f *inode) error {
 	return s.sum(f, content)
 }
 
-// sameContent compares the contents of two regular files, hashing both at once if need be.
+// sameContent compares the contents of two regular files.
 func sameContent(olds, news *snapshot, a, b *inode) (bool, error) {
 	if a.size != b.size {
 		return false, nil
@@ -219,11 +234,8 @@ func sameContent(olds, news *snapshot, a, b *inode) (bool, error) {
 	if a.id == b.id && a.id != (fileID{}) {
 		return true, nil
 	}
-	done := make(chan error)
-	go func() { done <- olds.know(a) }()
-	err := news.know(b)
-	if oldErr := <-done; err == nil {
-		err = oldErr
+	if err := cmp.Or(olds.know(a), news.know(b)); err != nil {
+		return false, err
 	}
-	return err == nil && *a.sum == *b.sum, err
+	return *a.sum == *b.sum, nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // A Tree is a file system to be compared: a directory, a tar, or what a stack of layers
@@ -43,16 +44,20 @@ type TreeEntry struct {
 // DirTree returns the directory path, or the one that the symbolic link path leads to, as
 // a Tree. Hard links are seen within it. Sockets are left out; names that begin with
 // ".wh." are errors wrapping [ErrWhiteoutName].
-func DirTree(path string) Tree { return dirTree(path) }
+func DirTree(path string) Tree { return &dirTree{path: path} }
 
-type dirTree string
+type dirTree struct {
+	path string
+	mu   sync.Mutex
+	root *os.Root // kept for Open, until reset
+}
 
-func (d dirTree) Walk(ctx context.Context, fn func(TreeEntry) error) error {
-	h, err := openTree(string(d))
+func (d *dirTree) Walk(ctx context.Context, fn func(TreeEntry) error) error {
+	h, err := openTree(d.path)
 	if err != nil {
-		return fmt.Errorf("open %q: %w", string(d), err)
+		return fmt.Errorf("open %q: %w", d.path, err)
 	}
-	root := &treeDir{dir: newSharedDir(h), path: string(d)}
+	root := &treeDir{dir: newSharedDir(h), path: d.path}
 	defer root.dir.release()
 	opts := &PackOptions{Owner: Owner{Keep: true}, MTime: KeepMTime(), Xattrs: treeXattrs}
 	names := make(map[fileID]string)
@@ -68,7 +73,7 @@ func (d dirTree) Walk(ctx context.Context, fn func(TreeEntry) error) error {
 }
 
 // file calls fn for what is no directory.
-func (d dirTree) file(it *item, opts *PackOptions, names map[fileID]string, fn func(TreeEntry) error) error {
+func (d *dirTree) file(it *item, opts *PackOptions, names map[fileID]string, fn func(TreeEntry) error) error {
 	var info fileInfo
 	var attrs map[string]string
 	entry := TreeEntry{Header: &tar.Header{}}
@@ -107,20 +112,19 @@ func (d dirTree) file(it *item, opts *PackOptions, names map[fileID]string, fn f
 }
 
 // Open implements [Reopener].
-func (d dirTree) Open(hdr *tar.Header, dev, ino uint64) (io.ReadCloser, error) {
+func (d *dirTree) Open(hdr *tar.Header, dev, ino uint64) (io.ReadCloser, error) {
 	f, err := d.open(hdr, fileID{dev, ino})
 	if err != nil {
-		return nil, fmt.Errorf("file %q: %w", filepath.Join(string(d), hdr.Name), err)
+		return nil, fmt.Errorf("file %q: %w", filepath.Join(d.path, hdr.Name), err)
 	}
 	return f, nil
 }
 
-func (d dirTree) open(hdr *tar.Header, id fileID) (io.ReadCloser, error) {
-	root, err := os.OpenRoot(string(d))
+func (d *dirTree) open(hdr *tar.Header, id fileID) (io.ReadCloser, error) {
+	root, err := d.openRoot()
 	if err != nil {
 		return nil, cause(err)
 	}
-	defer root.Close()
 	f, err := root.OpenFile(filepath.FromSlash(hdr.Name), os.O_RDONLY|nonblockFlags, 0)
 	if err != nil {
 		return nil, cause(err)
@@ -135,6 +139,25 @@ func (d dirTree) open(hdr *tar.Header, id fileID) (io.ReadCloser, error) {
 		return nil, err
 	}
 	return &steadyFile{file, info, info.size}, nil
+}
+
+func (d *dirTree) openRoot() (root *os.Root, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.root == nil {
+		d.root, err = os.OpenRoot(d.path)
+	}
+	return d.root, err
+}
+
+// reset closes what Open has kept open. Open may be called again.
+func (d *dirTree) reset() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.root != nil {
+		d.root.Close() // it was only read
+		d.root = nil
+	}
 }
 
 // A steadyFile ends with an error if the file changed since info was taken.

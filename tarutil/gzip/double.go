@@ -97,25 +97,39 @@ func (p *doubleParser) next(pos, limit int, t *tokens) int {
 	return t.rest(b, anchor, end, limit)
 }
 
-// ahead returns the match of n bytes at s, or a better one at s+1 or s+2.
+// ahead returns the match of n bytes at s, or a longer one at s+1 or s+2. The last place of
+// the four bytes at s+1 is tried as well when the match is short.
 func (p *doubleParser) ahead(s, n, d int) (s1, n1, d1 int) {
 	b := p.b
 	s1, n1, d1 = s, n, d
-	for i := s + 1; i <= s+1; i++ {
-		v := load64(b, i)
-		d := int(uint16(i) - p.long[longHash(v)])
+	for i := s + 1; i <= s+2; i++ {
+		d := int(uint16(i) - p.long[longHash(load64(b, i))])
 		e := i + n1 - 3 // where the last four bytes of a longer match would be
 		if uint32(load64(b, e)) != uint32(load64(b, e-d)) || uint(d-1) >= windowSize {
 			continue
 		}
-		x := load64(b, i-d) ^ v
-		n := bits.TrailingZeros64(x) >> 3
-		if x == 0 {
-			n = matchLen(b, i, d, p.end)
-		}
-		if n > n1 {
+		if n := p.length(i, d); n > n1 {
 			s1, n1, d1 = i, n, d
 		}
 	}
+	if n1 < 8 {
+		i := s + 1
+		d := int(uint16(i) - p.short[shortHash(load64(b, i))])
+		e := i + n1 - 3
+		if uint32(load64(b, e)) != uint32(load64(b, e-d)) || uint(d-1) >= windowSize {
+			return s1, n1, d1
+		}
+		if n := p.length(i, d); n > n1 {
+			return i, n, d
+		}
+	}
 	return s1, n1, d1
+}
+
+// length returns how many bytes at s equal those d before.
+func (p *doubleParser) length(s, d int) int {
+	if x := load64(p.b, s-d) ^ load64(p.b, s); x != 0 {
+		return bits.TrailingZeros64(x) >> 3
+	}
+	return matchLen(p.b, s, d, p.end)
 }

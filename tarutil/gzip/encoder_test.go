@@ -63,7 +63,8 @@ func TestTokens(t *testing.T) {
 			t.Fatalf("distance %d is read as %d", dist, got)
 		}
 	}
-	base := []int{3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258}
+	base := []int{3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59,
+		67, 83, 99, 115, 131, 163, 195, 227, 258}
 	for length := minMatch; length <= maxMatch; length++ {
 		c := codeOfLength(length)
 		if got := base[c.sym-1] + int(c.extra); got != length {

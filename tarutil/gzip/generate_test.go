@@ -98,13 +98,13 @@ func samples() []sample {
 		{"empty", nil},
 		{"one", []byte("x")},
 		{"short", []byte("ocikit, ocikit")},
-		{"text", text(2 << 20)},
-		{"binary", machine(2 << 20)},
-		{"zeros", make([]byte, 3<<20)},
-		{"noise", noise(700 << 10)},
-		{"mixed", mixed(4 << 20)},
+		{"text", text(600000)},
+		{"binary", machine(600000)},
+		{"zeros", make([]byte, 1<<20)},
+		{"noise", noise(500000)},
+		{"mixed", mixed(1 << 20)},
 	}
-	for _, n := range []int{edge - 1, edge, edge + 1, 2*edge + 5, windowSize, maxStored, maxStored + 1} {
+	for _, n := range []int{edge - 1, edge, edge + 1, windowSize, maxStored, maxStored + 1} {
 		s = append(s, sample{fmt.Sprintf("text-%d", n), text(n)})
 	}
 	for n := range 20 { // the end of the input within what parsers read at once

@@ -33,12 +33,12 @@ func (w *breaking) Write(p []byte) (int, error) {
 }
 
 func TestWriteErrors(t *testing.T) {
-	data := mixed(3 << 20)
+	data := mixed(5 * blockSize / 2)
 	before := runtime.NumGoroutine()
 	for _, short := range []bool{false, true} {
 		for k := 1; ; k++ {
 			w := &breaking{k: k, short: short}
-			z, _ := NewWriter(w, 6, 3)
+			z, _ := NewWriter(w, 1, 3)
 			_, err := io.Copy(struct{ io.Writer }{z}, bytes.NewReader(data))
 			err = errors.Join(err, z.Close())
 			if w.k > 0 { // all Writes went well
@@ -87,7 +87,7 @@ func TestDroppedWriter(t *testing.T) {
 	before := runtime.NumGoroutine()
 	var out bytes.Buffer
 	z, _ := NewWriter(&out, 9, 4)
-	z.Write(mixed(6 << 20))
+	z.Write(mixed(4 * blockSize))
 	settle(t, before)
 	if r, err := stdgzip.NewReader(&out); err == nil {
 		if _, err := io.Copy(io.Discard, r); err == nil {

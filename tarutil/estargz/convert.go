@@ -1,0 +1,237 @@
+package estargz
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	"ocikit/digest"
+	"ocikit/tarutil/gzip"
+)
+
+const (
+	chunkSize       = 4 << 20 // of a regular file, in one gzip member
+	tarBlock        = 512
+	tocName         = "stargz.index.json"
+	landmark        = ".prefetch.landmark"
+	noLandmark      = ".no.prefetch.landmark"
+	landmarkContent = "\x0f"
+)
+
+// converter reads a tar and writes the blob.
+type converter struct {
+	w     io.Writer // the blob
+	z     *gzip.Writer
+	plain *digest.Hasher // of everything given to z
+	toc   toc
+	names map[string]bool // of entries, if two of that name could not be told apart
+	raw   rawReader
+	tr    *tar.Reader // reads from raw
+	buf   []byte
+}
+
+// rawReader keeps or forwards what a tar.Reader takes from its input. A tar.Reader takes
+// nothing in advance, so what it has taken by the end of Next is the padding of the entry
+// before and all header blocks of this one.
+type rawReader struct {
+	r    io.Reader
+	to   io.Writer // nil: keep
+	kept []byte
+}
+
+func (r *rawReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if r.to == nil {
+		r.kept = append(r.kept, p[:n]...)
+	} else if _, werr := r.to.Write(p[:n]); werr != nil {
+		return 0, werr
+	}
+	return n, err
+}
+
+func newConverter(w io.Writer, level, workers int) (*converter, error) {
+	z, err := gzip.NewWriter(w, level, workers)
+	if err != nil {
+		return nil, err
+	}
+	return &converter{
+		w: w, z: z,
+		plain: digest.NewHasher(digest.SHA256),
+		names: map[string]bool{},
+		buf:   make([]byte, 64<<10),
+	}, nil
+}
+
+// Write adds bytes to the current gzip member.
+func (c *converter) Write(p []byte) (int, error) {
+	c.plain.Write(p)
+	return c.z.Write(p)
+}
+
+// convert writes the whole blob for the tar in r.
+func (c *converter) convert(r io.Reader) (Info, error) {
+	if _, err := c.Write(tarHeader(noLandmark, len(landmarkContent))); err != nil {
+		return Info{}, err
+	}
+	file := io.TeeReader(strings.NewReader(landmarkContent), c)
+	if err := c.chunks(entry{Name: noLandmark, Type: "reg", Size: 1}, file); err != nil {
+		return Info{}, err
+	}
+	if _, err := c.Write(zeros(padding(1))); err != nil {
+		return Info{}, err
+	}
+	c.raw.r = r
+	c.tr = tar.NewReader(&c.raw)
+	if err := c.entries(); err != nil {
+		return Info{}, err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil { // what follows the end of the tar
+		return Info{}, err
+	}
+	return c.finish()
+}
+
+// entries copies the entries of the tar up to its end.
+func (c *converter) entries() error {
+	pad := 0      // bytes of padding before the next header
+	keep := false // whether they belong into the output
+	for {
+		c.raw.to, c.raw.kept = nil, c.raw.kept[:0]
+		h, err := c.tr.Next()
+		kept := c.raw.kept
+		switch {
+		case err == io.EOF:
+			return c.end(kept, pad, keep)
+		case err != nil:
+			return fmt.Errorf("tar: %w", err)
+		}
+		if !keep {
+			kept, pad = kept[pad:], 0
+		}
+		if keep = !reserved(h.Name); !keep {
+			kept = kept[:pad]
+		}
+		if _, err := c.Write(kept); err != nil {
+			return err
+		}
+		c.raw.to = io.Discard
+		if keep {
+			c.raw.to = c
+			err = c.entry(h)
+		} else {
+			_, err = io.Copy(io.Discard, c.tr)
+		}
+		if err != nil {
+			return fmt.Errorf("entry %q: %w", h.Name, err)
+		}
+		pad = padding(h.Size)
+	}
+}
+
+// end checks what Next took before it said io.EOF, which it also says when the tar just
+// stops: padding and two blocks of zeros. Only the padding belongs into the output, since
+// the table of contents follows.
+func (c *converter) end(kept []byte, pad int, keep bool) error {
+	if len(kept) < pad+2*tarBlock || !bytes.Equal(kept[pad:], zeros(2*tarBlock)) {
+		return fmt.Errorf("tar: no end mark: %w", io.ErrUnexpectedEOF)
+	}
+	if !keep {
+		return nil
+	}
+	_, err := c.Write(kept[:pad])
+	return err
+}
+
+// entry enters h into the table of contents and copies its payload.
+func (c *converter) entry(h *tar.Header) error {
+	if h.Typeflag == tar.TypeXGlobalHeader { // says nothing of a file
+		return nil
+	}
+	e, err := c.toc.describe(h)
+	if err != nil {
+		return err
+	}
+	if name := cleanName(h.Name); h.Typeflag != tar.TypeDir {
+		if c.names[name] {
+			return fmt.Errorf("%w: it appears twice", ErrUnsupported)
+		}
+		c.names[name] = true
+	}
+	if h.Typeflag != tar.TypeReg {
+		c.toc.add(e)
+		return nil
+	}
+	return c.chunks(e, c.tr)
+}
+
+// chunks enters the regular file e into the table of contents and reads its payload from r,
+// which itself sends it to c. Each chunk begins a gzip member.
+func (c *converter) chunks(e entry, r io.Reader) error {
+	whole := digest.NewHasher(digest.SHA256)
+	first, size := c.toc.add(e), e.Size
+	at := first
+	for off := int64(0); off < size; off += chunkSize {
+		n := min(size-off, chunkSize)
+		if off > 0 {
+			at = c.toc.add(entry{Type: "chunk", Name: e.Name, ChunkOffset: off})
+		}
+		if n == chunkSize {
+			at.ChunkSize = n
+		}
+		if err := c.z.EndMember(at.setOffset); err != nil {
+			return err
+		}
+		part := digest.NewHasher(digest.SHA256)
+		to := io.Writer(part)
+		if size > chunkSize {
+			to = io.MultiWriter(part, whole)
+		}
+		got, err := io.CopyBuffer(to, io.LimitReader(r, n), c.buf)
+		if err == nil && got < n {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		at.ChunkDigest = part.Digest()
+	}
+	first.Digest = whole.Digest()
+	if 0 < size && size <= chunkSize { // the same bytes
+		first.Digest = first.ChunkDigest
+	}
+	return nil
+}
+
+// finish writes the table of contents in a member of its own, then the footer.
+func (c *converter) finish() (Info, error) {
+	var start int64
+	if err := c.z.EndMember(func(at int64) { start = at }); err != nil {
+		return Info{}, err
+	}
+	if err := c.z.Sync(); err != nil { // from here on all offsets are known
+		return Info{}, err
+	}
+	table := c.toc.json()
+	for _, p := range [][]byte{
+		tarHeader(tocName, len(table)),
+		table,
+		zeros(padding(int64(len(table))) + 2*tarBlock),
+	} {
+		if _, err := c.Write(p); err != nil {
+			return Info{}, err
+		}
+	}
+	if err := c.z.Close(); err != nil {
+		return Info{}, err
+	}
+	if _, err := c.w.Write(footer(start)); err != nil {
+		return Info{}, err
+	}
+	return Info{
+		DiffID:           c.plain.Digest(),
+		UncompressedSize: c.plain.Size(),
+		TOCDigest:        digest.FromBytes(table),
+	}, nil
+}

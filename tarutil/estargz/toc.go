@@ -1,0 +1,223 @@
+package estargz
+
+import (
+	"archive/tar"
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"ocikit/digest"
+)
+
+// toc is the table of contents: TOC in the eStargz specification.
+type toc struct {
+	entries []*entry
+	users   map[int]string // the name last written for a number
+	groups  map[int]string
+}
+
+// entry is a TOCEntry of the specification, its fields in the order they are written.
+type entry struct {
+	Name        string
+	Type        string
+	Size        int64
+	ModTime     string
+	LinkName    string
+	Mode        int64
+	UID, GID    int
+	UserName    string
+	GroupName   string
+	Offset      int64 // of the gzip member in the blob
+	DevMajor    int64
+	DevMinor    int64
+	Xattrs      map[string]string
+	Digest      digest.Digest // of a whole regular file
+	ChunkOffset int64
+	ChunkSize   int64 // 0 for the last chunk of a file
+	ChunkDigest digest.Digest
+}
+
+func (e *entry) setOffset(at int64) { e.Offset = at }
+
+// add appends a copy of e and returns it for what is known only later.
+func (t *toc) add(e entry) *entry {
+	t.entries = append(t.entries, &e)
+	return &e
+}
+
+// typeName returns what the specification calls a tar type, or "" for one it lacks.
+func typeName(flag byte) string {
+	switch flag {
+	case tar.TypeReg:
+		return "reg"
+	case tar.TypeDir:
+		return "dir"
+	case tar.TypeLink:
+		return "hardlink"
+	case tar.TypeSymlink:
+		return "symlink"
+	case tar.TypeChar:
+		return "char"
+	case tar.TypeBlock:
+		return "block"
+	case tar.TypeFifo:
+		return "fifo"
+	}
+	return ""
+}
+
+// describe returns the entry for h, or an error for what eStargz cannot express.
+func (t *toc) describe(h *tar.Header) (entry, error) {
+	e := entry{
+		Name:      h.Name,
+		Type:      typeName(h.Typeflag),
+		Mode:      h.Mode,
+		UID:       h.Uid,
+		GID:       h.Gid,
+		UserName:  changed(&t.users, h.Uid, h.Uname),
+		GroupName: changed(&t.groups, h.Gid, h.Gname),
+		ModTime:   modTime(h.ModTime),
+	}
+	if e.Type == "" {
+		return entry{}, fmt.Errorf("%w: type %q", ErrUnsupported, h.Typeflag)
+	}
+	if !utf8.ValidString(h.Name) || !utf8.ValidString(h.Linkname) {
+		return entry{}, fmt.Errorf("%w: a name that is not UTF-8", ErrUnsupported)
+	}
+	for key, value := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return entry{}, fmt.Errorf("%w: a sparse file", ErrUnsupported)
+		}
+		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
+			if e.Xattrs == nil {
+				e.Xattrs = map[string]string{}
+			}
+			e.Xattrs[name] = value
+		}
+	}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		e.Size = h.Size
+	case tar.TypeLink, tar.TypeSymlink:
+		e.LinkName = h.Linkname
+	case tar.TypeChar, tar.TypeBlock:
+		e.DevMajor, e.DevMinor = h.Devmajor, h.Devminor
+	}
+	return e, nil
+}
+
+// changed returns name if it is not the one last seen for id: a reader remembers those.
+func changed(last *map[int]string, id int, name string) string {
+	if *last == nil {
+		*last = map[int]string{}
+	}
+	if name == "" || (*last)[id] == name {
+		return ""
+	}
+	(*last)[id] = name
+	return name
+}
+
+func modTime(t time.Time) string {
+	if t.IsZero() || t.Unix() == 0 {
+		return ""
+	}
+	return t.UTC().Round(time.Second).Format(time.RFC3339)
+}
+
+// cleanName brings a name to the form in which readers look it up.
+func cleanName(name string) string {
+	return strings.TrimPrefix(path.Clean("/"+name), "/")
+}
+
+// reserved tells whether an entry of this name is made by eStargz writers, not by users.
+func reserved(name string) bool {
+	switch cleanName(name) {
+	case tocName, landmark, noLandmark:
+		return true
+	}
+	return false
+}
+
+// json returns the table as JSON, an entry a line. It does not use encoding/json, whose
+// output could change with a release of Go.
+func (t *toc) json() []byte {
+	b := []byte(`{"version":1,"entries":[`)
+	for i, e := range t.entries {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '\n')
+		b = e.appendJSON(b)
+	}
+	return append(b, "\n]}\n"...)
+}
+
+func (e *entry) appendJSON(b []byte) []byte {
+	b = append(quote(append(b, `{"name":`...), e.Name), `,"type":"`+e.Type+`"`...)
+	b = number(b, "size", e.Size)
+	b = text(b, "modtime", e.ModTime)
+	b = text(b, "linkName", e.LinkName)
+	b = number(b, "mode", e.Mode)
+	b = number(b, "uid", int64(e.UID))
+	b = number(b, "gid", int64(e.GID))
+	b = text(b, "userName", e.UserName)
+	b = text(b, "groupName", e.GroupName)
+	b = number(b, "offset", e.Offset)
+	b = number(b, "devMajor", e.DevMajor)
+	b = number(b, "devMinor", e.DevMinor)
+	for i, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
+		if i == 0 {
+			b = append(b, `,"xattrs":{`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = append(quote(b, name), ':', '"')
+		b = append(base64.StdEncoding.AppendEncode(b, []byte(e.Xattrs[name])), '"')
+	}
+	if len(e.Xattrs) > 0 {
+		b = append(b, '}')
+	}
+	b = text(b, "digest", e.Digest.String())
+	b = number(b, "chunkOffset", e.ChunkOffset)
+	b = number(b, "chunkSize", e.ChunkSize)
+	b = text(b, "chunkDigest", e.ChunkDigest.String())
+	return append(b, '}')
+}
+
+// number appends a field unless it is zero, and text one unless it is empty.
+func number(b []byte, name string, v int64) []byte {
+	if v == 0 {
+		return b
+	}
+	return strconv.AppendInt(append(b, `,"`+name+`":`...), v, 10)
+}
+
+func text(b []byte, name, v string) []byte {
+	if v == "" {
+		return b
+	}
+	return quote(append(b, `,"`+name+`":`...), v)
+}
+
+// quote appends s as a JSON string (RFC 8259, section 7), bytes that are not UTF-8 replaced.
+func quote(b []byte, s string) []byte {
+	b = append(b, '"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b = append(b, '\\', byte(r))
+		case r < ' ':
+			b = fmt.Appendf(b, `\u%04x`, r)
+		default:
+			b = utf8.AppendRune(b, r)
+		}
+	}
+	return append(b, '"')
+}

@@ -1,0 +1,329 @@
+package tarutil
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// A Stack is the file system that layers make up; [Apply] returns it. It is a [Tree]. It is
+// not safe for concurrent use.
+type Stack struct {
+	layers []Layer
+	opts   ApplyOptions
+	tree   *stackTree
+	files  [][]*stackFile // those left of each layer, in the order of their entries
+	walks  int32
+}
+
+// Files returns the number of names in the stack; the root is not counted.
+func (s *Stack) Files() int { return len(s.tree.names) }
+
+// index finds all names of all files, and the files of each layer.
+func (s *Stack) index() {
+	s.files = make([][]*stackFile, len(s.layers))
+	var visit func(n *node)
+	visit = func(n *node) {
+		f := n.file
+		if f.first == nil {
+			f.first = n
+			s.files[f.layer] = append(s.files[f.layer], f)
+		} else {
+			n.alias, f.first.alias = f.first.alias, n
+		}
+		if f.flag == typeDir {
+			for _, c := range n.children() {
+				visit(c)
+			}
+		}
+	}
+	if len(s.layers) > 0 {
+		visit(s.tree.root)
+	}
+	for _, files := range s.files {
+		// Several may stand for one entry: the directories that were made for it.
+		slices.SortStableFunc(files, func(a, b *stackFile) int { return cmp.Compare(a.entry, b.entry) })
+	}
+}
+
+func sortNodes(list []*node) {
+	slices.SortFunc(list, func(a, b *node) int { return compareNames(a.name, b.name) })
+}
+
+// names returns all names of f, in tree order.
+func (f *stackFile) names() []*node {
+	list := []*node{f.first}
+	for n := f.first.alias; n != nil; n = n.alias {
+		list = append(list, n)
+	}
+	if len(list) > 2 {
+		slices.SortFunc(list[1:], func(a, b *node) int { return comparePaths(a.path(), b.path()) })
+	}
+	return list
+}
+
+// Walk calls fn for each file: in the order of the layers and of their entries, but for
+// directories, which come before what is in them, and further names of a file, which follow
+// it. The order depends on the layers alone. The root comes only if a layer has an entry
+// for it; its Name is empty.
+//
+// If the stack is one layer above [ApplyOptions].Base others, whiteouts for what it removes
+// come first, and files come that differ from what these have: a file with all its names,
+// since a hard link to a file of another layer would make a copy.
+func (s *Stack) Walk(ctx context.Context, fn func(TreeEntry) error) error {
+	s.walks++
+	w := &stackWalk{s: s, fn: fn}
+	if err := w.whiteouts(); err != nil {
+		return err
+	}
+	for i := range s.layers {
+		if err := w.layer(ctx, i); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// A stackWalk is one run of Walk.
+type stackWalk struct {
+	s  *Stack
+	fn func(TreeEntry) error
+}
+
+// layer emits the files of a layer. It opens it only if contents are wanted of it.
+func (w *stackWalk) layer(ctx context.Context, i int) error {
+	var in *layerEntries
+	for _, f := range w.s.files[i] {
+		if f.walk == w.s.walks || !w.wanted(f) {
+			continue
+		}
+		if f.flag != typeReg {
+			if err := w.file(f, f.attrs.header(f.flag, "", f.target, 0), nil); err != nil {
+				return err
+			}
+			continue
+		}
+		if in == nil {
+			var err error
+			if in, err = openEntries(ctx, w.s.layers[i], w.s.opts.MaxSparse); err != nil {
+				return layerError(w.s.layers[i], err)
+			}
+			defer in.Close()
+		}
+		hdr, err := in.seek(f)
+		if err != nil {
+			return layerError(w.s.layers[i], err)
+		}
+		if err := w.file(f, hdr, in); err != nil {
+			return err
+		}
+	}
+	if in == nil {
+		return nil
+	}
+	if err := in.drain(); err != nil {
+		return layerError(w.s.layers[i], err)
+	}
+	return nil
+}
+
+// seek goes on to the entry of the regular file f, and returns its header as it is written.
+func (in *layerEntries) seek(f *stackFile) (*tar.Header, error) {
+	for {
+		hdr, err := in.next()
+		if err == io.EOF {
+			return nil, fmt.Errorf("%w: it has fewer entries than before", ErrChanged)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if in.index < f.entry {
+			continue
+		}
+		if !isRegular(hdr.Typeflag) {
+			return nil, in.check.entryError(ErrChanged)
+		}
+		attrs, err := newAttributes(hdr)
+		if err != nil {
+			return nil, in.check.entryError(err)
+		}
+		return attrs.header(typeReg, "", "", hdr.Size), nil
+	}
+}
+
+// drain reads the rest, so that the layer is verified.
+func (in *layerEntries) drain() error {
+	for {
+		if _, err := in.next(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func isRegular(flag byte) bool {
+	return flag == typeReg || flag == 0 || flag == tar.TypeCont || flag == tar.TypeGNUSparse
+}
+
+// wanted says whether f is in the result, and is not only there to lead to others.
+func (w *stackWalk) wanted(f *stackFile) bool {
+	base := w.s.tree.base
+	if f.first == w.s.tree.root && f.implied {
+		return false
+	}
+	if base == 0 || f.layer >= base {
+		return true
+	}
+	for n := f.first; n != nil && f.flag != typeDir; n = n.alias {
+		if n.layer >= base {
+			return true
+		}
+	}
+	return false
+}
+
+// file emits a file with all its names.
+func (w *stackWalk) file(f *stackFile, hdr *tar.Header, content io.Reader) error {
+	f.walk = w.s.walks
+	first := ""
+	for _, n := range f.names() {
+		if err := w.above(n); err != nil {
+			return err
+		}
+		out := *hdr
+		out.Name = n.path()
+		if first == "" {
+			if err := w.fn(TreeEntry{Header: &out, Content: content}); err != nil {
+				return err
+			}
+			first = out.Name
+		} else {
+			link := asLink(out, first)
+			link.Name = out.Name
+			if err := w.fn(TreeEntry{Header: link}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// above emits the directories that n is in, as far as they were not yet.
+func (w *stackWalk) above(n *node) error {
+	dir := n.dir
+	if dir == nil || dir.file.walk == w.s.walks {
+		return nil
+	}
+	if err := w.above(dir); err != nil {
+		return err
+	}
+	dir.file.walk = w.s.walks
+	if dir.dir == nil && (dir.file.implied || dir.file.layer < w.s.tree.base) {
+		return nil // the root is there without an entry
+	}
+	return w.fn(TreeEntry{Header: dir.file.attrs.header(typeDir, dir.path(), "", 0)})
+}
+
+// whiteouts emits those for what the layers below have, and the result does not.
+func (w *stackWalk) whiteouts() error {
+	t := w.s.tree
+	var names []string
+	dirs := make(map[string]*node) // that they are in
+	opaque := make(map[*node]bool)
+	for key, wasDir := range t.gone {
+		if n := t.names[key]; n != nil && wasDir && n.file.flag == typeDir {
+			opaque[n] = true
+			names = append(names, joinPath(n.path(), opaqueName))
+			dirs[names[len(names)-1]] = n
+		}
+	}
+	for key := range t.gone {
+		if t.names[key] == nil && !key.dir.removed && key.dir.file.flag == typeDir && !opaque[key.dir] {
+			names = append(names, joinPath(key.dir.path(), whiteoutPrefix+key.name))
+			dirs[names[len(names)-1]] = key.dir
+		}
+	}
+	slices.SortFunc(names, comparePaths)
+	for _, name := range names {
+		dir := dirs[name]
+		if err := w.above(&node{dir: dir}); err != nil {
+			return err
+		}
+		if err := w.fn(TreeEntry{Header: &tar.Header{Typeflag: typeReg, Name: name, Mode: 0o644}, Content: strings.NewReader("")}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteTar writes the stack to w as a tar, in the order of [Stack.Walk]: a second run over
+// the layers gives the same bytes. Contents stream through. Of owners the numbers are
+// written, of extended attributes those that [XattrsAll] keeps.
+func (s *Stack) WriteTar(ctx context.Context, w io.Writer) error {
+	tw := NewWriter(w)
+	err := s.Walk(ctx, func(e TreeEntry) error {
+		if e.Header.Name == "" {
+			e.Header.Name = "./"
+		}
+		if err := tw.WriteHeader(e.Header); err != nil {
+			return err
+		}
+		if e.Header.Typeflag != typeReg {
+			return nil
+		}
+		if _, err := tw.ReadFrom(e.Content); err != nil {
+			return fmt.Errorf("entry %q: %w", e.Header.Name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// Resolve returns the real path of what a name means in the image: all links are followed
+// as in a chroot, the last one too. An error wraps fs.ErrNotExist if there is nothing.
+func (s *Stack) Resolve(name string) (string, error) {
+	n, err := s.resolve(name)
+	if err != nil {
+		return "", err
+	}
+	return n.path(), nil
+}
+
+func (s *Stack) resolve(name string) (*node, error) {
+	t := s.tree
+	rest := name
+	for range maxLinkHops {
+		dirPath, base := splitPath(strings.TrimRight(rest, "/"))
+		if base == "." || base == ".." {
+			dirPath, base = rest, ""
+		}
+		dir, err := t.walk(dirPath, false)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", name, err)
+		}
+		n := dir
+		if dir != nil && base != "" {
+			n = t.names[childKey{dir, base}]
+		}
+		if n == nil {
+			return nil, fmt.Errorf("%q: %w", name, fs.ErrNotExist)
+		}
+		if n.file.flag != typeSymlink {
+			return n, nil
+		}
+		rest = n.file.target
+		if rest[0] != '/' {
+			rest = dir.path() + "/" + rest
+		}
+	}
+	return nil, fmt.Errorf("%q: %w: too many symbolic links", name, ErrBadPath)
+}
