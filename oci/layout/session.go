@@ -24,7 +24,7 @@ func OpenBelow(root *os.Root, name string) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("layout %q: %w", name, cause(err))
 	}
-	l := &Layout{root: sub, dir: name}
+	l := at(sub, name)
 	if err := l.checkVersion(); err != nil {
 		sub.Close()
 		return nil, fmt.Errorf("layout %q: %w", name, err)
@@ -39,14 +39,14 @@ func InitBelow(root *os.Root, name string) (*Layout, error) {
 	if l, err := OpenBelow(root, name); err == nil {
 		return l, nil
 	}
-	if err := (&Layout{root: root, dir: "."}).mkdirs(name); err != nil {
+	if err := at(root, ".").mkdirs(name); err != nil {
 		return nil, err
 	}
 	sub, err := root.OpenRoot(name)
 	if err != nil {
 		return nil, fmt.Errorf("layout %q: %w", name, cause(err))
 	}
-	l := &Layout{root: sub, dir: name}
+	l := at(sub, name)
 	if err := l.initShared(); err != nil {
 		sub.Close()
 		return nil, fmt.Errorf("layout %q: %w", name, err)
@@ -92,7 +92,7 @@ func (l *Layout) initShared() error {
 func (l *Layout) Adopt(f *os.File, name string, d digest.Digest) error {
 	if err := l.mkdirs(path.Dir(blobPath(d))); err != nil {
 		f.Close()
-		l.root.Remove(name)
+		l.sys.remove(l.root, name)
 		return err
 	}
 	return l.publish(f, name, blobPath(d))
@@ -104,7 +104,7 @@ func (l *Layout) Adopt(f *os.File, name string, d digest.Digest) error {
 // error, and then nothing has changed.
 func LinkBlob(root *os.Root, from, to string, d digest.Digest) error {
 	blob := blobPath(d)
-	l := &Layout{root: root, dir: to}
+	l := at(root, to)
 	info, err := root.Lstat(path.Join(from, blob))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("layout %q: blob %s: %w", from, d, ErrNotFound)
@@ -113,7 +113,7 @@ func LinkBlob(root *os.Root, from, to string, d digest.Digest) error {
 		err = l.mkdirs(path.Join(to, path.Dir(blob)))
 	}
 	if err == nil {
-		err = root.Link(path.Join(from, blob), path.Join(to, blob))
+		err = l.sys.linkBelow(root, path.Join(from, blob), path.Join(to, blob))
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return nil
@@ -130,7 +130,7 @@ func LinkBlob(root *os.Root, from, to string, d digest.Digest) error {
 // RemoveBlob removes a blob, durably. It does not ask whether an image needs it. An absent
 // blob gives [ErrNotFound].
 func (l *Layout) RemoveBlob(d digest.Digest) error {
-	err := l.root.Remove(blobPath(d))
+	err := l.sys.remove(l.root, blobPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("blob %s: %w", d, ErrNotFound)
 	}

@@ -300,7 +300,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const golden = "sha256:c593f74bf181ee759efa9b282e383fc61598a03c3533121a7df501ff13068e20"
+	const golden = "sha256:9cc8c6d3659daea3cd88bab6ab3cb4ae7555df9f21b41838383fe6a740943b20"
 	if got := digest.FromBytes(blob).String(); got != golden {
 		t.Errorf("got %s, want %s", got, golden)
 	}

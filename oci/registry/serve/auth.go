@@ -26,6 +26,8 @@ type Auth struct {
 	users  map[string]password
 	tokens [][]byte
 
+	rounds int // the most that a user has
+
 	key  []byte // of the passwords in cache
 	mu   sync.Mutex
 	good map[string][]byte // user: what was found right
@@ -70,6 +72,7 @@ func NewAuth(passwords, tokens io.Reader) (*Auth, error) {
 		}
 		p, err := parsePassword(spec)
 		a.users[user] = p
+		a.rounds = max(a.rounds, p.rounds)
 		return err
 	})
 	if err == nil {
@@ -179,7 +182,7 @@ func (a *Auth) isUser(r *http.Request, user, pass string) bool {
 		return false
 	}
 	if !known { // take as long as for one who is
-		p = password{rounds: defaultRounds, salt: a.key[:16], hash: a.key}
+		p = password{rounds: a.rounds, salt: a.key[:16], hash: a.key}
 	}
 	select {
 	case a.slow <- struct{}{}:

@@ -22,7 +22,8 @@
 // # Design
 //
 // An upload is hashed while it arrives, and its file is renamed when it is finished, so a
-// blob is written once and read never. The offset that a client believes in is part of every
+// blob is written once, and read only if the server was killed meanwhile, or if the client
+// names a digest of another algorithm at the end than at the start. The offset that a client believes in is part of every
 // Location: one that is out of date is told from a fresh one even if the client sends no
 // Content-Range, and appending twice is impossible. Nothing that a client does can lead to a
 // path before name, tag, digest and session were checked against their grammars, and every

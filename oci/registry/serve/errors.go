@@ -87,10 +87,19 @@ func answerTo(err error) *failure {
 		return fail(http.StatusNotFound, codeBlobUnknown, "%v", err)
 	case errors.Is(err, context.Canceled), errors.Is(err, os.ErrDeadlineExceeded):
 		return fail(http.StatusRequestTimeout, codeUnknown, "the request was cut short")
+	case isExhausted(err):
+		f := fail(http.StatusServiceUnavailable, codeTooManyRequests, "too many files are open")
+		f.retry = 1
+		return f
 	case errors.Is(err, syscall.ENOSPC):
 		return fail(http.StatusInsufficientStorage, codeUnknown, "the disk is full")
 	}
 	return fail(http.StatusInternalServerError, codeUnknown, "internal error, see the log of the registry")
+}
+
+// isExhausted reports whether err says that there is no handle left for another file.
+func isExhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // send writes the failure in the form of the distribution-spec.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"ocikit/digest"
 	"ocikit/oci"
 )
 
@@ -73,7 +74,7 @@ func (s *Server) hasTag(rt route) bool {
 		return false
 	}
 	defer l.Close()
-	_, err = l.Resolve(oci.ImageName{Tag: rt.ref})
+	_, err = s.find(rt.repo, l, rt.ref, digest.Digest{})
 	return err == nil
 }
 

@@ -20,7 +20,9 @@ func (s *Server) HTTPServer() *http.Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       keepAlive,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          log.New(io.Discard, "", 0), // what clients do wrong is not news
+
+		DisableGeneralOptionsHandler: true,                       // it would answer past the log
+		ErrorLog:                     log.New(io.Discard, "", 0), // what clients do wrong is not news
 	}
 }
 
@@ -80,11 +82,22 @@ func (s *Server) newRecorder(hw http.ResponseWriter, r *http.Request) *recorder 
 // the last request on the connection left behind.
 func (w *recorder) extend() { w.rc.SetWriteDeadline(time.Now().Add(w.idle)) }
 
-// settle is called when the handler has ended. What it left of the body is read by the
-// server, which must not wait for ever.
+// Bounds of what is read of a body that was refused.
+const (
+	lingerTime  = 5 * time.Second
+	lingerBytes = 64 << 20
+)
+
+// settle is called when the handler has ended. What it left of the body is read for a
+// while: a client that is still sending would find the connection broken, and not the
+// answer that says why its request was refused.
 func (w *recorder) settle(r *http.Request) {
-	if r.Body != nil && r.Body != http.NoBody {
-		w.rc.SetReadDeadline(time.Now().Add(min(w.idle, 5*time.Second)))
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	w.rc.SetReadDeadline(time.Now().Add(min(w.idle, lingerTime)))
+	if w.status >= 400 && !w.body.ended && !w.abort && w.rc.Flush() == nil {
+		io.CopyN(io.Discard, r.Body, lingerBytes)
 	}
 }
 
@@ -157,6 +170,8 @@ type body struct {
 	n    int64
 	last *atomic.Int64 // when the last byte came, in nanoseconds
 	cut  atomic.Bool
+
+	ended bool // whole or not
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -169,6 +184,7 @@ func (b *body) Read(p []byte) (int, error) {
 	if n > 0 {
 		b.last.Store(time.Now().UnixNano())
 	}
+	b.ended = err != nil
 	if err == io.EOF {
 		// The server goes on reading, to notice that the client goes away. It may wait.
 		b.rc.SetReadDeadline(time.Time{})

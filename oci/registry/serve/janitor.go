@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"strings"
 	"time"
@@ -22,10 +23,26 @@ func (s *Server) expireSessions(ctx context.Context) {
 			}
 			return nil
 		})
+		s.forgetGone()
 		select {
 		case <-ctx.Done():
 		case <-time.After(every):
 		}
+	}
+}
+
+// forgetGone forgets the sessions whose files another process has taken away.
+func (s *Server) forgetGone() {
+	for _, u := range s.sessions.list() {
+		select {
+		case <-u.turn:
+		default:
+			continue // it is in use
+		}
+		if _, err := s.root.Lstat(u.path()); errors.Is(err, fs.ErrNotExist) {
+			s.forget(u)
+		}
+		u.turn <- struct{}{}
 	}
 }
 

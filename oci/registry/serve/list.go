@@ -28,16 +28,6 @@ func names(e oci.Descriptor) []string {
 	return tags
 }
 
-// allTags returns the tags of a repository, sorted.
-func allTags(x oci.Index) []string {
-	tags := []string{}
-	for _, e := range x.Manifests {
-		tags = append(tags, names(e)...)
-	}
-	slices.Sort(tags)
-	return slices.Compact(tags)
-}
-
 // listTags is GET of the tags (end-8).
 func (s *Server) listTags(w *recorder, r *http.Request, rt route) error {
 	l, err := s.openRepo(rt.repo)
@@ -45,11 +35,11 @@ func (s *Server) listTags(w *recorder, r *http.Request, rt route) error {
 		return err
 	}
 	defer l.Close()
-	x, err := l.Index()
+	v, err := s.index(rt.repo, l)
 	if err != nil {
 		return err
 	}
-	tags, err := page(w, r, allTags(x), len(x.Manifests)*2)
+	tags, err := page(w, r, v.tags, len(v.tags))
 	if err != nil {
 		return err
 	}
@@ -99,7 +89,7 @@ func page(w http.ResponseWriter, r *http.Request, all []string, limit int) ([]st
 		all = all[i:]
 	}
 	if n >= len(all) {
-		return all, nil
+		return append([]string{}, all...), nil // never null in JSON
 	}
 	all = all[:n]
 	if n > 0 {

@@ -130,17 +130,17 @@ func (s *Server) fillRow(row *repoRow, shown int) {
 		return
 	}
 	defer l.Close()
-	x, err := l.Index()
+	v, err := s.index(row.Name, l)
 	if err != nil {
 		row.Problem = "index.json cannot be read"
 		return
 	}
-	for _, e := range x.Manifests {
+	for _, e := range v.entries {
 		if len(names(e)) == 0 {
 			row.Untagged++
 		}
 	}
-	row.Tags = allTags(x)
+	row.Tags = v.tags
 	if len(row.Tags) > shown {
 		row.Tags, row.More = row.Tags[:shown], len(row.Tags)-shown
 	}

@@ -13,9 +13,9 @@ import (
 	"ocikit/oci/layout"
 )
 
-// pageBytes is how large the list of referrers in one answer may become: a client that
+// maxPage is how large the list of referrers in one answer may become: a client that
 // reads it as a manifest has a limit for that.
-const pageBytes = 2 << 20
+const maxPage = 2 << 20
 
 // listReferrers is GET of the manifests whose subject is a digest (end-12). It never says
 // that there is nothing: clients would take that for a registry without the endpoint.
@@ -28,19 +28,13 @@ func (s *Server) listReferrers(w *recorder, r *http.Request, rt route) error {
 	if err != nil {
 		return err
 	}
-	var entries [][]byte
-	l, err := layout.OpenBelow(s.root, rt.repo)
-	if err == nil {
-		defer l.Close()
-		var last string
-		entries, last, err = s.referrersPage(r, l, d, q)
-		if last != "" {
-			q.Set("last", last)
-			setNext(w, r, q)
-		}
-	}
-	if err != nil && !isAbsent(err) {
+	entries, last, err := s.referrersPage(r, rt.repo, d, q)
+	if err != nil {
 		return err
+	}
+	if last != "" {
+		q.Set("last", last)
+		setNext(w, r, q)
 	}
 	if q.Has("artifactType") {
 		w.Header().Set("OCI-Filters-Applied", "artifactType")
@@ -54,9 +48,17 @@ func (s *Server) listReferrers(w *recorder, r *http.Request, rt route) error {
 }
 
 // referrersPage returns the descriptors of one page, encoded, and the digest of the last of
-// them if there are more. They are sorted by digest.
-func (s *Server) referrersPage(r *http.Request, l *layout.Layout, subject digest.Digest, q url.Values) (page [][]byte, last string, err error) {
-	found, err := s.referrers(r, l, subject)
+// them if there are more. They are sorted by digest. An unknown repository has none.
+func (s *Server) referrersPage(r *http.Request, repo string, subject digest.Digest, q url.Values) (page [][]byte, last string, err error) {
+	l, err := layout.OpenBelow(s.root, repo)
+	if isAbsent(err) {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	defer l.Close()
+	found, err := s.referrers(r, repo, l, subject)
 	if err != nil {
 		return nil, "", err
 	}
@@ -73,7 +75,7 @@ func (s *Server) referrersPage(r *http.Request, l *layout.Layout, subject digest
 		if err != nil {
 			return nil, "", err
 		}
-		if size += len(text) + 1; size > pageBytes && len(page) > 0 {
+		if size += len(text) + 1; size > s.pageBytes && len(page) > 0 {
 			return page, last, nil
 		}
 		page, last = append(page, text), desc.Digest.String()
@@ -83,14 +85,14 @@ func (s *Server) referrersPage(r *http.Request, l *layout.Layout, subject digest
 
 // referrers returns the descriptors of all manifests in the layout that have the subject,
 // sorted by digest. Manifests that cannot be read have none.
-func (s *Server) referrers(r *http.Request, l *layout.Layout, subject digest.Digest) ([]oci.Descriptor, error) {
-	x, err := l.Index()
+func (s *Server) referrers(r *http.Request, repo string, l *layout.Layout, subject digest.Digest) ([]oci.Descriptor, error) {
+	v, err := s.index(repo, l)
 	if err != nil {
 		return nil, err
 	}
 	seen := map[digest.Digest]bool{}
 	var found []oci.Descriptor
-	todo := slices.Clone(x.Manifests)
+	todo := slices.Clone(v.entries)
 	for len(todo) > 0 {
 		if err := r.Context().Err(); err != nil {
 			return nil, err

@@ -24,9 +24,13 @@ func (s *Server) openRepo(repo string) (*layout.Layout, error) {
 }
 
 // isAbsent reports whether err says that there is no layout, rather than that it cannot
-// be read.
+// be read. A path that leads out of the root is no path; that error has no number.
 func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrNotLayout) || errors.Is(err, syscall.ENOTDIR)
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errors.Is(err, fs.ErrNotExist) || errno == syscall.ENOTDIR || errno == syscall.ELOOP
+	}
+	return err != nil
 }
 
 // makeRepo opens the layout of a repository, and makes it one if it is none yet.
@@ -34,7 +38,7 @@ func (s *Server) makeRepo(repo string) (*layout.Layout, error) {
 	for try := 0; ; try++ {
 		l, err := layout.InitBelow(s.root, repo)
 		switch {
-		case errors.Is(err, layout.ErrNotLayout):
+		case errors.Is(err, layout.ErrNotLayout) && !isExhausted(err):
 			return nil, fail(http.StatusConflict, codeDenied, "%v", err)
 		case errors.Is(err, fs.ErrNotExist) && try < 10:
 			continue // an upload that ended has removed the empty directory
@@ -56,7 +60,7 @@ func (s *Server) removeEmpty(repo string) {
 // errStop ends a walk early.
 var errStop = errors.New("stop")
 
-// repos calls visit for every directory below the root that may be that of a repository, in
+// walkRepos calls visit for every directory below the root that may be that of a repository, in
 // no particular order, with its entries. Links are not followed. visit may return errStop.
 func (s *Server) walkRepos(ctx context.Context, visit func(repo string, entries []fs.DirEntry) error) error {
 	stack := []string{"."}

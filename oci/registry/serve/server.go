@@ -46,10 +46,12 @@ type Server struct {
 	sessions *sessions
 	faults   []*fault
 	feed     *feed
+	indexes  *indexes
 	subjects subjectCache
 
-	large chan struct{} // slots for manifests that are held in memory
-	logMu sync.Mutex
+	pageBytes int           // of one list of referrers; a field for tests
+	large     chan struct{} // slots for manifests that are held in memory
+	logMu     sync.Mutex
 
 	stop context.CancelFunc // ends the janitor
 	done sync.WaitGroup
@@ -81,8 +83,11 @@ func New(root string, opts Options) (*Server, error) {
 		sessions: newSessions(),
 		faults:   faults,
 		feed:     newFeed(),
+		indexes:  newIndexes(),
 		large:    make(chan struct{}, 8),
 		stop:     cancel,
+
+		pageBytes: maxPage,
 	}
 	if !opts.ReadOnly {
 		s.done.Go(func() { s.expireSessions(ctx) })

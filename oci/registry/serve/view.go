@@ -56,12 +56,12 @@ func (s *Server) serveRepository(w *recorder, r *http.Request, name string) erro
 		return err
 	}
 	defer l.Close()
-	x, err := l.Index()
+	x, err := s.index(name, l)
 	if err != nil {
 		return err
 	}
 	view := repoView{Name: name}
-	for _, e := range x.Manifests {
+	for _, e := range x.entries {
 		tags := names(e)
 		if len(tags) == 0 {
 			tags = []string{""}

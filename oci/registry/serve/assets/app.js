@@ -27,7 +27,9 @@ function card(id, repo) {
   const box = document.getElementById("uploads");
   if (!cards.size) box.replaceChildren();
   c = { root: element("div", "upload"), line: element("p"), steps: element("ol", "steps"), repo: repo, open: false, samples: [] };
-  c.root.append(element("p", "", repo), element("p", "dim", id), c.line, c.steps);
+  const head = element("p", "", repo + " ");
+  head.append(element("span", "dim id", id));
+  c.root.append(head, c.line, c.steps);
   box.prepend(c.root);
   cards.set(id, c);
   return c;
@@ -44,11 +46,13 @@ function rate(c, offset) {
 
 function showUploads(uploads) {
   for (const c of cards.values()) c.open = false;
-  for (const u of uploads) {
+  for (const u of uploads.reverse()) { // the latest last, since a new card goes to the top
     const c = card(u.id, u.repo);
     c.open = true;
+    if (u.receiving && !c.receiving) c.root.parentNode.prepend(c.root);
+    c.receiving = u.receiving;
     const speed = rate(c, u.offset);
-    c.line.textContent = u.offset + " bytes (" + bytes(u.offset) + ")" +
+    c.line.textContent = u.offset + " bytes" + (u.offset < 1024 ? "" : " (" + bytes(u.offset) + ")") +
       (u.receiving ? ", receiving" : ", waiting for the client") + (u.receiving && speed ? ", " + bytes(speed) + "/s" : "");
   }
   const over = [];
