@@ -78,18 +78,27 @@ func (r *registryFlags) options(env *Env, stdinIsData bool) (registry.Options, e
 		if o.Username == "" {
 			return o, usagef("--password-stdin goes with --username")
 		}
-		line, err := bufio.NewReader(io.LimitReader(env.Stdin, 64<<10)).ReadString('\n')
-		if err != nil && err != io.EOF {
+		var err error
+		if o.Password, err = readSecret(env.Stdin); err != nil {
 			return o, err
-		}
-		if o.Password = strings.TrimRight(line, "\r\n"); o.Password == "" {
-			return o, errors.New("standard input: no password")
 		}
 	}
 	if *r.curl {
 		o.Curl = env.Stderr
 	}
 	return o, r.openTrace(env, &o)
+}
+
+// readSecret reads the first line of standard input.
+func readSecret(stdin io.Reader) (string, error) {
+	line, err := bufio.NewReader(io.LimitReader(stdin, 64<<10)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	if line = strings.TrimRight(line, "\r\n"); line == "" {
+		return "", errors.New("standard input: no password")
+	}
+	return line, nil
 }
 
 func (r *registryFlags) openTrace(env *Env, o *registry.Options) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
+	"strings"
 
 	"ocikit/oci/registry/serve"
 )
@@ -19,33 +22,139 @@ func serveCommand() Command {
 		Short: "be a registry whose repositories are the layouts below a directory",
 		Long: `Serve answers the registry protocol on a loopback address until it is interrupted. Repository
 a/b is the layout DIR/a/b: what is pushed is at once a layout for every other command, and what a
-layout holds can be pulled. DIR is created if need be.
+layout holds can be pulled. DIR is created if need be. The page at / shows repositories, images, and
+uploads while they happen.
 
 The address is printed on standard output as soon as it answers, so a script may ask for a free port
-with --listen 127.0.0.1:0. Each request is a line on standard error. Anybody who reaches the address
-may read and write.`,
+with --listen 127.0.0.1:0. Each request is a line on standard error. Uploads that are cut, or
+interrupted by the end of the server, go on where they stopped.
+
+Anybody who reaches the address may read and write, unless --htpasswd or --token-file says who. A
+line of the former is USER:$pbkdf2-sha256$ROUNDS$SALT$HASH, as --make-password prints it for the
+password on standard input; a line of the latter is a token, which is sent as a bearer token or as
+the password of any user. Off the loopback address TLS is wanted, or --plain-http.
+
+--fault commits faults on purpose, for people who test clients; "--fault help" lists them.`,
 		Example: "ocikit serve registry --listen 127.0.0.1:5000",
 		Bind: func(fs *flag.FlagSet) Action {
-			listen := fs.String("listen", "127.0.0.1:5000", "answer on `address`; port 0 is any free one")
-			readOnly := fs.Bool("read-only", false, "refuse to change anything")
-			logForm := fs.String("log", "text", "log requests as `form`: text, json or none")
-			maxUpload := new(sizeFlag)
-			fs.Var(maxUpload, "max-upload", "refuse blobs over `size` bytes (0: none)")
+			f := bindServeFlags(fs)
 			return func(ctx context.Context, env *Env, args []string) error {
-				if len(args) != 1 {
+				switch {
+				case f.fault == "help":
+					return listFaults(env)
+				case f.makePassword != "":
+					return makePassword(env, f.makePassword)
+				case len(args) != 1:
 					return usagef("%d operands, want DIR", len(args))
 				}
-				o := serve.Options{ReadOnly: *readOnly, MaxUpload: int64(*maxUpload)}
-				if err := setLog(&o, env, *logForm); err != nil {
-					return err
-				}
-				if err := checkLoopback(*listen); err != nil {
-					return err
-				}
-				return serveDir(ctx, env, args[0], *listen, o)
+				return f.serve(ctx, env, args[0])
 			}
 		},
 	}
+}
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	o                        serve.Options
+	listen, log              string
+	tlsCert, tlsKey          string
+	plainHTTP                bool
+	passwords, tokens, fault string
+	makePassword             string
+	maxUpload                sizeFlag
+}
+
+func bindServeFlags(fs *flag.FlagSet) *serveFlags {
+	f := new(serveFlags)
+	fs.StringVar(&f.listen, "listen", "127.0.0.1:5000", "answer on `address`; port 0 is any free one")
+	fs.BoolVar(&f.o.ReadOnly, "read-only", false, "refuse to change anything")
+	fs.StringVar(&f.log, "log", "text", "log requests as `form`: text, json or none")
+	fs.StringVar(&f.tlsCert, "tls-cert", "", "talk HTTPS with the certificate in `file`")
+	fs.StringVar(&f.tlsKey, "tls-key", "", "key of the certificate, in `file`")
+	fs.BoolVar(&f.plainHTTP, "plain-http", false, "talk HTTP on an address that others can reach")
+	fs.StringVar(&f.passwords, "htpasswd", "", "let in who has a password by `file`")
+	fs.StringVar(&f.tokens, "token-file", "", "let in who has a token that stands in `file`")
+	fs.StringVar(&f.makePassword, "make-password", "", "print the line for `user` with the password on standard input, and end")
+	fs.StringVar(&f.fault, "fault", "", "commit `faults`, names joined by commas; \"help\" lists them")
+	fs.Var(&f.maxUpload, "max-upload", "refuse blobs over `size` bytes (0: none)")
+	return f
+}
+
+func listFaults(env *Env) error {
+	var lines []string
+	for _, f := range serve.Faults() {
+		lines = append(lines, fmt.Sprintf("%-24s %s", f.Name, f.Short))
+	}
+	return writeLines(env.Stdout, lines)
+}
+
+func makePassword(env *Env, user string) error {
+	pass, err := readSecret(env.Stdin)
+	if err != nil {
+		return err
+	}
+	line, err := serve.PasswordLine(user, pass)
+	if err != nil {
+		return err
+	}
+	return writeLines(env.Stdout, []string{line})
+}
+
+func (f *serveFlags) serve(ctx context.Context, env *Env, dir string) error {
+	o := f.o
+	o.MaxUpload = int64(f.maxUpload)
+	if err := setLog(&o, env, f.log); err != nil {
+		return err
+	}
+	if f.fault != "" {
+		o.Faults = strings.Split(f.fault, ",")
+		for _, name := range o.Faults {
+			if !slices.ContainsFunc(serve.Faults(), func(known serve.Fault) bool { return known.Name == name }) {
+				return &usageError{msg: fmt.Sprintf("flag --fault: no fault is called %q", name), hint: "`ocikit serve --fault help` lists them"}
+			}
+		}
+	}
+	if (f.tlsCert == "") != (f.tlsKey == "") {
+		return usagef("--tls-cert and --tls-key go together")
+	}
+	if f.tlsCert == "" && !f.plainHTTP {
+		if err := checkLoopback(f.listen); err != nil {
+			return err
+		}
+	}
+	var err error
+	if o.Auth, err = f.auth(env); err != nil {
+		return err
+	}
+	var tlsConfig *tls.Config
+	if f.tlsCert != "" {
+		cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)
+		if err != nil {
+			return fmt.Errorf("certificate %q: %w", f.tlsCert, pathless(err))
+		}
+		tlsConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	}
+	return serveDir(ctx, env, dir, f.listen, tlsConfig, o)
+}
+
+// auth reads the files that say who may come in; nil is everybody.
+func (f *serveFlags) auth(env *Env) (*serve.Auth, error) {
+	if f.passwords == "" && f.tokens == "" {
+		return nil, nil
+	}
+	var readers [2]io.Reader
+	for i, name := range []string{f.passwords, f.tokens} {
+		if name == "" {
+			continue
+		}
+		in, err := env.input(name)
+		if err != nil {
+			return nil, err
+		}
+		defer in.Close()
+		readers[i] = in
+	}
+	return serve.NewAuth(readers[0], readers[1])
 }
 
 func setLog(o *serve.Options, env *Env, form string) error {
@@ -61,19 +170,23 @@ func setLog(o *serve.Options, env *Env, form string) error {
 	return nil
 }
 
-// checkLoopback refuses addresses that others can reach: there are no accounts.
+// checkLoopback refuses addresses that others can reach: without TLS whoever listens can read
+// what is sent.
 func checkLoopback(address string) error {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return usagef("flag --listen: %q: want HOST:PORT", address)
 	}
 	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return usagef("flag --listen: %q is not a loopback address, and anybody may write", address)
+		return &usageError{
+			msg:  fmt.Sprintf("flag --listen: %q is not a loopback address", address),
+			hint: "give --tls-cert and --tls-key, or --plain-http if the network is to be trusted",
+		}
 	}
 	return nil
 }
 
-func serveDir(ctx context.Context, env *Env, dir, listen string, o serve.Options) error {
+func serveDir(ctx context.Context, env *Env, dir, listen string, tlsConfig *tls.Config, o serve.Options) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%q: %w", dir, pathless(err))
 	}
@@ -94,5 +207,11 @@ func serveDir(ctx context.Context, env *Env, dir, listen string, o serve.Options
 			return err
 		}
 	}
-	return s.Serve(ctx, ln)
+	if tlsConfig != nil {
+		ln = tls.NewListener(ln, tlsConfig)
+	}
+	if err := s.Serve(ctx, ln); err != nil {
+		return err
+	}
+	return nil // told to stop, and stopped
 }
