@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	smallBlob    = 1 << 20 // up to here one PUT saves a request
+	smallBlob    = 4 << 20 // up to here one PUT saves a request
 	defaultChunk = 16 << 20
 	smallChunk   = 4 << 20  // what a registry takes that calls a chunk too large
 	proxyChunk   = 80 << 20 // what passes proxies that refuse a large body
@@ -100,6 +100,7 @@ type task struct {
 	sessions int
 	stalls   int // failures since the last progress
 	refusals int // answers that say that the bytes are wrong
+	disorder int // answers that say that the bytes belong elsewhere
 	denials  int
 	tried    map[Mode]bool
 }
@@ -151,6 +152,7 @@ func (t *task) mount(ctx context.Context) (bool, error) {
 		}
 		if result.Mounted {
 			if there, err := t.p.exists(ctx, t.desc); result.Confirmed || err == nil && there {
+				t.cancel(ctx) // what another mount opened
 				t.step.Action, t.step.From, t.step.Mode = "mounted", from, ""
 				return true, nil
 			}
@@ -229,11 +231,11 @@ func (t *task) taken(from int64) int64 { return max(t.feed.at-from, 0) }
 // judge compares what the registry says it has after a chunk with what it should have. What
 // was sent counts, besides when the registry has clearly more, or a part.
 func (t *task) judge(ctx context.Context, from, n int64) error {
-	want, got := from+n, t.up.Server
+	want, got := from+n, t.stored(t.up)
 	if got >= 0 && got < want-1 && !t.frozen {
 		status := t.up
 		if err := t.c.UploadStatus(ctx, &status); err == nil {
-			t.up.Location, got = status.Location, status.Server
+			t.up.Location, got = status.Location, t.stored(status)
 		}
 		switch {
 		case got > from && got < want-1:
@@ -260,6 +262,15 @@ func (t *task) judge(ctx context.Context, from, n int64) error {
 	t.progressed()
 	t.save()
 	return nil
+}
+
+// stored returns how many bytes the registry says it has after some were sent: "0-0" stands
+// for none then, since that is what registries write that do not count.
+func (t *task) stored(up registry.Upload) int64 {
+	if up.Ambiguous && up.Server > 0 && t.reached > 1 {
+		return 0
+	}
+	return up.Server
 }
 
 func (t *task) progressed() { t.stalls, t.denials = 0, 0 }

@@ -20,7 +20,7 @@ func (p *pusher) putManifests(ctx context.Context, g *graph, tags []string) erro
 		level := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool {
 			return n.height != height || n == g.root || p.isPresent(n.desc.Digest) && !p.o.Force
 		})
-		err := p.parallel(ctx, p.o.Jobs, len(level), func(ctx context.Context, i int) error {
+		err := p.parallel(ctx, len(level), one, func(ctx context.Context, i int) error {
 			err := p.putManifest(ctx, level[i], level[i].desc.Digest.String(), nil)
 			if err != nil && level[i].foreign {
 				p.notice(fmt.Sprintf("manifest %s of type %q was refused: %v", level[i].desc.Digest, level[i].desc.MediaType, err))
@@ -138,7 +138,7 @@ func (p *pusher) findMissing(ctx context.Context, n *node, status *registry.Stat
 		return false, nil
 	}
 	// Storage that is only eventually consistent.
-	return true, wait(ctx, time.Duration(try*try)*300*time.Millisecond)
+	return true, p.o.Sleep(ctx, time.Duration(try*try)*300*time.Millisecond)
 }
 
 func wait(ctx context.Context, d time.Duration) error {

@@ -25,7 +25,7 @@ type Mode string
 
 // The modes. Each but ModeAuto gives way to another one when the registry does not know it.
 const (
-	ModeAuto   Mode = "auto"   // ModePut up to 1 MiB, else ModeStream; ModeChunk if Options.ChunkSize is set
+	ModeAuto   Mode = "auto"   // ModePut up to 4 MiB, else ModeStream; ModeChunk if Options.ChunkSize is set
 	ModeStream Mode = "stream" // one PATCH with everything, then an empty PUT
 	ModePut    Mode = "put"    // one PUT with everything
 	ModeChunk  Mode = "chunk"  // PATCHes of the chunk size, the last bytes with the PUT
@@ -35,7 +35,7 @@ const (
 type Options struct {
 	Mode      Mode     // "" is ModeAuto
 	ChunkSize int64    // 0 is 16 MiB in ModeChunk
-	Jobs      int      // blobs at a time; 0 is 4
+	Jobs      int      // blobs at a time; 0 is 4 large ones, or up to 16 small ones
 	MountFrom []string // repositories of the registry that may have the blobs
 	Tags      []string // more tags besides that of the reference
 	State     string   // directory that keeps the sessions of broken uploads for the next process
@@ -46,6 +46,8 @@ type Options struct {
 
 	Progress func(Progress)    // is called for each step, never concurrently
 	Notice   func(text string) // is told what the user should know
+
+	Sleep func(context.Context, time.Duration) error // nil waits
 }
 
 // Progress is one step of a push.
@@ -117,8 +119,8 @@ func newPusher(c *registry.Client, src Source, repo string, o Options) *pusher {
 	if o.Mode == "" {
 		o.Mode = ModeAuto
 	}
-	if o.Jobs <= 0 {
-		o.Jobs = 4
+	if o.Sleep == nil {
+		o.Sleep = wait
 	}
 	c.ForPush(repo)
 	return &pusher{c: c, src: src, repo: repo, o: o, present: map[digest.Digest]bool{}}
@@ -210,129 +212,20 @@ func (p *pusher) upToDate(ctx context.Context, desc oci.Descriptor, tags *[]stri
 	return len(left) == 0, nil
 }
 
-// plan asks what is there and notes what to do with each blob.
-func (p *pusher) plan(ctx context.Context, g *graph) error {
-	children := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool { return n == g.root })
-	if p.o.Force {
-		children = nil
-	}
-	err := p.parallel(ctx, 2*p.o.Jobs, len(children), func(ctx context.Context, i int) error {
-		n := children[i]
-		if _, err := p.c.HeadManifest(ctx, p.repo, n.desc.Digest.String()); err == nil {
-			p.setPresent(n.desc.Digest)
-		} else if ctx.Err() != nil {
-			return err
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	needed := p.neededBlobs(g)
-	steps := make([]Step, len(needed))
-	err = p.parallel(ctx, 2*p.o.Jobs, len(needed), func(ctx context.Context, i int) error {
-		steps[i], err = p.planBlob(ctx, needed[i])
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	total := Progress{Kind: "plan"}
-	for _, s := range steps {
-		p.step(s)
-		switch s.Action {
-		case "exists", "skip":
-			p.setPresent(s.Digest)
-		default:
-			total.Size += s.Size
-			total.Count++
-		}
-	}
-	p.report.BytesNeeded = total.Size
-	p.progress(total)
-	return nil
-}
-
-// neededBlobs returns the blobs of manifests that are not in the repository.
-func (p *pusher) neededBlobs(g *graph) []oci.Descriptor {
-	seen := map[digest.Digest]bool{}
-	var list []oci.Descriptor
-	g.visit(func(n *node) bool {
-		if p.isPresent(n.desc.Digest) && !p.o.Force {
-			return false
-		}
-		for _, b := range n.blobs {
-			if !seen[b.Digest] && !p.isPresent(b.Digest) {
-				seen[b.Digest] = true
-				list = append(list, b)
-			}
-		}
-		return true
-	})
-	return list
-}
-
-func (p *pusher) planBlob(ctx context.Context, desc oci.Descriptor) (Step, error) {
-	s := Step{Action: "upload", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Mode: p.mode(desc)}
-	f, err := p.open(desc)
-	if err != nil {
-		if oci.IsForeignLayer(desc.MediaType) {
-			s.Action, s.Mode, s.Reason = "skip", "", "a layer of this type need not be distributed, and is not in the layout"
-			return s, nil
-		}
-		return s, err
-	}
-	f.close()
-	there, err := p.exists(ctx, desc)
-	if err != nil {
-		return s, err
-	}
-	if there {
-		s.Action, s.Mode = "exists", ""
-		p.progress(Progress{Kind: "exists", Digest: desc.Digest, Size: desc.Size})
-	} else if len(p.o.MountFrom) > 0 {
-		s.Action, s.From = "mount", p.o.MountFrom[0]
-	}
-	return s, nil
-}
-
-// exists asks for a blob. A registry that does not let us see is one that does not have it.
-func (p *pusher) exists(ctx context.Context, desc oci.Descriptor) (bool, error) {
-	size, err := p.c.HeadBlob(ctx, p.repo, desc.Digest)
-	var status *registry.StatusError
-	switch {
-	case err == nil && size >= 0 && size != desc.Size:
-		p.notice(fmt.Sprintf("blob %s: the registry has it with %d bytes, want %d; sending it again", desc.Digest, size, desc.Size))
-		return false, nil
-	case err == nil:
-		return true, nil
-	case errors.Is(err, registry.ErrNotFound):
-		return false, nil
-	case errors.As(err, &status) && !status.Retryable() && status.Status != 401:
-		return false, nil
-	}
-	return false, err
-}
-
-func (p *pusher) planNames(g *graph, tags []string) {
-	for _, n := range g.nodes {
-		if !p.isPresent(n.desc.Digest) {
-			p.step(Step{Action: "manifest", Digest: n.desc.Digest, MediaType: n.desc.MediaType, Size: n.desc.Size})
-		}
-	}
-	for _, tag := range tags {
-		p.step(Step{Action: "tag", Digest: g.root.desc.Digest, MediaType: g.root.desc.MediaType, Size: g.root.desc.Size, Tag: tag})
-	}
-}
-
 // sendBlobs uploads what the plan found missing, the largest first.
 func (p *pusher) sendBlobs(ctx context.Context, g *graph) error {
 	var todo []oci.Descriptor
 	for _, b := range p.neededBlobs(g) {
 		todo = append(todo, b)
 	}
+	weight := func(i int) int {
+		if todo[i].Size <= smallBlob {
+			return 1
+		}
+		return largeWeight
+	}
 	slices.SortStableFunc(todo, func(a, b oci.Descriptor) int { return int(min(max(b.Size-a.Size, -1), 1)) })
-	return p.parallel(ctx, p.o.Jobs, len(todo), func(ctx context.Context, i int) error {
+	return p.parallel(ctx, len(todo), weight, func(ctx context.Context, i int) error {
 		step, err := p.sendBlob(ctx, todo[i])
 		p.replaceStep(step)
 		if err != nil {
@@ -343,34 +236,48 @@ func (p *pusher) sendBlobs(ctx context.Context, g *graph) error {
 	})
 }
 
-// parallel calls f for 0 to n-1, so many at a time. The first error ends the others.
-func (p *pusher) parallel(ctx context.Context, jobs, n int, f func(context.Context, int) error) error {
+// Small blobs cost round trips, large ones bandwidth: without Options.Jobs there are slots
+// for 16 small ones, of which a large one takes four.
+const (
+	slots       = 16
+	largeWeight = 4
+)
+
+func one(int) int { return 1 }
+
+// parallel calls f for 0 to n-1, Options.Jobs at a time, or as many as their weights allow.
+// The first error ends the others.
+func (p *pusher) parallel(ctx context.Context, n int, weight func(int) int, f func(context.Context, int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	free := make(chan struct{}, slots)
+	if p.o.Jobs > 0 {
+		free, weight = make(chan struct{}, p.o.Jobs), one
+	}
 	var (
 		wg    sync.WaitGroup
 		once  sync.Once
 		first error
-		next  = make(chan int)
 	)
-	for range min(jobs, n) {
+	for i := range n {
+		for range weight(i) {
+			select {
+			case free <- struct{}{}:
+			case <-ctx.Done():
+			}
+		}
+		if ctx.Err() != nil {
+			break
+		}
 		wg.Go(func() {
-			for i := range next {
-				if err := f(ctx, i); err != nil {
-					once.Do(func() { first = err; cancel(err) })
-				}
+			if err := f(ctx, i); err != nil {
+				once.Do(func() { first = err; cancel(err) })
+			}
+			for range weight(i) {
+				<-free
 			}
 		})
 	}
-feed:
-	for i := range n {
-		select {
-		case next <- i:
-		case <-ctx.Done():
-			break feed
-		}
-	}
-	close(next)
 	wg.Wait()
 	if first == nil && ctx.Err() != nil {
 		first = context.Cause(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
@@ -136,6 +137,7 @@ var repo = registry.Reference{Host: "r.test", Repo: "app", Tag: "v1"}
 func push(t testing.TB, h http.Handler, s *store, desc oci.Descriptor, o pushcmd.Options, change ...func(*registry.Options)) (pushcmd.Report, error) {
 	t.Helper()
 	c := newClient(t, regtest.Serve(t, h), change...)
+	o.Sleep = func(ctx context.Context, d time.Duration) error { return ctx.Err() }
 	return pushcmd.Push(t.Context(), c.Client, s, desc, repo, o)
 }
 
@@ -167,8 +169,8 @@ func TestPush(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkPushed(t, reg, s, desc)
-			if report.BytesNeeded != 0+1+70_000+3<<20+78 && report.BytesNeeded != int64(1+70_000+3<<20)+s.blobs(t, desc)[0].Size {
-				t.Errorf("BytesNeeded = %d", report.BytesNeeded)
+			if want := 1 + 70_000 + 3<<20 + s.blobs(t, desc)[0].Size; report.BytesNeeded != want {
+				t.Errorf("BytesNeeded = %d, want %d", report.BytesNeeded, want)
 			}
 			if got := reg.Taken(); got != report.BytesNeeded {
 				t.Errorf("registry took %d bytes, want %d", got, report.BytesNeeded)
@@ -365,7 +367,7 @@ func TestPushAll(t *testing.T) {
 }
 
 func TestReferrers(t *testing.T) {
-	for _, status := range []int{0, 404, 405} {
+	for _, status := range []int{0, 404, 405, -1} { // -1: there is the API, but no OCI-Subject
 		s := newStore(t)
 		image := s.image(t, 1000)
 		m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, ArtifactType: "application/x-sbom", Subject: &image}
@@ -373,7 +375,8 @@ func TestReferrers(t *testing.T) {
 		sbom := s.doc(t, oci.MediaTypeManifest, m)
 		s.index.Manifests = []oci.Descriptor{image, sbom}
 		reg := regtest.New()
-		reg.NoReferrers = status
+		reg.NoReferrers, reg.NoSubjectHeader = max(status, 0), status < 0
+		status = max(status, 0)
 		client := newClient(t, regtest.Serve(t, reg))
 		if _, err := pushcmd.Push(t.Context(), client.Client, s, image, repo, pushcmd.Options{Referrers: true}); err != nil {
 			t.Fatal(err)
@@ -392,7 +395,6 @@ func TestReferrers(t *testing.T) {
 }
 
 func TestBlobsAreReadOnce(t *testing.T) {
-	s := newStore(t)
 	data := noise(2<<20, 9)
 	desc := oci.Describe(oci.MediaTypeOctetStream, data)
 	r := &countingAt{ReaderAt: bytes.NewReader(data)}
@@ -403,14 +405,10 @@ func TestBlobsAreReadOnce(t *testing.T) {
 	if r.n != desc.Size {
 		t.Errorf("%d bytes were read, want %d", r.n, desc.Size)
 	}
-	_ = s
 }
 
 type countingAt struct {
-	*bytes.Reader
-	ReaderAt interface {
-		ReadAt([]byte, int64) (int, error)
-	}
+	io.ReaderAt
 	n int64
 }
 
@@ -418,4 +416,43 @@ func (c *countingAt) ReadAt(p []byte, off int64) (int, error) {
 	n, err := c.ReaderAt.ReadAt(p, off)
 	c.n += int64(n)
 	return n, err
+}
+
+// F48: what a HEAD of a blob may say, and that the blob gets there anyway.
+func TestHeadSays(t *testing.T) {
+	s := newStore(t)
+	desc := s.image(t, 1000)
+	isHead := func(r *http.Request) bool { return r.Method == "HEAD" && strings.Contains(r.URL.Path, "/blobs/") }
+	for name, fault := range map[string]regtest.Fault{
+		"another size": regtest.Answer(200, "", "Content-Length", "7"),
+		"403":          regtest.Answer(403, ""),
+		"405":          regtest.Answer(405, ""),
+		"500 twice":    regtest.Answer(500, ""),
+	} {
+		reg := regtest.New()
+		if _, err := push(t, regtest.BreakIf(2, isHead, fault, reg), s, desc, pushcmd.Options{Jobs: 1}); err != nil {
+			t.Errorf("HEAD says %s: %v", name, err)
+			continue
+		}
+		checkPushed(t, reg, s, desc)
+	}
+}
+
+// R23: a registry that lost the state of a session finds it by its path.
+func TestStatusWithoutState(t *testing.T) {
+	s := newStore(t)
+	desc := s.image(t, blobSize)
+	reg := regtest.New()
+	h := regtest.BreakIf(1, isPatch, regtest.CutBody(1_000_000), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "GET" && r.URL.RawQuery != "" && strings.Contains(r.URL.Path, "/uploads/") {
+			w.WriteHeader(404)
+			return
+		}
+		reg.ServeHTTP(w, r)
+	}))
+	report, err := push(t, h, s, desc, pushcmd.Options{Jobs: 1, Mode: pushcmd.ModeStream})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resumed(t, reg, report)
 }

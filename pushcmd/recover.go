@@ -17,6 +17,7 @@ const (
 	maxSessions = 8 // of one blob
 	maxRefusals = 2 // "these bytes have another digest", of bytes that have the right one
 	cancelTime  = 2 * time.Second
+	settleTime  = 100 * time.Millisecond
 )
 
 // startError is one of opening a session: the client has repeated the request already.
@@ -108,7 +109,7 @@ func (t *task) refused(ctx context.Context, e *registry.StatusError, committing 
 	case e.Status == http.StatusRequestEntityTooLarge, e.Status == http.StatusRequestedRangeNotSatisfiable && e.Says("too large", "larger than", "exceed", "too big"):
 		return t.shrink(ctx, e)
 	case e.Status == http.StatusRequestedRangeNotSatisfiable:
-		t.because("%v", e)
+		t.disorder++
 		return t.resume(ctx, e)
 	case e.Retryable() && e.Status != http.StatusNotImplemented:
 		return t.resume(ctx, e)
@@ -162,15 +163,23 @@ func (t *task) otherMode(ctx context.Context, e *registry.StatusError) error {
 		t.because("%v; closing with an empty PUT", e)
 		return t.renew(ctx, e, true)
 	}
+	if t.nextMode() {
+		t.because("%v; trying mode %s", e, t.mode)
+		return t.renew(ctx, e, true)
+	}
+	return e
+}
+
+// nextMode goes over to a mode that was not tried yet.
+func (t *task) nextMode() bool {
 	for _, m := range []Mode{ModePut, ModeStream, ModeChunk} {
 		if !t.tried[m] && (m != ModeStream || t.desc.Size > 0) {
 			t.tried[m] = true
-			t.because("mode %s: %v; trying mode %s", t.mode, e, m)
 			t.mode, t.step.Mode = m, m
-			return t.renew(ctx, e, true)
+			return true
 		}
 	}
-	return e
+	return false
 }
 
 // resume asks where the upload stands and goes on there, or in a new session if that is not
@@ -189,6 +198,10 @@ func (t *task) resume(ctx context.Context, cause error) error {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err == nil:
+			if err := t.settle(ctx); err != nil {
+				cause = err
+				continue
+			}
 			return t.goOn(ctx, cause)
 		case registry.IsUploadLost(err):
 			return t.renew(ctx, cause, false)
@@ -197,6 +210,24 @@ func (t *task) resume(ctx context.Context, cause error) error {
 		}
 		cause = err
 	}
+}
+
+// settle asks until the registry says the same twice. What was on its way when a connection
+// broke may still arrive, and an offset that was true for a moment costs a whole body.
+func (t *task) settle(ctx context.Context) error {
+	for range 8 {
+		before := t.up.Server
+		if before < 0 || before >= t.reached {
+			return nil
+		}
+		if err := t.p.o.Sleep(ctx, settleTime<<min(t.disorder, 3)); err != nil {
+			return err
+		}
+		if err := t.c.UploadStatus(ctx, &t.up); err != nil || t.up.Server == before {
+			return err
+		}
+	}
+	return nil
 }
 
 // pause waits before another attempt; not after the first failure since the last progress.
@@ -216,14 +247,16 @@ func (t *task) pause(ctx context.Context, cause error) error {
 	if d == 0 {
 		return nil
 	}
-	return wait(ctx, d)
+	return t.p.o.Sleep(ctx, d)
 }
 
 // goOn takes the registry's word for where a live session stands, if it can be right.
 func (t *task) goOn(ctx context.Context, cause error) error {
 	n := t.up.Server
+	var status *registry.StatusError
+	refused := errors.As(cause, &status) && t.acked == 0 && t.disorder == 0 // so it took nothing
 	switch {
-	case n < 0, n > t.reached+1, t.up.Ambiguous && t.reached > 0:
+	case n < 0, n > t.reached+1, t.up.Ambiguous && t.reached > 0 && !refused:
 		return t.renew(ctx, cause, true) // says nothing, or what cannot be
 	case t.up.Ambiguous:
 		n = 0
@@ -262,6 +295,10 @@ func (t *task) renew(ctx context.Context, cause error, alive bool) error {
 		}
 	}
 	t.because("%v; starting over", cause)
+	var conn *registry.ConnError
+	if errors.As(cause, &conn) && t.sessions%2 == 0 {
+		t.nextMode() // what breaks twice may break always
+	}
 	return nil
 }
 

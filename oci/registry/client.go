@@ -70,7 +70,8 @@ type Client struct {
 	base           *url.URL
 	undecided      bool             // HTTPS was assumed for a loopback address and has not been tried
 	noExpect       bool             // the registry does not answer Expect: 100-continue
-	taken          int64            // the largest body that the registry has taken
+	wrote          bool             // the registry has taken something
+	careful        bool             // a connection broke while a body was sent
 	seen           map[string]bool  // notices
 	pause          time.Time        // no request starts before
 	wide           map[string]scope // by resource; see ForPush

@@ -51,8 +51,11 @@ func (r *redactor) text(s string) string {
 	for _, secret := range r.secrets {
 		s = strings.ReplaceAll(s, secret, "REDACTED")
 	}
+	s = userInfo.ReplaceAllString(s, "://REDACTED@")
 	return secretJSON.ReplaceAllString(s, `"$1":"REDACTED"`)
 }
+
+var userInfo = regexp.MustCompile(`://[^/@\s"]*@`)
 
 // plainQuery are the keys whose values are no secrets. The state of an upload and the
 // signature of a storage URL stand under many names, so everything else is taken out.

@@ -124,7 +124,7 @@ var digestSuffix = regexp.MustCompile(`@sha(256|512):`)
 func cutHost(name string) (host, path string, found bool) {
 	first, rest, slash := strings.Cut(name, "/")
 	switch {
-	case slash && (strings.ContainsAny(first, ".:[") || first == "localhost" || first != strings.ToLower(first)):
+	case slash && (strings.ContainsAny(first, ".:[") || first == "localhost"):
 		return first, rest, true
 	case !slash && (name == "localhost" || strings.HasPrefix(name, "localhost:")):
 		return name, "", true // localhost:5000 is no image of Docker Hub with the tag 5000

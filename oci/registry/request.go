@@ -127,20 +127,29 @@ func (x *exchange) newRequest(ctx context.Context, u *url.URL, authorization str
 	return req, nil
 }
 
-// A registry is asked whether it wants a body before it is sent, if the body is over bigBody;
-// up to sureBody only until it has taken one that large, since asking costs a round trip.
+// A registry is asked whether it wants a body before it is sent, since an early refusal is
+// cheap then and its text is not lost. Asking costs a round trip, so it is done for a body
+// over bigBody; up to sureBody not after the registry has let us write; and for nearly all
+// after a connection broke while a body was sent.
 const (
-	bigBody  = 1 << 20
-	sureBody = 4 << 20
+	carefulBody = 64 << 10
+	bigBody     = 1 << 20
+	sureBody    = 4 << 20
 )
 
 func (c *Client) wantsExpect(r *request) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if r.expect != 0 {
+	size := r.body.size
+	switch {
+	case r.expect != 0:
 		return r.expect > 0
+	case c.noExpect:
+		return false
+	case c.careful:
+		return size > carefulBody
 	}
-	return !c.noExpect && r.body.size > bigBody && (r.body.size > sureBody || r.body.size > c.taken)
+	return size > sureBody || size > bigBody && !c.wrote
 }
 
 // fail turns an error of the transport into a [ConnError], unless the caller gave up or the
@@ -161,6 +170,11 @@ func (x *exchange) fail(req *http.Request, err error) error {
 		err = cause
 	case errors.Is(err, io.EOF):
 		err = errors.New("connection closed without an answer")
+	}
+	if sent > 0 {
+		x.c.mu.Lock()
+		x.c.careful = true
+		x.c.mu.Unlock()
 	}
 	e := &ConnError{Method: x.r.method, URL: x.c.red.url(req.URL), Stage: stage(err, sent), Sent: sent, Err: scrubbed{err, x.c.red}}
 	if isBodyError(err) {
@@ -203,6 +217,7 @@ func (x *exchange) finish(req *http.Request, res *http.Response) (*response, err
 		x.watch.pause()
 		out.stream = &stream{x: x, req: req, res: res, out: out}
 		out.event = x.event(req, out)
+		out.event.Proto, out.event.TLS = res.Proto, tlsName(res.TLS)
 		if x.r.check != nil {
 			x.r.check(out)
 		}
@@ -212,10 +227,16 @@ func (x *exchange) finish(req *http.Request, res *http.Response) (*response, err
 	if x.body != nil {
 		out.sent = x.body.stop()
 		out.unsent = out.sent == 0
-		x.c.learnExpect(x, res.StatusCode)
+		x.c.learnExpect(x)
+	}
+	if res.StatusCode < 300 && x.r.method != http.MethodGet && x.r.method != http.MethodHead && !out.away {
+		x.c.mu.Lock()
+		x.c.wrote = true
+		x.c.mu.Unlock()
 	}
 	x.watch.stop()
 	out.event = x.event(req, out)
+	out.event.Proto, out.event.TLS = res.Proto, tlsName(res.TLS)
 	if x.r.check != nil && err == nil {
 		x.r.check(out)
 	}
@@ -256,16 +277,12 @@ func (x *exchange) slurp(res *http.Response, out *response) error {
 	return nil
 }
 
-// learnExpect remembers how large a body the registry takes, and whether it lets Expect:
-// 100-continue time out.
-func (c *Client) learnExpect(x *exchange, status int) {
+// learnExpect remembers whether the registry lets Expect: 100-continue time out.
+func (c *Client) learnExpect(x *exchange) {
 	x.timing.mu.Lock()
 	ignored := x.timing.waited && !x.timing.continued && x.body.sent() > 0
 	x.timing.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.noExpect = c.noExpect || ignored
-	if status < 300 {
-		c.taken = max(c.taken, x.body.sent())
-	}
 }

@@ -243,12 +243,12 @@ func (s *stream) Close() error {
 // A tracer collects what the transport reports. Its hooks run in other goroutines, also
 // after the request is over.
 type tracer struct {
-	mu                              sync.Mutex
-	dnsStart, dialStart, tlsStart   time.Time
-	dns, dial, tls, first           time.Duration
-	remote, tlsVersion, peer, proxy string
-	reused, waited, continued       bool
-	tlsErr                          error
+	mu                            sync.Mutex
+	dnsStart, dialStart, tlsStart time.Time
+	dns, dial, tls, first         time.Duration
+	remote, proxy                 string
+	reused, waited, continued     bool
+	tlsErr                        error
 }
 
 func (x *exchange) hooks() *httptrace.ClientTrace {

@@ -84,6 +84,7 @@ type manifest struct {
 }
 
 type upload struct {
+	mu   sync.Mutex // held by the request that is served: a session takes one at a time
 	repo string
 	data []byte
 	gen  int // grows with every change; a Location is of one

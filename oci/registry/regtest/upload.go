@@ -94,6 +94,10 @@ func (g *Registry) session(w http.ResponseWriter, r *http.Request, repo, id stri
 	g.mu.Lock()
 	u := g.uploads[id]
 	g.mu.Unlock()
+	if u != nil {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+	}
 	gen, _, _ := strings.Cut(r.URL.Query().Get("_state"), "-")
 	if u == nil || u.repo != repo || !g.StableLocation && gen != strconv.Itoa(u.gen) && r.Method != http.MethodGet {
 		g.unknown(w)
@@ -164,6 +168,7 @@ func (g *Registry) append(w http.ResponseWriter, r *http.Request, id string, u *
 		return
 	}
 	if !g.receive(r, id, u) {
+		fail(w, 400, "SIZE_INVALID", "the body ended early")
 		return
 	}
 	u.gen++

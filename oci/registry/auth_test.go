@@ -1,0 +1,370 @@
+package registry_test
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"ocikit/oci/registry"
+	"ocikit/oci/registry/regtest"
+)
+
+func pemOf(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
+
+// F17, F22: one token request for many requests, whatever the challenge looks like.
+func TestBearer(t *testing.T) {
+	for _, challenge := range []string{
+		"", `bearer realm="/token",service=s`, `Bearer realm="/token?x=1",scope=""`, `Negotiate, Bearer realm=/token`,
+		`Basic realm="x", Bearer realm="/token",service="s"`, `Bearer realm="/token",scope="repository:user/image:pull"`,
+	} {
+		reg := regtest.New()
+		reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Challenge: challenge}
+		image(reg, "app", "v1", []byte("layer"))
+		r := newRig(t, regtest.Serve(t, reg), login)
+		for range 3 {
+			if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+				t.Errorf("challenge %q: %v", challenge, err)
+			}
+		}
+		if n := reg.Auth.Issued(); n != 1 {
+			t.Errorf("challenge %q: %d tokens, want 1", challenge, n)
+		}
+		if strings.Contains(r.said(), secret) || strings.Contains(r.said(), "planted-token") {
+			t.Errorf("challenge %q: a secret was printed", challenge)
+		}
+	}
+}
+
+func TestBasic(t *testing.T) {
+	for _, challenge := range []string{"", "basic realm=zot", `Basic realm="a", service="b", scope="c"`} {
+		reg := regtest.New()
+		reg.Auth = &regtest.Auth{User: "me", Password: secret, Challenge: challenge}
+		r := newRig(t, regtest.Serve(t, reg), login)
+		if _, err := r.Ping(t.Context()); err != nil {
+			t.Errorf("challenge %q: %v", challenge, err)
+		}
+		r = newRig(t, regtest.Serve(t, reg), func(o *registry.Options) { o.Username, o.Password = "me", "wrong-"+secret })
+		if _, err := r.Ping(t.Context()); !errors.Is(err, registry.ErrDenied) {
+			t.Errorf("wrong password: %v", err)
+		}
+		if n, _ := r.Stats(); n > 3 {
+			t.Errorf("wrong password: %d requests", n)
+		}
+	}
+}
+
+// F20: answers of the token server.
+func TestTokenAnswers(t *testing.T) {
+	text := func(format string) func(http.ResponseWriter, *http.Request, string) {
+		return func(w http.ResponseWriter, _ *http.Request, token string) {
+			io.WriteString(w, strings.ReplaceAll(format, "$", token))
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		answer func(http.ResponseWriter, *http.Request, string)
+		ok     bool
+	}{
+		{"access_token", text(`{"access_token":"$"}`), true},
+		{"both", text(`{"token":"other","access_token":"$"}`), true},
+		{"expires 0", text(`{"token":"$","expires_in":0}`), true},
+		{"expires -1", text(`{"token":"$","expires_in":-1}`), true},
+		{"nanoseconds", text(`{"token":"$","expires_in":300000000000}`), true},
+		{"1e300", text(`{"token":"$","expires_in":1e300}`), true},
+		{"text", text(`{"token":"$","expires_in":"300"}`), true},
+		{"null", text(`{"token":"$","expires_in":null,"issued_at":null}`), true},
+		{"old issued_at", text(`{"token":"$","expires_in":300,"issued_at":"1999-01-01T00:00:00Z"}`), true},
+		{"HTML", text(`<html>`), false},
+		{"empty", text(``), false},
+		{"no token", text(`{}`), false},
+		{"line feed", text(`{"token":"a\nb"}`), false},
+		{"1 MiB", text(`{"token":"` + strings.Repeat("x", 1<<20) + `"}`), false},
+		{"300 MB", func(w http.ResponseWriter, r *http.Request, _ string) {
+			buf := make([]byte, 1<<20)
+			for range 300 {
+				if _, err := w.Write(buf); err != nil {
+					return
+				}
+			}
+		}, false},
+		{"redirect to another host", func(w http.ResponseWriter, r *http.Request, _ string) {
+			http.Redirect(w, r, "http://127.0.0.2:1/token", 307)
+		}, false},
+		{"redirect to itself", func(w http.ResponseWriter, r *http.Request, _ string) { http.Redirect(w, r, r.URL.String(), 307) }, false},
+		{"500", func(w http.ResponseWriter, r *http.Request, _ string) { w.WriteHeader(500) }, false},
+	} {
+		reg := regtest.New()
+		reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Answer: c.answer}
+		image(reg, "app", "v1", nil)
+		r := newRig(t, regtest.Serve(t, reg), login)
+		for range 2 {
+			if _, err := r.HeadManifest(t.Context(), "app", "v1"); (err == nil) != c.ok {
+				t.Errorf("%s: %v", c.name, err)
+			}
+		}
+		if n := reg.Auth.Issued(); c.ok && n != 1 {
+			t.Errorf("%s: %d tokens", c.name, n)
+		}
+		if strings.Contains(r.said(), secret) {
+			t.Errorf("%s: a secret was printed", c.name)
+		}
+	}
+}
+
+func TestTokenIsRenewed(t *testing.T) {
+	now := time.Now()
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret}
+	image(reg, "app", "v1", nil)
+	r := newRig(t, regtest.Serve(t, reg), login, func(o *registry.Options) { o.Now = func() time.Time { return now } })
+	head := func() {
+		t.Helper()
+		if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+			t.Error(err)
+		}
+	}
+	head()
+	now = now.Add(299 * time.Second) // it says 300
+	head()
+	reg.Auth.Revoke()
+	head()
+	if n := reg.Auth.Issued(); n != 3 {
+		t.Errorf("%d tokens, want 3: the first, one before the end, one after a 401", n)
+	}
+}
+
+func TestIdentityToken(t *testing.T) {
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret}
+	image(reg, "app", "v1", nil)
+	r := newRig(t, regtest.Serve(t, reg), func(o *registry.Options) { o.IdentityToken = secret })
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(r.said(), secret) {
+		t.Error("the identity token was printed")
+	}
+}
+
+// F23
+func TestMountScopeIsRefused(t *testing.T) {
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Deny: "repository:base:"}
+	r := newRig(t, regtest.Serve(t, reg), login)
+	d := reg.PutBlob("base", []byte("x"))
+	if _, _, err := r.Mount(t.Context(), "app", d, "base"); !errors.Is(err, registry.ErrDenied) {
+		t.Errorf("Mount() = %v", err)
+	}
+	if _, err := r.StartUpload(t.Context(), "app", ""); err != nil {
+		t.Errorf("StartUpload() = %v", err)
+	}
+}
+
+// F21: where a realm may be. Credentials stay with the registry's host.
+func TestRealms(t *testing.T) {
+	auth := &regtest.Auth{Bearer: true, User: "me", Password: secret}
+	tokens := regtest.Serve(t, http.HandlerFunc(auth.Token)) // another port of the same host
+	var leaked []string
+	foreign := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a := r.Header.Get("Authorization"); a != "" {
+			leaked = append(leaked, a)
+		}
+		w.WriteHeader(401)
+	}))
+	_, port, _ := strings.Cut(foreign, ":")
+	for _, c := range []struct {
+		realm string
+		trust string
+		ok    bool
+		is    error
+	}{
+		{realm: "/token", ok: true},
+		{realm: "http://" + tokens + "/token", ok: true},
+		{realm: "http://localhost:" + port + "/token", is: registry.ErrDenied},
+		{realm: "http://169.254.169.254/latest/meta-data", is: registry.ErrUnsafe},
+		{realm: "http://[fe80::1]/token", is: registry.ErrUnsafe},
+		{realm: "http://0.0.0.0:1/token", is: registry.ErrUnsafe},
+		{realm: "http://me:pw@" + tokens + "/token", is: registry.ErrUnsafe},
+		{realm: "ftp://" + tokens + "/token", is: registry.ErrUnsafe},
+		{realm: "http://127.0.0.1:0x50/%zz"},
+	} {
+		reg := regtest.New()
+		auth.Realm, reg.Auth = c.realm, auth
+		image(reg, "app", "v1", nil)
+		r := newRig(t, regtest.Serve(t, reg), login, func(o *registry.Options) { o.Retry = 0 })
+		_, err := r.HeadManifest(t.Context(), "app", "v1")
+		if (err == nil) != c.ok || c.is != nil && !errors.Is(err, c.is) {
+			t.Errorf("realm %s: %v", c.realm, err)
+		}
+		if text := r.said() + fmt.Sprint(err); strings.Contains(text, secret) || strings.Contains(text, "me:pw") {
+			t.Errorf("realm %s: a secret was printed", c.realm)
+		}
+	}
+	if len(leaked) > 0 {
+		t.Errorf("credentials went to another host %d times", len(leaked))
+	}
+	reg := regtest.New()
+	auth.Realm, reg.Auth = "http://localhost:"+strings.Split(tokens, ":")[1]+"/token", auth
+	image(reg, "app", "v1", nil)
+	r := newRig(t, regtest.Serve(t, reg), login, func(o *registry.Options) { o.TrustRealms = []string{"localhost"} })
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+		t.Errorf("trusted realm: %v", err)
+	}
+}
+
+func TestTokenExplains(t *testing.T) {
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret}
+	host := regtest.Serve(t, reg)
+	file := filepath.Join(t.TempDir(), "auth.json")
+	entry := base64.StdEncoding.EncodeToString([]byte("me:" + secret))
+	os.WriteFile(file, fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, host, entry), 0o600)
+	r := newRig(t, host, func(o *registry.Options) { o.AuthFile = file })
+	info, err := r.Token(t.Context(), "repository:app:pull,push")
+	if err != nil || info.Scheme != "bearer" || info.Credential.File != file || info.Credential.Key != host || info.Credential.Username != "me" || info.Token == "" || !info.Trusted {
+		t.Errorf("Token() = %+v, %v", info, err)
+	}
+	if text := fmt.Sprintf("%+v", info.Credential); strings.Contains(text, secret) || strings.Contains(text, entry) {
+		t.Error("the explanation holds the secret")
+	}
+	reg.Auth = nil
+	if info, err := newRig(t, host).Token(t.Context()); err != nil || info.Scheme != "none" {
+		t.Errorf("open registry: Token() = %+v, %v", info, err)
+	}
+}
+
+// Rows "Credential files and helpers" of the bad inputs. The registry lets everybody read,
+// and remembers what it was sent.
+func TestCredentialFiles(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("helpers are shell scripts")
+	}
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	for _, c := range []struct {
+		name   string
+		config string // $H is the host
+		helper string // a script
+		want   string // user that arrives; "" is none
+		fail   bool
+	}{
+		{name: "inline", config: `{"auths":{"$H":{"auth":"` + b64("me:"+secret) + `"}}}`, want: "me"},
+		{name: "with scheme", config: `{"auths":{"https://$H/v1/":{"auth":"` + b64("me:"+secret) + `"}}}`, want: "me"},
+		{name: "user name and password", config: `{"auths":{"$H":{"username":"me","password":"` + secret + `"}}}`, want: "me"},
+		{name: "another port", config: `{"auths":{"127.0.0.1:1":{"auth":"` + b64("me:"+secret) + `"},"127.0.0.1":{"auth":"` + b64("me:"+secret) + `"}}}`},
+		{name: "longest path", config: `{"auths":{"$H":{"auth":"` + b64("host:x1234") + `"},"$H/app":{"auth":"` + b64("path:x1234") + `"},"$H/application":{"auth":"` + b64("other:x1234") + `"}}}`, want: "path"},
+		{name: "malformed entry of another host", config: `{"auths":{"other.test":{"auth":"%%%"},"$H":{"auth":"` + b64("me:"+secret) + `"}}}`, want: "me"},
+		{name: "helper", config: `{"credHelpers":{"$H":"test"}}`, helper: `echo '{"Username":"helped","Secret":"` + secret + `"}'`, want: "helped"},
+		{name: "store", config: `{"credsStore":"test","auths":{"$H":{}}}`, helper: `echo '{"Username":"helped","Secret":"` + secret + `"}'`, want: "helped"},
+		{name: "empty helper name", config: `{"credsStore":"test","credHelpers":{"$H":""}}`, helper: `echo never; exit 3`},
+		{name: "not found", config: `{"credHelpers":{"$H":"test"}}`, helper: `echo credentials not found in native keychain; exit 1`},
+		{name: "helper with a path", config: `{"credHelpers":{"$H":"../test"}}`, fail: true},
+		{name: "shell characters", config: `{"credHelpers":{"$H":"test;touch x"}}`, fail: true},
+		{name: "helper not in PATH", config: `{"credHelpers":{"$H":"absent"},"auths":{"other.test":{"auth":"` + b64("me:"+secret) + `"}}}`, fail: true},
+		{name: "helper fails", config: `{"credHelpers":{"$H":"test"}}`, helper: `echo ` + secret + `; exit 1`, fail: true},
+		{name: "helper prints no JSON", config: `{"credHelpers":{"$H":"test"}}`, helper: `echo ` + secret, fail: true},
+		{name: "helper shouts", config: `{"credHelpers":{"$H":"test"}}`, helper: `head -c 100000 /dev/zero`, fail: true},
+		{name: "helper sleeps", config: `{"credHelpers":{"$H":"test"}}`, helper: `sleep 60`, fail: true},
+		{name: "not base64", config: `{"auths":{"$H":{"auth":"%%` + secret + `"}}}`, fail: true},
+		{name: "no colon", config: `{"auths":{"$H":{"auth":"` + b64(secret) + `"}}}`, fail: true},
+		{name: "line feed in the user name", config: `{"auths":{"$H":{"auth":"` + b64("a\r\nb:"+secret) + `"}}}`, fail: true},
+		{name: "garbage behind", config: `{"auths":{}} x`, fail: true},
+		{name: "twice", config: `{"auths":{"$H":{}},"auths":{}}`, fail: true},
+		{name: "no file", config: ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			var users []string
+			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				user, _, ok := r.BasicAuth()
+				if !ok && c.want != "" {
+					w.Header().Set("Www-Authenticate", `Basic realm="x"`)
+					w.WriteHeader(401)
+				}
+				users = append(users, user)
+			})
+			host := regtest.Serve(t, h)
+			home, bin := t.TempDir(), t.TempDir()
+			if c.config != "" {
+				os.Mkdir(filepath.Join(home, ".docker"), 0o700)
+				os.WriteFile(filepath.Join(home, ".docker", "config.json"), []byte(strings.ReplaceAll(c.config, "$H", host)), 0o600)
+			}
+			os.WriteFile(filepath.Join(bin, "docker-credential-test"), []byte("#!/bin/sh\ncat >/dev/null\n"+c.helper+"\n"), 0o700)
+			r := &rig{}
+			ref, _ := registry.ParseReference(host + "/app/x")
+			var err error
+			r.Client, err = registry.New(ref, registry.Options{
+				PlainHTTP: true, Home: home, Timeout: time.Second,
+				Getenv: func(name string) string { return map[string]string{"PATH": ".:" + bin + ":/usr/bin:/bin"}[name] },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = r.Ping(t.Context())
+			if (err != nil) != c.fail || c.fail && !errors.Is(err, registry.ErrDenied) {
+				t.Errorf("Ping() = %v", err)
+			}
+			if strings.Contains(fmt.Sprint(err), secret) {
+				t.Errorf("the error holds the secret: %v", err)
+			}
+			if got := strings.Join(users, ""); got != c.want {
+				t.Errorf("the registry saw user %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{User: "me", Password: secret}
+	host := regtest.Serve(t, reg)
+	for name, want := range map[string]bool{host: true, "other.test": false, "": false} {
+		r := newRig(t, host, func(o *registry.Options) {
+			o.Getenv = func(key string) string {
+				return map[string]string{"OCIKIT_USERNAME": "me", "OCIKIT_PASSWORD": secret, "OCIKIT_REGISTRY": name}[key]
+			}
+		})
+		if _, err := r.Ping(t.Context()); (err == nil) != want {
+			t.Errorf("OCIKIT_REGISTRY=%s: %v", name, err)
+		}
+	}
+}
+
+// A registry that repeats the password everywhere it can.
+func TestSecretsAreNotRepeated(t *testing.T) {
+	echo := func(w http.ResponseWriter, r *http.Request) {
+		a := r.Header.Get("Authorization")
+		if a == "" {
+			w.Header().Set("Www-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(401)
+			return
+		}
+		_, password, _ := r.BasicAuth()
+		w.Header().Set("Warning", fmt.Sprintf("299 - %q", "you sent "+a+" "+password))
+		w.Header().Set("X-Request-Id", password)
+		w.Header().Set("Server", password)
+		w.Header().Set("Location", "/x?state="+password)
+		w.Header().Set("Set-Cookie", "s="+password)
+		w.Header().Set("Link", "</v2/?token="+password+`>; rel="next"`)
+		w.Header().Set("Content-Range", password)
+		w.WriteHeader(400)
+		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q,"detail":%q}],"token":%q}`, password, a, password, password)
+	}
+	r := newRig(t, regtest.Serve(t, http.HandlerFunc(echo)), login)
+	_, err := r.Ping(t.Context())
+	_, err2 := r.StartUpload(t.Context(), "app", "")
+	encoded := base64.StdEncoding.EncodeToString([]byte("me:" + secret))
+	for _, text := range []string{r.said(), fmt.Sprint(err), fmt.Sprint(err2)} {
+		if strings.Contains(text, secret) || strings.Contains(text, encoded) {
+			t.Errorf("the password comes out:\n%s", text)
+		}
+	}
+}

@@ -1,0 +1,128 @@
+package pushcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/registry"
+)
+
+// plan asks what is there and notes what to do with each blob.
+func (p *pusher) plan(ctx context.Context, g *graph) error {
+	children := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool { return n == g.root })
+	if p.o.Force {
+		children = nil
+	}
+	err := p.parallel(ctx, len(children), one, func(ctx context.Context, i int) error {
+		n := children[i]
+		if _, err := p.c.HeadManifest(ctx, p.repo, n.desc.Digest.String()); err == nil {
+			p.setPresent(n.desc.Digest)
+		} else if ctx.Err() != nil {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	needed := p.neededBlobs(g)
+	steps := make([]Step, len(needed))
+	err = p.parallel(ctx, len(needed), one, func(ctx context.Context, i int) error {
+		s, err := p.planBlob(ctx, needed[i])
+		steps[i] = s
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	total := Progress{Kind: "plan"}
+	for _, s := range steps {
+		p.step(s)
+		switch s.Action {
+		case "exists", "skip":
+			p.setPresent(s.Digest)
+		default:
+			total.Size += s.Size
+			total.Count++
+		}
+	}
+	p.report.BytesNeeded = total.Size
+	p.progress(total)
+	return nil
+}
+
+// neededBlobs returns the blobs of manifests that are not in the repository.
+func (p *pusher) neededBlobs(g *graph) []oci.Descriptor {
+	seen := map[digest.Digest]bool{}
+	var list []oci.Descriptor
+	g.visit(func(n *node) bool {
+		if p.isPresent(n.desc.Digest) && !p.o.Force {
+			return false
+		}
+		for _, b := range n.blobs {
+			if !seen[b.Digest] && !p.isPresent(b.Digest) {
+				seen[b.Digest] = true
+				list = append(list, b)
+			}
+		}
+		return true
+	})
+	return list
+}
+
+func (p *pusher) planBlob(ctx context.Context, desc oci.Descriptor) (Step, error) {
+	s := Step{Action: "upload", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Mode: p.mode(desc)}
+	f, err := p.open(desc)
+	if err != nil {
+		if oci.IsForeignLayer(desc.MediaType) {
+			s.Action, s.Mode, s.Reason = "skip", "", "a layer of this type need not be distributed, and is not in the layout"
+			return s, nil
+		}
+		return s, err
+	}
+	f.close()
+	there, err := p.exists(ctx, desc)
+	if err != nil {
+		return s, err
+	}
+	if there {
+		s.Action, s.Mode = "exists", ""
+		p.progress(Progress{Kind: "exists", Digest: desc.Digest, Size: desc.Size})
+	} else if len(p.o.MountFrom) > 0 {
+		s.Action, s.From = "mount", p.o.MountFrom[0]
+	}
+	return s, nil
+}
+
+// exists asks for a blob. A registry that does not let us see is one that does not have it.
+func (p *pusher) exists(ctx context.Context, desc oci.Descriptor) (bool, error) {
+	size, err := p.c.HeadBlob(ctx, p.repo, desc.Digest)
+	var status *registry.StatusError
+	switch {
+	case err == nil && size >= 0 && size != desc.Size:
+		p.notice(fmt.Sprintf("blob %s: the registry has it with %d bytes, want %d; sending it again", desc.Digest, size, desc.Size))
+		return false, nil
+	case err == nil:
+		return true, nil
+	case errors.Is(err, registry.ErrNotFound):
+		return false, nil
+	case errors.As(err, &status) && !status.Retryable() && status.Status != 401:
+		return false, nil
+	}
+	return false, err
+}
+
+func (p *pusher) planNames(g *graph, tags []string) {
+	for _, n := range g.nodes {
+		if !p.isPresent(n.desc.Digest) {
+			p.step(Step{Action: "manifest", Digest: n.desc.Digest, MediaType: n.desc.MediaType, Size: n.desc.Size})
+		}
+	}
+	for _, tag := range tags {
+		p.step(Step{Action: "tag", Digest: g.root.desc.Digest, MediaType: g.root.desc.MediaType, Size: g.root.desc.Size, Tag: tag})
+	}
+}
