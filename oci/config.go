@@ -126,7 +126,7 @@ func (c *Config) Encode() ([]byte, error) {
 			return nil, err
 		}
 		doc["config"] = raw
-	} else if c.exec != nil && doc["config"] != nil {
+	} else if c.exec != nil && doc["config"] != nil && string(doc["config"]) != "null" {
 		doc["config"] = json.RawMessage("{}")
 	}
 	return Encode(doc)
@@ -185,7 +185,7 @@ func (c *Config) UnsetEnv(name string) error {
 	}
 	i := envIndex(env, name)
 	if i < 0 {
-		return fmt.Errorf("no variable %q in the environment", name)
+		return Absent("no variable %q in the environment", name)
 	}
 	c.exec["Env"] = mustEncode(slices.Delete(env, i, i+1))
 	return nil
@@ -209,7 +209,7 @@ func (c *Config) UnsetMember(name, key string) error {
 		return err
 	}
 	if _, ok := m[key]; !ok {
-		return fmt.Errorf("no %q in %s", key, name)
+		return Absent("no %q in %s", key, name)
 	}
 	delete(m, key)
 	c.exec[name] = mustEncode(m)

@@ -116,13 +116,14 @@ func (l *Layout) Tag(ctx context.Context, tag string, desc oci.Descriptor, expec
 	if !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType) {
 		return fmt.Errorf("tag %q: %s is of type %q, want a manifest or an index: %w", tag, desc.Digest, desc.MediaType, oci.ErrMalformed)
 	}
-	if err := l.CheckComplete(desc); err != nil {
-		return fmt.Errorf("tag %q: %w", tag, err)
-	}
 	entry := desc.WithAnnotation(oci.AnnotationRefName, tag).WithAnnotation(oci.AnnotationDiffID, "")
 	return l.Update(ctx, func(x *oci.Index) error {
 		if err := expect.met(tag, x); err != nil {
 			return err
+		}
+		// Under the lock, so that no GC comes between the check and the name.
+		if err := l.CheckComplete(desc); err != nil {
+			return fmt.Errorf("tag %q: %w", tag, err)
 		}
 		setEntry(x, tag, entry)
 		return nil

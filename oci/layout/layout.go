@@ -26,6 +26,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"sync"
 
 	"ocikit/digest"
@@ -57,8 +58,15 @@ var (
 type Layout struct {
 	root *os.Root
 	dir  string // as the user named it, for messages
+	path string // absolute; "" if the layout was opened below a root
+	sys  system
 
 	sweep sync.Once // of what killed writers left behind
+}
+
+// at returns the layout in root, without a look at it.
+func at(root *os.Root, dir string) *Layout {
+	return &Layout{root: root, dir: dir, sys: realSystem{}}
 }
 
 // Open opens an existing layout. The caller closes it. A directory that is absent gives an
@@ -68,7 +76,8 @@ func Open(dir string) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("layout %q: %w", dir, cause(err))
 	}
-	l := &Layout{root: root, dir: dir}
+	l := at(root, dir)
+	l.path, _ = filepath.Abs(dir)
 	if err := l.checkVersion(); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("layout %q: %w", dir, err)
@@ -90,7 +99,8 @@ func Init(dir string) (*Layout, error) {
 	if err != nil {
 		return nil, fmt.Errorf("layout %q: %w", dir, cause(err))
 	}
-	l := &Layout{root: root, dir: dir}
+	l := at(root, dir)
+	l.path, _ = filepath.Abs(dir)
 	if err := l.init(); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("layout %q: %w", dir, err)

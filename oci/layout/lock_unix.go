@@ -3,6 +3,7 @@
 package layout
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 )
@@ -27,7 +28,16 @@ func (l *Layout) openLock() (*os.File, error) {
 		return f, nil
 	}
 	f.Close()
-	return l.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o644)
+	if f, err = l.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	if err != nil && err != syscall.EWOULDBLOCK && err != syscall.EINTR {
+		f.Close()
+		return nil, fmt.Errorf("files cannot be locked here: %w", err)
+	}
+	syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+	return f, nil
 }
 
 // tryLock takes an exclusive lock on an open file if nobody else has one. It ends when the
@@ -42,5 +52,5 @@ func (l *Layout) syncDir(name string) error {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	return l.sys.sync(d)
 }

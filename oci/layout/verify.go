@@ -1,11 +1,13 @@
 package layout
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"runtime"
 	"slices"
@@ -15,35 +17,17 @@ import (
 	"ocikit/oci"
 )
 
-// Codes of findings. They are part of the contract of [Layout.Verify].
-const (
-	CodeIndexMalformed    = "index-malformed"    // index.json cannot be used
-	CodeNameAmbiguous     = "name-ambiguous"     // one tag names two images
-	CodeBlobMissing       = "blob-missing"       // a descriptor names a blob that is absent
-	CodeBlobSize          = "blob-size"          // a blob has another size than a descriptor says
-	CodeBlobDigest        = "blob-digest"        // a blob's bytes do not have the digest of its name
-	CodeBlobNotFile       = "blob-not-file"      // a blob is a link, a pipe, a directory …
-	CodeBlobUnreadable    = "blob-unreadable"    // a blob cannot be read
-	CodeBlobName          = "blob-name"          // a file among the blobs has no digest for a name
-	CodeDigestUnsupported = "digest-unsupported" // a digest that cannot be verified
-	CodeDataMismatch      = "data-mismatch"      // embedded data is not what the descriptor names
-	CodeDocumentMalformed = "document-malformed" // a manifest, index or config is not what it should be
-)
-
-// A Finding is one thing that is wrong with a layout.
-type Finding struct {
-	Code   string `json:"code"`
-	Digest string `json:"digest,omitempty"` // of the blob in question
-	Got    string `json:"got,omitempty"`
-	Path   string `json:"path,omitempty"` // of the file, below the layout
-	Want   string `json:"want,omitempty"`
-}
-
 // VerifyOptions say how much to verify.
 type VerifyOptions struct {
 	Roots   []oci.Descriptor // the images to verify; nil: everything in the layout
 	Fast    bool             // existence, size and shape only, no layer is read
+	Deep    bool             // names, nesting, subjects and files that do not belong as well
 	Workers int              // blobs that are read at once; 0: one for each processor
+
+	// Inspect, if not nil, gets the bytes of each blob while they are hashed. What it does
+	// not read is hashed all the same. It is called by several goroutines at once, and must
+	// not trust what it reads: whether the digest is right is known only afterwards.
+	Inspect func(d digest.Digest, r io.Reader)
 }
 
 // A Summary counts what was verified.
@@ -57,23 +41,29 @@ type Summary struct {
 // which the images name it. An error means that it could not check, not that something is
 // wrong. Each blob is read once.
 func (l *Layout) Verify(ctx context.Context, opts VerifyOptions) ([]Finding, Summary, error) {
-	v := &verifier{l: l, sizes: map[digest.Digest]bool{}}
+	v := &verifier{l: l, opts: opts, sizes: map[digest.Digest]int64{}}
 	roots := opts.Roots
 	if roots == nil {
 		x, err := l.Index()
 		if err != nil {
 			if errors.Is(err, oci.ErrMalformed) || errors.Is(err, ErrNotLayout) {
-				v.add(Finding{Code: CodeIndexMalformed, Path: indexFile, Got: cause(err).Error()})
+				v.add(CodeIndexMalformed, Finding{Path: indexFile, Got: cause(err).Error()})
 			} else {
 				return nil, Summary{}, err
 			}
 		}
 		roots = x.Manifests
 		v.checkNames(x)
+		if opts.Deep {
+			v.checkFiles()
+		}
 	}
 	v.sum.Images = len(roots)
-	if err := l.walk(roots, v.visit); err != nil {
+	if err := l.Scan(roots, v.visit); err != nil {
 		return nil, v.sum, err
+	}
+	if opts.Deep {
+		v.checkNesting(roots)
 	}
 	if opts.Roots == nil {
 		if err := v.listBlobs(); err != nil {
@@ -82,7 +72,7 @@ func (l *Layout) Verify(ctx context.Context, opts VerifyOptions) ([]Finding, Sum
 	}
 	v.sum.Blobs = len(v.blobs)
 	if !opts.Fast {
-		if err := v.hash(ctx, opts.Workers); err != nil {
+		if err := v.hash(ctx); err != nil {
 			return nil, v.sum, err
 		}
 	}
@@ -91,26 +81,18 @@ func (l *Layout) Verify(ctx context.Context, opts VerifyOptions) ([]Finding, Sum
 
 type verifier struct {
 	l        *Layout
+	opts     VerifyOptions
 	findings []Finding
 	sum      Summary
-	blobs    []digest.Digest        // that are there and can be hashed
-	sizes    map[digest.Digest]bool // those in blobs
+	blobs    []digest.Digest         // that are there and can be hashed
+	sizes    map[digest.Digest]int64 // of those in blobs
 }
 
-func (v *verifier) add(f Finding) { v.findings = append(v.findings, f) }
-
-// checkNames reports tags that name more than one image.
-func (v *verifier) checkNames(x oci.Index) {
-	first := map[string]digest.Digest{}
-	for _, e := range x.Manifests {
-		tag := e.Annotations[oci.AnnotationRefName]
-		if d, ok := first[tag]; ok && tag != "" && d != e.Digest {
-			v.add(Finding{Code: CodeNameAmbiguous, Path: indexFile, Digest: e.Digest.String(),
-				Got: fmt.Sprintf("%q", tag), Want: "one image, it names " + d.String() + " too"})
-		} else if !ok {
-			first[tag] = e.Digest
-		}
-	}
+// add adds a finding with the severity and the fix of its code.
+func (v *verifier) add(code string, f Finding) {
+	known := NewFinding(code)
+	f.Code, f.Severity, f.Fix = known.Code, known.Severity, known.Fix
+	v.findings = append(v.findings, f)
 }
 
 // visit checks what can be said of one descriptor without hashing its blob. A document was
@@ -120,36 +102,42 @@ func (v *verifier) visit(desc oci.Descriptor, doc []byte, err error) error {
 	d := desc.Digest
 	if desc.Data != nil {
 		if err := checkData(desc); err != nil {
-			v.add(Finding{Code: CodeDataMismatch, Digest: d.String(), Got: err.Error()})
+			v.add(CodeDataMismatch, Finding{Digest: d.String(), Got: err.Error()})
 		}
 	}
 	if !d.Verifiable() {
-		v.add(Finding{Code: CodeDigestUnsupported, Digest: d.String(), Got: string(d.Algorithm()), Want: "sha256 or sha512"})
+		v.add(CodeDigestUnsupported, Finding{Digest: d.String(), Got: string(d.Algorithm()), Want: "sha256 or sha512"})
 	}
 	size, statErr := v.l.Stat(d)
 	switch {
 	case errors.Is(statErr, ErrNotFound):
 		if desc.Data == nil && !oci.IsForeignLayer(desc.MediaType) {
-			v.add(Finding{Code: CodeBlobMissing, Digest: d.String(), Path: blobPath(d)})
+			v.add(CodeBlobMissing, Finding{Digest: d.String(), Path: blobPath(d)})
 		}
 		return nil
 	case errors.Is(statErr, oci.ErrMalformed):
-		v.add(Finding{Code: CodeBlobNotFile, Digest: d.String(), Path: blobPath(d), Got: statErr.Error()})
+		v.add(CodeBlobNotFile, Finding{Digest: d.String(), Path: blobPath(d), Got: statErr.Error()})
 		return nil
 	case statErr != nil:
-		v.add(Finding{Code: CodeBlobUnreadable, Digest: d.String(), Path: blobPath(d), Got: statErr.Error()})
+		v.add(CodeBlobUnreadable, Finding{Digest: d.String(), Path: blobPath(d), Got: statErr.Error()})
 		return nil
 	}
-	v.hashLater(d)
+	v.hashLater(d, size)
 	if size != desc.Size {
-		v.add(Finding{Code: CodeBlobSize, Digest: d.String(), Path: blobPath(d), Got: fmt.Sprint(size), Want: fmt.Sprint(desc.Size)})
+		v.add(CodeBlobSize, Finding{Digest: d.String(), Path: blobPath(d), Got: fmt.Sprint(size), Want: fmt.Sprint(desc.Size)})
 		return nil
 	}
 	if err == nil && oci.IsConfig(desc.MediaType) {
 		err = v.checkConfig(desc)
 	}
-	if err != nil && !errors.Is(err, digest.ErrMismatch) && !errors.Is(err, digest.ErrUnsupported) {
-		v.add(Finding{Code: CodeDocumentMalformed, Digest: d.String(), Path: blobPath(d), Got: err.Error()})
+	switch {
+	case err == nil && doc != nil && v.opts.Deep:
+		v.checkSubject(desc, doc)
+	case err == nil, errors.Is(err, digest.ErrUnsupported):
+	case !errors.Is(err, digest.ErrMismatch):
+		v.add(CodeDocumentMalformed, Finding{Digest: d.String(), Path: blobPath(d), Got: err.Error()})
+	case v.opts.Fast: // otherwise it will be said when all blobs are hashed
+		v.add(CodeBlobDigest, Finding{Digest: d.String(), Path: blobPath(d), Got: "other bytes", Want: d.String()})
 	}
 	return nil
 }
@@ -162,9 +150,9 @@ func (v *verifier) checkConfig(desc oci.Descriptor) error {
 	return err
 }
 
-func (v *verifier) hashLater(d digest.Digest) {
-	if d.Verifiable() && !v.sizes[d] {
-		v.sizes[d] = true
+func (v *verifier) hashLater(d digest.Digest, size int64) {
+	if _, known := v.sizes[d]; d.Verifiable() && !known {
+		v.sizes[d] = size
 		v.blobs = append(v.blobs, d)
 	}
 }
@@ -181,7 +169,7 @@ func (v *verifier) listBlobs() error {
 	for _, alg := range algs {
 		dir := path.Join(blobsDir, alg.Name())
 		if !alg.IsDir() {
-			v.add(Finding{Code: CodeBlobName, Path: dir, Got: "a " + kindOf(alg), Want: "a directory named by an algorithm"})
+			v.add(CodeBlobName, Finding{Path: dir, Got: "a " + kindOf(alg), Want: "a directory named by an algorithm"})
 			continue
 		}
 		files, err := fs.ReadDir(v.l.root.FS(), dir)
@@ -192,11 +180,12 @@ func (v *verifier) listBlobs() error {
 			d, err := digest.Parse(alg.Name() + ":" + f.Name())
 			switch {
 			case err != nil:
-				v.add(Finding{Code: CodeBlobName, Path: path.Join(dir, f.Name()), Got: err.Error()})
+				v.add(CodeBlobName, Finding{Path: path.Join(dir, f.Name()), Got: err.Error()})
 			case !f.Type().IsRegular() && !v.known(d):
-				v.add(Finding{Code: CodeBlobNotFile, Digest: d.String(), Path: blobPath(d), Got: "a " + kindOf(f)})
+				v.add(CodeBlobNotFile, Finding{Digest: d.String(), Path: blobPath(d), Got: "a " + kindOf(f)})
 			case f.Type().IsRegular():
-				v.hashLater(d)
+				size, _ := v.l.Stat(d)
+				v.hashLater(d, size)
 			}
 		}
 	}
@@ -214,11 +203,18 @@ func kindOf(e fs.DirEntry) string {
 	return kind(e.Type())
 }
 
-// hash reads every blob once and adds what is wrong in the order of v.blobs.
-func (v *verifier) hash(ctx context.Context, workers int) error {
+// hash reads every blob once, the large ones first so that no worker is left alone with one
+// at the end, and adds what is wrong in the order of v.blobs.
+func (v *verifier) hash(ctx context.Context) error {
+	workers := v.opts.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
+	order := make([]int, len(v.blobs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(v.sizes[v.blobs[b]], v.sizes[v.blobs[a]]) })
 	results := make([]*Finding, len(v.blobs))
 	next := make(chan int)
 	var wg sync.WaitGroup
@@ -227,7 +223,7 @@ func (v *verifier) hash(ctx context.Context, workers int) error {
 		wg.Go(func() {
 			buf := make([]byte, 256<<10)
 			for i := range next {
-				f, n := v.l.hashBlob(ctx, v.blobs[i], buf)
+				f, n := v.hashBlob(ctx, v.blobs[i], buf)
 				results[i] = f
 				mu.Lock()
 				v.sum.Bytes += n
@@ -235,7 +231,7 @@ func (v *verifier) hash(ctx context.Context, workers int) error {
 			}
 		})
 	}
-	for i := range v.blobs {
+	for _, i := range order {
 		if ctx.Err() != nil {
 			break
 		}
@@ -245,31 +241,52 @@ func (v *verifier) hash(ctx context.Context, workers int) error {
 	wg.Wait()
 	for _, f := range results {
 		if f != nil {
-			v.add(*f)
+			v.add(f.Code, *f)
 		}
 	}
 	return context.Cause(ctx)
 }
 
-func (l *Layout) hashBlob(ctx context.Context, d digest.Digest, buf []byte) (*Finding, int64) {
-	f, err := l.OpenBlob(d)
+func (v *verifier) hashBlob(ctx context.Context, d digest.Digest, buf []byte) (*Finding, int64) {
+	f, err := v.l.OpenBlob(d)
 	if err != nil {
 		return &Finding{Code: CodeBlobUnreadable, Digest: d.String(), Path: blobPath(d), Got: err.Error()}, 0
 	}
 	defer f.Close()
-	h := digest.NewHasher(d.Algorithm())
-	for ctx.Err() == nil {
-		n, err := f.Read(buf)
-		h.Write(buf[:n])
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return &Finding{Code: CodeBlobUnreadable, Digest: d.String(), Path: blobPath(d), Got: cause(err).Error()}, h.Size()
-		}
+	h := &hashingReader{ctx: ctx, f: f, h: digest.NewHasher(d.Algorithm())}
+	if v.opts.Inspect != nil {
+		v.opts.Inspect(d, h)
 	}
-	if got := h.Digest(); got != d && ctx.Err() == nil {
-		return &Finding{Code: CodeBlobDigest, Digest: d.String(), Path: blobPath(d), Got: got.String(), Want: d.String()}, h.Size()
+	for h.err == nil {
+		h.Read(buf)
 	}
-	return nil, h.Size()
+	switch got := h.h.Digest(); {
+	case ctx.Err() != nil:
+	case h.err != io.EOF:
+		return &Finding{Code: CodeBlobUnreadable, Digest: d.String(), Path: blobPath(d), Got: cause(h.err).Error()}, h.h.Size()
+	case got != d:
+		return &Finding{Code: CodeBlobDigest, Digest: d.String(), Path: blobPath(d), Got: got.String(), Want: d.String()}, h.h.Size()
+	}
+	return nil, h.h.Size()
+}
+
+// A hashingReader hashes what is read through it, and keeps the first error.
+type hashingReader struct {
+	ctx context.Context
+	f   *os.File
+	h   *digest.Hasher
+	err error
+}
+
+func (r *hashingReader) Read(p []byte) (int, error) {
+	if r.err == nil {
+		r.err = context.Cause(r.ctx)
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.f.Read(p)
+	r.h.Write(p[:n])
+	r.err = err
+	return n, err
 }

@@ -14,7 +14,7 @@ import (
 // error that wraps [ErrIncomplete]; an error of visit ends the walk. Walk does not recurse:
 // indexes may nest as deep as they like.
 func (l *Layout) Walk(roots []oci.Descriptor, visit func(desc oci.Descriptor, doc []byte) error) error {
-	return l.walk(roots, func(desc oci.Descriptor, doc []byte, err error) error {
+	return l.Scan(roots, func(desc oci.Descriptor, doc []byte, err error) error {
 		if err != nil {
 			return incomplete(err)
 		}
@@ -22,9 +22,10 @@ func (l *Layout) Walk(roots []oci.Descriptor, visit func(desc oci.Descriptor, do
 	})
 }
 
-// walk is Walk, but it hands the error of a document that cannot be used to visit, and goes
-// on without what that document refers to if visit returns nil.
-func (l *Layout) walk(roots []oci.Descriptor, visit func(desc oci.Descriptor, doc []byte, err error) error) error {
+// Scan is [Layout.Walk] for layouts that may be damaged: it hands the error of a document that
+// cannot be used to visit, and goes on without what that document refers to if visit returns
+// nil.
+func (l *Layout) Scan(roots []oci.Descriptor, visit func(desc oci.Descriptor, doc []byte, err error) error) error {
 	// What makes a second mention of a blob another question than the first.
 	type key struct {
 		digest, data digest.Digest

@@ -52,7 +52,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	n, err := w.f.Write(p)
+	n, err := w.l.sys.write(w.f, p)
 	w.h.Write(p[:n])
 	if err != nil {
 		w.err = fmt.Errorf("layout %q: write blob: %w", w.l.dir, cause(err))
@@ -96,7 +96,7 @@ func (w *Writer) Commit(want digest.Digest) (digest.Digest, int64, error) {
 // Abort removes what was written. It does nothing after Commit, so it may be deferred.
 func (w *Writer) Abort() {
 	if w.f.Close() == nil {
-		w.l.root.Remove(w.tmp)
+		w.l.sys.remove(w.l.root, w.tmp)
 	}
 }
 
@@ -132,11 +132,11 @@ func (l *Layout) PutDocument(mediaType string, data []byte) (oci.Descriptor, err
 // temp creates a temporary file in the layout's directory and locks it.
 func (l *Layout) temp() (*os.File, string, error) {
 	l.sweep.Do(l.removeLeftovers)
-	for {
+	for try := 0; ; try++ {
 		var b [8]byte
 		rand.Read(b[:])
 		name := tempPrefix + hex.EncodeToString(b[:])
-		f, err := l.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err := l.sys.create(l.root, name)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -144,12 +144,14 @@ func (l *Layout) temp() (*os.File, string, error) {
 			return nil, "", fmt.Errorf("layout %q: create file: %w", l.dir, cause(err))
 		}
 		// A sweeper may have come between creation and lock, and removed the file.
-		if tryLock(f) {
+		// Where files cannot be locked at all, nobody sweeps either.
+		if tryLock(f) || try >= 10 {
 			if _, err := l.root.Lstat(name); err == nil {
 				return f, name, nil
 			}
 		}
 		f.Close()
+		l.sys.remove(l.root, name)
 	}
 }
 
@@ -168,7 +170,7 @@ func (l *Layout) removeLeftovers() {
 			continue
 		}
 		if tryLock(f) {
-			l.root.Remove(n.Name())
+			l.sys.remove(l.root, n.Name())
 		}
 		f.Close()
 	}
@@ -177,15 +179,15 @@ func (l *Layout) removeLeftovers() {
 // publish syncs and closes the temporary file f and gives it its name, durably. On error the
 // temporary file is removed.
 func (l *Layout) publish(f *os.File, tmp, name string) error {
-	err := f.Sync()
+	err := l.sys.sync(f)
 	if err == nil {
-		err = l.root.Rename(tmp, name)
+		err = l.sys.rename(l.root, tmp, name)
 	}
-	err = errors.Join(err, f.Close())
+	err = errors.Join(err, l.sys.close(f))
 	if err == nil {
 		err = l.syncDir(path.Dir(name))
 	} else {
-		l.root.Remove(tmp)
+		l.sys.remove(l.root, tmp)
 	}
 	if err != nil {
 		return fmt.Errorf("layout %q: write %s: %w", l.dir, name, cause(err))
@@ -198,9 +200,9 @@ func (l *Layout) writeFile(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
+	if _, err := l.sys.write(f, data); err != nil {
 		f.Close()
-		l.root.Remove(tmp)
+		l.sys.remove(l.root, tmp)
 		return fmt.Errorf("layout %q: write %s: %w", l.dir, name, cause(err))
 	}
 	return l.publish(f, tmp, name)
@@ -211,7 +213,7 @@ func (l *Layout) mkdirs(name string) error {
 	if info, err := l.root.Stat(name); err == nil && info.IsDir() {
 		return nil
 	}
-	err := l.root.MkdirAll(name, 0o755)
+	err := l.sys.mkdirAll(l.root, name)
 	for dir := path.Dir(name); err == nil; dir = path.Dir(dir) {
 		if err = l.syncDir(dir); dir == "." {
 			break

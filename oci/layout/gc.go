@@ -1,0 +1,228 @@
+package layout
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"ocikit/digest"
+)
+
+// ErrUnsafe means that garbage cannot be told from what is needed.
+var ErrUnsafe = errors.New("not collecting garbage")
+
+// minUploadAge is how long the file of an upload session, see [UploadPrefix], must have been
+// idle to be garbage, whatever GCOptions say: its client may come back.
+const minUploadAge = 24 * time.Hour
+
+// GCOptions say what is garbage, and what is done about it.
+type GCOptions struct {
+	Delete bool          // remove it; otherwise it is only reported
+	MinAge time.Duration // younger files stay: they may belong to an image in the making
+	Now    time.Time     // what ages are measured against
+	Sparse bool          // blobs that images name may be absent, and lead to nothing then
+}
+
+// Garbage is a file that nothing needs.
+type Garbage struct {
+	Digest digest.Digest // zero for a leftover of a writer
+	Path   string        // below the layout
+	Size   int64
+	Age    time.Duration
+}
+
+// A GCSummary counts what a collection found.
+type GCSummary struct {
+	Garbage, Young, Kept     int   // files: nothing needs them; nothing needs them yet; they are needed
+	GarbageBytes, YoungBytes int64 // their sizes
+}
+
+// GC finds the blobs that no entry of index.json leads to and the files that killed writers
+// left behind, and removes them if it is told to. It holds the lock of index.json all the
+// time, so no image is named meanwhile. It follows indexes in indexes, subjects, referrers
+// and documents of unknown types, and keeps what has come of images that are not whole yet,
+// see [Waiting]; files that have no digest of a known algorithm for a name
+// are never touched. Each file is handed to report before it is removed; an error of report
+// ends the collection.
+//
+// If anything that is needed is absent or cannot be read, the error wraps [ErrUnsafe] and
+// nothing is removed.
+func (l *Layout) GC(ctx context.Context, o GCOptions, report func(Garbage) error) (GCSummary, error) {
+	var sum GCSummary
+	if err := l.checkRealDirs(); err != nil && o.Delete {
+		return sum, err
+	}
+	if o.Delete {
+		unlock, err := l.lock(ctx)
+		if err != nil {
+			return sum, fmt.Errorf("layout %q: lock: %w", l.dir, err)
+		}
+		defer unlock()
+	}
+	garbage, err := l.garbage(ctx, o, &sum)
+	if err != nil {
+		return sum, err
+	}
+	dirs := map[string]bool{}
+	for _, g := range garbage {
+		if err = context.Cause(ctx); err != nil {
+			break
+		}
+		if err = report(g.Garbage); err != nil {
+			break
+		}
+		if o.Delete {
+			dirs[path.Dir(g.Path)] = true
+			if err = l.discard(g); err != nil {
+				err = fmt.Errorf("layout %q: remove %s: %w", l.dir, g.Path, cause(err))
+				break
+			}
+		}
+	}
+	for dir := range dirs {
+		if syncErr := l.syncDir(dir); syncErr != nil {
+			err = cmp.Or(err, fmt.Errorf("layout %q: sync %s: %w", l.dir, dir, cause(syncErr)))
+		}
+	}
+	return sum, err
+}
+
+// garbageFile is Garbage as it was when it was judged.
+type garbageFile struct {
+	Garbage
+	info     fs.FileInfo
+	document bool
+}
+
+// garbage returns what may be removed, documents before what they refer to: should the
+// collection be cut short, no manifest without its layers is left.
+func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]garbageFile, error) {
+	x, err := l.Index()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrUnsafe, err)
+	}
+	r := &reach{l: l, sparse: o.Sparse, blobs: map[digest.Digest]bool{}, docs: map[docKey]bool{}}
+	if err := cmp.Or(r.follow(x.Manifests), r.followWaiting()); err != nil {
+		return nil, fmt.Errorf("layout %q: %w: %v", l.dir, ErrUnsafe, err)
+	}
+	blobs, err := l.blobFiles()
+	if err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.followReferrers(blobs); err != nil {
+		return nil, fmt.Errorf("layout %q: %w: %v", l.dir, ErrUnsafe, err)
+	}
+	var found []garbageFile
+	add := func(g garbageFile, minAge time.Duration) {
+		g.Size, g.Age = g.info.Size(), o.Now.Sub(g.info.ModTime())
+		if g.Age < minAge {
+			sum.Young++
+			sum.YoungBytes += g.Size
+			return
+		}
+		sum.Garbage++
+		sum.GarbageBytes += g.Size
+		found = append(found, g)
+	}
+	for _, b := range blobs {
+		if r.blobs[b.d] || !b.d.Verifiable() {
+			sum.Kept++
+			continue
+		}
+		add(garbageFile{Garbage: Garbage{Digest: b.d, Path: blobPath(b.d)}, info: b.info, document: b.document}, o.MinAge)
+	}
+	leftovers, err := l.leftovers()
+	if err != nil {
+		return nil, err
+	}
+	for _, info := range leftovers {
+		minAge := o.MinAge
+		if !isTemp(info.Name()) {
+			minAge = max(minAge, minUploadAge)
+		}
+		add(garbageFile{Garbage: Garbage{Path: info.Name()}, info: info}, minAge)
+	}
+	slices.SortStableFunc(found, func(a, b garbageFile) int {
+		if a.document != b.document {
+			if a.document {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.Path, b.Path)
+	})
+	return found, nil
+}
+
+// leftovers returns the temporary files and uploads that no living process holds.
+func (l *Layout) leftovers() ([]fs.FileInfo, error) {
+	entries, err := fs.ReadDir(l.root.FS(), ".")
+	if err != nil {
+		return nil, fmt.Errorf("layout %q: %w", l.dir, cause(err))
+	}
+	var found []fs.FileInfo
+	for _, e := range entries {
+		if !isTemp(e.Name()) && !strings.HasPrefix(e.Name(), UploadPrefix) || !e.Type().IsRegular() {
+			continue
+		}
+		if info, err := e.Info(); err == nil && l.abandoned(e.Name()) {
+			found = append(found, info)
+		}
+	}
+	return found, nil
+}
+
+// discard removes a file, unless it is another one than was judged: a writer may have stored
+// the same blob anew.
+func (l *Layout) discard(g garbageFile) error {
+	info, err := l.root.Lstat(g.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(info, g.info) || !info.ModTime().Equal(g.info.ModTime()) {
+		return nil
+	}
+	if g.Digest.IsZero() {
+		// It may have been looked at just before its writer locked it.
+		f, _, err := l.open(g.Path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if !tryLock(f) {
+			return nil
+		}
+	}
+	return l.sys.remove(l.root, g.Path)
+}
+
+// checkRealDirs reports whether the blobs lie in directories, not behind links: then they may
+// be shared with others who need them.
+func (l *Layout) checkRealDirs() error {
+	dirs := []string{blobsDir}
+	entries, _ := fs.ReadDir(l.root.FS(), blobsDir)
+	for _, e := range entries {
+		if e.Type()&fs.ModeSymlink != 0 {
+			dirs = append(dirs, path.Join(blobsDir, e.Name()))
+		}
+	}
+	for _, dir := range dirs {
+		if info, err := l.root.Lstat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return fmt.Errorf("layout %q: %w: %s is a symbolic link, its blobs may be needed elsewhere", l.dir, ErrUnsafe, dir)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"ocikit/digest"
+)
+
+// partialPrefix begins the names of files that hold the first bytes of blobs whose transfer
+// broke off. They outlive the process as those of uploads do; [Layout.GC] takes what was idle
+// for long.
+const partialPrefix = UploadPrefix + "pull-"
+
+// A Partial is a blob on its way in that is to be gone on with, by the next process if this
+// one ends. Not safe for concurrent use.
+type Partial struct {
+	l       *Layout
+	f       *os.File
+	name    string
+	d       digest.Digest
+	h       *digest.Hasher
+	started int64 // bytes that the system was asked to write to the disk
+	done    bool
+}
+
+// OpenPartial opens what is there of the blob d, or starts it. The bytes are hashed again:
+// nothing but they say how far the transfer got. One process at a time has a blob; others
+// wait here until it is done or ctx ends. The caller ends it with Commit, Discard, or, to go on
+// later, Close.
+func (l *Layout) OpenPartial(ctx context.Context, d digest.Digest) (*Partial, error) {
+	if !d.Verifiable() {
+		return nil, fmt.Errorf("blob %s: %w", d, digest.ErrUnsupported)
+	}
+	p := &Partial{l: l, d: d, name: partialPrefix + string(d.Algorithm()) + "-" + d.Encoded()}
+	l.sweep.Do(l.removeLeftovers)
+	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
+		ok, err := p.open()
+		if err != nil {
+			return nil, fmt.Errorf("layout %q: blob %s: %w", l.dir, d, cause(err))
+		}
+		if ok {
+			return p, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// open opens, locks and reads the file; false if another process has it.
+func (p *Partial) open() (bool, error) {
+	if info, err := p.l.root.Lstat(p.name); err == nil && !info.Mode().IsRegular() {
+		return false, fmt.Errorf("%s is a %s, not a regular file", p.name, kind(info.Mode()))
+	}
+	f, err := p.l.root.OpenFile(p.name, os.O_RDWR|os.O_CREATE|openFlags, 0o644)
+	if err != nil {
+		return false, err
+	}
+	// Whoever had it may have finished, and what is open here has become the blob.
+	if !tryLock(f) || !p.names(f) {
+		f.Close()
+		return false, nil
+	}
+	p.f, p.h = f, digest.NewHasher(p.d.Algorithm())
+	if _, err := io.CopyBuffer(struct{ io.Writer }{p.h}, struct{ io.Reader }{f}, make([]byte, 256<<10)); err != nil {
+		f.Close()
+		return false, err
+	}
+	p.started = p.h.Size()
+	return true, nil
+}
+
+// names reports whether the name still is that of the open file.
+func (p *Partial) names(f *os.File) bool {
+	is, err := p.l.root.Lstat(p.name)
+	if err != nil {
+		return false
+	}
+	was, err := f.Stat()
+	return err == nil && os.SameFile(is, was)
+}
+
+// Size returns the number of bytes that are there.
+func (p *Partial) Size() int64 { return p.h.Size() }
+
+// Digest returns the digest of the bytes that are there.
+func (p *Partial) Digest() digest.Digest { return p.h.Digest() }
+
+// Write adds bytes.
+func (p *Partial) Write(b []byte) (int, error) {
+	n, err := p.l.sys.write(p.f, b)
+	p.h.Write(b[:n])
+	if size := p.h.Size(); size-p.started >= writebackStep {
+		startWriteback(p.f, p.started, size-p.started)
+		p.started = size
+	}
+	if err != nil {
+		err = fmt.Errorf("layout %q: write blob %s: %w", p.l.dir, p.d, cause(err))
+	}
+	return n, err
+}
+
+// Reset drops the bytes that are there.
+func (p *Partial) Reset() error {
+	p.h, p.started = digest.NewHasher(p.d.Algorithm()), 0
+	_, err := p.f.Seek(0, io.SeekStart)
+	if err = errors.Join(err, p.f.Truncate(0)); err != nil {
+		return fmt.Errorf("layout %q: blob %s: %w", p.l.dir, p.d, cause(err))
+	}
+	return nil
+}
+
+// Commit makes the bytes the blob, durably, if they have its digest: else it gives
+// [digest.ErrMismatch], and nothing changes.
+func (p *Partial) Commit() error {
+	if got := p.h.Digest(); got != p.d {
+		return fmt.Errorf("blob %s: got %s: %w", p.d, got, digest.ErrMismatch)
+	}
+	p.done = true
+	return p.l.Adopt(p.f, p.name, p.d)
+}
+
+// Discard removes the bytes.
+func (p *Partial) Discard() error {
+	err := p.l.sys.remove(p.l.root, p.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, p.Close())
+}
+
+// Close leaves what is there for the next one; nothing is left of a blob without bytes. It
+// does nothing after Commit, so it may be deferred.
+func (p *Partial) Close() error {
+	if p.done {
+		return nil
+	}
+	p.done = true
+	if p.h.Size() == 0 {
+		p.l.sys.remove(p.l.root, p.name)
+	}
+	return p.f.Close()
+}

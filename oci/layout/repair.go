@@ -1,0 +1,129 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"ocikit/digest"
+	"ocikit/oci"
+)
+
+// A Source hands out blobs, of another layout or of a registry.
+type Source interface {
+	// Fetch opens a blob for reading; the caller closes it. The media type is "" and the
+	// size -1 if they are not known. An absent blob gives an error that wraps [ErrNotFound].
+	Fetch(ctx context.Context, desc oci.Descriptor) (io.ReadCloser, error)
+}
+
+// Fetch makes a layout a [Source].
+func (l *Layout) Fetch(_ context.Context, desc oci.Descriptor) (io.ReadCloser, error) {
+	if desc.Size < 0 {
+		var err error
+		if desc.Size, err = l.Stat(desc.Digest); err != nil {
+			return nil, err
+		}
+	}
+	return l.Blob(desc)
+}
+
+// Repairable reports whether a finding is about a blob that may be fetched again.
+func (f Finding) Repairable() bool {
+	return f.Digest != "" && f.Severity == SeverityError &&
+		slices.Contains([]string{CodeBlobMissing, CodeBlobSize, CodeBlobDigest, CodeBlobNotFile, CodeBlobUnreadable}, f.Code)
+}
+
+// Repair fetches again what findings say is bad or missing, by digest, and returns those of
+// them that are repaired, marked so. What the source does not have, or has damaged itself,
+// stays as it is. An error means that the source or the layout failed otherwise; what was
+// repaired until then is returned as well.
+func (l *Layout) Repair(ctx context.Context, findings []Finding, from Source) ([]Finding, error) {
+	descs, err := l.named()
+	if err != nil {
+		return nil, err
+	}
+	var repaired []Finding
+	tried := map[string]bool{}
+	for _, f := range findings {
+		if !f.Repairable() {
+			continue
+		}
+		good, seen := tried[f.Digest]
+		if !seen {
+			if good, err = l.repair(ctx, descs, f, from); err != nil {
+				return repaired, fmt.Errorf("repair blob %s: %w", f.Digest, err)
+			}
+			tried[f.Digest] = good
+		}
+		if good {
+			f.Severity, f.Fix = SeverityRepaired, ""
+			repaired = append(repaired, f)
+		}
+	}
+	return repaired, nil
+}
+
+// named returns the descriptors of all blobs that the layout names, as far as it can be read.
+func (l *Layout) named() (map[digest.Digest]oci.Descriptor, error) {
+	descs := map[digest.Digest]oci.Descriptor{}
+	x, err := l.Index()
+	if err != nil {
+		if errors.Is(err, oci.ErrMalformed) || errors.Is(err, ErrNotLayout) {
+			return descs, nil
+		}
+		return nil, err
+	}
+	err = l.Scan(x.Manifests, func(desc oci.Descriptor, _ []byte, _ error) error {
+		if _, ok := descs[desc.Digest]; !ok {
+			descs[desc.Digest] = desc
+		}
+		return nil
+	})
+	return descs, err
+}
+
+// repair fetches one blob and reports whether it is good now.
+func (l *Layout) repair(ctx context.Context, descs map[digest.Digest]oci.Descriptor, f Finding, from Source) (bool, error) {
+	d, err := digest.Parse(f.Digest)
+	if err != nil || !d.Verifiable() {
+		return false, nil
+	}
+	desc, ok := descs[d]
+	if !ok {
+		desc = oci.Descriptor{Digest: d, Size: -1}
+	}
+	desc.Data = nil // what was embedded is no help
+	if f.Code == CodeBlobSize {
+		desc.Size = -1 // it may be the descriptor that is wrong
+	}
+	r, err := from.Fetch(ctx, desc)
+	if err == nil {
+		defer r.Close()
+		if info, statErr := l.root.Lstat(blobPath(d)); statErr == nil && info.IsDir() {
+			l.sys.remove(l.root, blobPath(d)) // only if it is empty; otherwise the rename fails
+		}
+		_, _, err = l.Put(contextReader{ctx, r}, d)
+	}
+	switch {
+	case err == nil:
+		return f.Code != CodeBlobSize || l.checkSize(descs[d]) == nil, nil
+	case errors.Is(err, ErrNotFound), errors.Is(err, digest.ErrMismatch), errors.Is(err, oci.ErrMalformed):
+		return false, nil
+	}
+	return false, err
+}
+
+// A contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := context.Cause(c.ctx); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

@@ -1,0 +1,136 @@
+package layout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"ocikit/digest"
+	"ocikit/oci"
+)
+
+// WaitingFile is the file beside index.json that holds a [Waiting]. It is there only while
+// there is something to remember. Other programs do not look at it, and need not: index.json
+// names nothing that is not whole.
+const WaitingFile = ".ocikit-waiting.json"
+
+// Waiting is what a layout remembers about images that come in several pieces, in any order.
+type Waiting struct {
+	// Images are those that are not whole yet. Their annotations hold the names they get.
+	Images []oci.Descriptor `json:"images,omitempty"`
+	// Rebuild says how to make blobs that some of Images lack.
+	Rebuild []Rebuild `json:"rebuild,omitempty"`
+	// Replaced has, for each name, the images that had it, or claimed it, before the one that
+	// has it now. They do not get it back when they come a second time.
+	Replaced map[string][]digest.Digest `json:"replaced,omitempty"`
+}
+
+// A Rebuild says that a layer is exactly what the contents of another one give when they are
+// compressed at a level.
+type Rebuild struct {
+	DiffID    digest.Digest `json:"diffID"` // of both
+	Digest    digest.Digest `json:"digest"` // of the layer to make
+	From      digest.Digest `json:"from"`   // of the one that is there
+	Level     int           `json:"level"`  // of gzip; -1: not compressed
+	MediaType string        `json:"mediaType"`
+	Size      int64         `json:"size"`
+}
+
+// Waiting returns what the layout remembers; it takes no lock.
+func (l *Layout) Waiting() (Waiting, error) {
+	w, _, err := l.readWaiting()
+	return w, err
+}
+
+func (l *Layout) readWaiting() (Waiting, string, error) {
+	var w Waiting
+	data, err := l.readFile(WaitingFile, oci.MaxDocument)
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, "", nil
+	}
+	if err == nil {
+		if err = oci.Decode(data, &w); err != nil {
+			err = fmt.Errorf("%s: %w", WaitingFile, err)
+		}
+	}
+	if err != nil {
+		return w, "", fmt.Errorf("layout %q: %w", l.dir, err)
+	}
+	return w, string(data), nil
+}
+
+// UpdateWaiting is [Layout.Update] for a change of index.json and of what the layout remembers
+// in one go, under the one lock. Index.json is written first: a crash between the two leaves
+// an image that waits and has its name already, which the next update finds out.
+func (l *Layout) UpdateWaiting(ctx context.Context, change func(*oci.Index, *Waiting) error) error {
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return fmt.Errorf("layout %q: lock: %w", l.dir, err)
+	}
+	defer unlock()
+	x, before, err := l.readIndex()
+	if err != nil {
+		return err
+	}
+	w, waited, err := l.readWaiting()
+	if err != nil {
+		return err
+	}
+	if err := change(&x, &w); err != nil {
+		return err
+	}
+	after, err := oci.Encode(x)
+	if err == nil && string(after) != string(before) {
+		err = l.writeIndex(x)
+	}
+	if err != nil {
+		return err
+	}
+	return l.writeWaiting(w, waited)
+}
+
+func (l *Layout) writeWaiting(w Waiting, before string) error {
+	if len(w.Images) == 0 && len(w.Rebuild) == 0 && len(w.Replaced) == 0 {
+		if before == "" {
+			return nil
+		}
+		err := l.sys.remove(l.root, WaitingFile)
+		if err == nil {
+			err = l.syncDir(".")
+		}
+		if err != nil {
+			return fmt.Errorf("layout %q: remove %s: %w", l.dir, WaitingFile, cause(err))
+		}
+		return nil
+	}
+	data, err := json.Marshal(w)
+	if err != nil || string(data) == before {
+		return err
+	}
+	if len(data) > oci.MaxDocument {
+		return fmt.Errorf("layout %q: %s would have %d bytes, the limit is %d", l.dir, WaitingFile, len(data), oci.MaxDocument)
+	}
+	return l.writeFile(WaitingFile, data)
+}
+
+// A BlobInfo is a blob's name and the size of its file.
+type BlobInfo struct {
+	Digest digest.Digest
+	Size   int64
+}
+
+// Blobs lists the files among the blobs that have digests for names, in no order. What is in
+// them is not looked at.
+func (l *Layout) Blobs() ([]BlobInfo, error) {
+	files, err := l.blobFiles()
+	if err != nil {
+		return nil, err
+	}
+	list := make([]BlobInfo, len(files))
+	for i, f := range files {
+		list[i] = BlobInfo{f.d, f.info.Size()}
+	}
+	return list, nil
+}
