@@ -38,16 +38,15 @@ type childKey struct {
 
 // A node is one name of a file.
 type node struct {
-	name       string
-	dir        *node // nil for the root
-	child      *node // of a directory: one in it, the others follow it
-	next, prev *node
-	file       *stackFile
-	alias      *node // a further name of the file; set by Stack.index
-	layer      int32 // that put the name there
-	pathLen    int32
-	removed    bool
-	hidden     int32 // one more than the layer that hid what lower ones have in it
+	name         string
+	dir          *node // nil for the root
+	child        *node // of a directory: one in it, the others follow it
+	next, prev   *node
+	file         *stackFile
+	layer, entry int32 // that put the name there
+	pathLen      int32
+	removed      bool
+	hidden       int32 // one more than the layer that hid what lower ones have in it
 }
 
 // A stackFile is a file, with whatever names it has.
@@ -57,9 +56,10 @@ type stackFile struct {
 	layer   int32 // of its entry, or the entry that it was made for
 	entry   int32 // its number in the layer
 	walk    int32 // the walk that it was last met in
-	first   *node // the first of its names in tree order; set by Stack.index
+	many    bool  // it has several names; set by Stack.index
+	first   *node // the first of its names to be put there; set by Stack.index
 	target  string
-	attrs   *attributes // nil for regular files, which have them in their header only
+	attrs   *attributes // nil for regular files, until a walk comes to one of many names
 }
 
 // attributes is what headers of all types say about a file.
@@ -210,7 +210,7 @@ func (t *stackTree) replace(n *node) {
 	if n.file.flag == typeDir {
 		t.clear(n)
 	}
-	n.layer = t.layer
+	n.layer, n.entry = t.layer, t.entry
 }
 
 // link gives a file one more name.
@@ -233,7 +233,7 @@ func (t *stackTree) link(hdr *tar.Header, dirPath, base string) error {
 	}
 	if n := t.names[childKey{dir, base}]; n != nil && n.file == file {
 		t.note(n) // the same file by two names already, or a link to itself
-		n.layer = t.layer
+		n.layer, n.entry = t.layer, t.entry
 		return nil
 	}
 	return t.put(dirPath, base, file)
@@ -291,7 +291,7 @@ func (t *stackTree) hide(n *node) {
 		t.remove(n)
 	default:
 		t.note(n)
-		n.file, n.layer = t.impliedDir(), t.layer
+		n.file, n.layer, n.entry = t.impliedDir(), t.layer, t.entry
 	}
 }
 
@@ -341,7 +341,7 @@ func (t *stackTree) add(dir *node, name string, file *stackFile) (*node, error) 
 	case len(t.names) >= t.limit:
 		return nil, fmt.Errorf("%w: the limit is %d", ErrTooMany, t.limit)
 	}
-	n := &node{name: strings.Clone(name), dir: dir, file: file, layer: t.layer, pathLen: length, next: dir.child}
+	n := &node{name: strings.Clone(name), dir: dir, file: file, layer: t.layer, entry: t.entry, pathLen: length, next: dir.child}
 	if n.next != nil {
 		n.next.prev = n
 	}

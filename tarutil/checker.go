@@ -23,7 +23,8 @@ const maxMeta = 1 << 20
 // concurrent use.
 type Checker struct {
 	// AllowNoEnd accepts a tar that ends behind a complete entry, without the end marker, as
-	// old versions of Docker wrote them. A cut within an entry is still an error.
+	// old versions of Docker wrote them, or even without the padding of its last entry, as
+	// umoci did. A cut within an entry is still an error.
 	AllowNoEnd bool
 	// AllowUnknownTypes accepts type flags that are neither POSIX nor known from GNU tar.
 	AllowUnknownTypes bool
@@ -34,6 +35,7 @@ type Checker struct {
 	filled  int
 	state   checkState
 	skip    int64  // bytes until the next header
+	pad     int64  // as many of them, at most, are padding
 	meta    []byte // content of an extended header or long name
 	metaLen int
 	extra   int // blocks of a sparse map
@@ -116,6 +118,7 @@ func (c *Checker) Close() error {
 		c.err = fmt.Errorf("%w: %d bytes, less than one header", ErrMalformed, c.filled)
 	case c.filled > 0:
 		c.err = fmt.Errorf("%w at offset %d, within a header", ErrTruncated, c.offset)
+	case c.AllowNoEnd && c.state == atHeader && !c.next.any && c.skip > 0 && c.skip <= c.pad:
 	case c.skip > 0 || c.state == inMeta || c.state == inSparseMap:
 		c.err = c.entryError(fmt.Errorf("%w: it ends at offset %d", ErrTruncated, c.offset))
 	case c.next.any:
@@ -223,7 +226,8 @@ func (c *Checker) content() error {
 		return c.entryError(fmt.Errorf("%w: size %d", ErrMalformed, size))
 	}
 	c.entries++
-	c.skip = size + int64(padding(size))
+	c.pad = int64(padding(size))
+	c.skip = size + c.pad
 	return nil
 }
 

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
-	"compress/gzip"
 	"fmt"
 	"io"
+
+	"ocikit/tarutil/gunzip"
+	"ocikit/tarutil/zstd"
 )
 
 // A Format is what a stream is, by its first bytes.
@@ -75,8 +77,9 @@ func isTarBlock(b []byte) bool {
 // close r.
 //
 // Of gzip all members are read; zero bytes behind the last, which some programs write as
-// padding, are dropped, other bytes are an error. A stream without bytes is an error
-// wrapping [ErrEmpty]; zstd, xz, lz4 and zip are errors wrapping [ErrUnsupported] that say
+// padding, are dropped, other bytes are an error. Of zstd all frames are read; those that
+// need a dictionary or a window over [zstd.MaxWindow] are errors. A stream without bytes is an
+// error wrapping [ErrEmpty]; xz, lz4 and zip are errors wrapping [ErrUnsupported] that say
 // what to do.
 func Decompress(r io.Reader) (io.Reader, Format, error) {
 	br := bufio.NewReaderSize(r, 64<<10)
@@ -90,11 +93,16 @@ func Decompress(r io.Reader) (io.Reader, Format, error) {
 	format := Sniff(prefix)
 	switch format {
 	case FormatGzip:
-		zr, err := newGzipReader(br)
-		return zr, format, err
+		zr, err := gunzip.NewReader(br)
+		if err != nil {
+			return nil, format, fmt.Errorf("gzip: %w", err)
+		}
+		return &errorReader{zr, "gzip"}, format, nil
 	case FormatBzip2:
 		return &errorReader{bzip2.NewReader(br), "bzip2"}, format, nil
-	case FormatZstd, FormatXz, FormatLz4: // decoders would go here
+	case FormatZstd:
+		return &errorReader{zstd.NewReader(br), "zstd"}, format, nil
+	case FormatXz, FormatLz4: // decoders would go here
 		return nil, format, fmt.Errorf("%s %w: decompress it first, as with `%s -dc`", format, ErrUnsupported, format)
 	case FormatZip:
 		return nil, format, fmt.Errorf("zip %w: unpack it, and use the directory", ErrUnsupported)
@@ -114,68 +122,4 @@ func (e *errorReader) Read(p []byte) (int, error) {
 		err = fmt.Errorf("%s: %w", e.what, err)
 	}
 	return n, err
-}
-
-// A gzipReader reads members one by one, to tell padding from junk.
-type gzipReader struct {
-	src    *bufio.Reader
-	zr     *gzip.Reader
-	member int
-	err    error
-}
-
-func newGzipReader(src *bufio.Reader) (io.Reader, error) {
-	zr, err := gzip.NewReader(src)
-	if err != nil {
-		return nil, fmt.Errorf("gzip: %w", unexpected(err))
-	}
-	zr.Multistream(false)
-	return &gzipReader{src: src, zr: zr, member: 1}, nil
-}
-
-func (g *gzipReader) Read(p []byte) (int, error) {
-	for g.err == nil {
-		n, err := g.zr.Read(p)
-		if err == io.EOF {
-			err = g.nextMember()
-		} else if err != nil {
-			err = fmt.Errorf("gzip member %d: %w", g.member, unexpected(err))
-		}
-		g.err = err
-		if n > 0 || len(p) == 0 {
-			return n, nil
-		}
-	}
-	return 0, g.err
-}
-
-// nextMember goes on to the next member. It returns io.EOF if there is none.
-func (g *gzipReader) nextMember() error {
-	c, err := g.src.ReadByte()
-	for err == nil && c == 0 {
-		if c, err = g.src.ReadByte(); err == nil && c != 0 {
-			return fmt.Errorf("gzip: bytes behind the padding after member %d", g.member)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if err := g.src.UnreadByte(); err != nil {
-		return err
-	}
-	if err := g.zr.Reset(g.src); err != nil {
-		return fmt.Errorf("gzip: bytes behind member %d: %w", g.member, unexpected(err))
-	}
-	g.zr.Multistream(false)
-	g.member++
-	return nil
-}
-
-// unexpected makes an end of input within a member an error that nobody takes for the end of
-// the stream.
-func unexpected(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

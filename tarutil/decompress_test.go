@@ -22,6 +22,16 @@ func gzipped(t testing.TB, data []byte) []byte {
 	return buf.Bytes()
 }
 
+// zstdRaw returns data as a frame of zstd that is not compressed.
+func zstdRaw(data []byte) []byte {
+	out := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0} // a window of 1 KiB
+	for len(data) > 1000 {
+		out = append(append(out, 0x40, 0x1f, 0), data[:1000]...)
+		data = data[1000:]
+	}
+	return append(append(out, byte(len(data)<<3|1), byte(len(data)>>5), 0), data...)
+}
+
 // bzip2Hello is "hello\n" as bzip2 has it.
 const bzip2Hello = "QlpoOTFBWSZTWcHAgOIAAAFBAAAQAkSgADDNAMNGKZcXckU4UJDBwIDi"
 
@@ -57,6 +67,10 @@ func TestDecompress(t *testing.T) {
 		{"cut gzip", gz[:len(gz)/2], FormatGzip, nil, true},
 		{"cut in the trailer", gz[:len(gz)-1], FormatGzip, data, true},
 		{"cut in the second header", join(gz, gz[:5]), FormatGzip, data, true},
+		{"zstd", zstdRaw(data), FormatZstd, data, false},
+		{"two frames of zstd", join(zstdRaw(a), zstdRaw(b), zstdRaw(c)), FormatZstd, data, false},
+		{"zeros behind zstd", join(zstdRaw(data), zeros[:512]), FormatZstd, data, true},
+		{"cut zstd", zstdRaw(data)[:600], FormatZstd, nil, true},
 		{"bzip2", bz, FormatBzip2, []byte("hello\n"), false},
 		{"cut bzip2", bz[:len(bz)-3], FormatBzip2, nil, true},
 	}
@@ -80,7 +94,7 @@ func TestDecompress(t *testing.T) {
 
 func TestDecompressRefuses(t *testing.T) {
 	for format, magic := range map[Format]string{
-		FormatZstd: "\x28\xb5\x2f\xfd....", FormatXz: "\xfd7zXZ\x00..", FormatLz4: "\x04\x22\x4d\x18", FormatZip: "PK\x03\x04",
+		FormatXz: "\xfd7zXZ\x00..", FormatLz4: "\x04\x22\x4d\x18", FormatZip: "PK\x03\x04",
 	} {
 		_, got, err := Decompress(strings.NewReader(magic))
 		if got != format || !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), format.String()) {

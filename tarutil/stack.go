@@ -17,67 +17,87 @@ type Stack struct {
 	layers []Layer
 	opts   ApplyOptions
 	tree   *stackTree
-	files  [][]*stackFile // those left of each layer, in the order of their entries
+	names  [][]*node // those left of each layer, in the order of its entries
 	walks  int32
 }
 
 // Files returns the number of names in the stack; the root is not counted.
 func (s *Stack) Files() int { return len(s.tree.names) }
 
-// index finds all names of all files, and the files of each layer.
+// index sorts all names by the layer and entry that they come with: the first name of a
+// file, or the only one, with the file itself, the others with the hard links that they are.
 func (s *Stack) index() {
-	s.files = make([][]*stackFile, len(s.layers))
-	var visit func(n *node)
-	visit = func(n *node) {
+	s.names = make([][]*node, len(s.layers))
+	if len(s.layers) == 0 {
+		return
+	}
+	s.tree.root.visit(func(n *node) {
 		f := n.file
-		if f.first == nil {
+		f.many = f.first != nil
+		if f.first == nil || n.before(f.first) {
 			f.first = n
-			s.files[f.layer] = append(s.files[f.layer], f)
-		} else {
-			n.alias, f.first.alias = f.first.alias, n
 		}
-		if f.flag == typeDir {
-			for _, c := range n.children() {
-				visit(c)
-			}
+	})
+	s.tree.root.visit(func(n *node) {
+		layer := n.layer
+		if n.isFirst() {
+			layer = n.file.layer
+		}
+		s.names[layer] = append(s.names[layer], n)
+	})
+	for _, names := range s.names {
+		// Several may come with one entry: the directories that were made for it.
+		slices.SortStableFunc(names, func(a, b *node) int { return cmp.Compare(a.place(), b.place()) })
+	}
+}
+
+// visit calls fn for n and all below it, in tree order.
+func (n *node) visit(fn func(*node)) {
+	fn(n)
+	if n.file.flag == typeDir {
+		for _, c := range n.children() {
+			c.visit(fn)
 		}
 	}
-	if len(s.layers) > 0 {
-		visit(s.tree.root)
+}
+
+func (n *node) isFirst() bool { return n.file.first == n }
+
+// before says whether n was put there before the name m.
+func (n *node) before(m *node) bool {
+	return cmp.Or(cmp.Compare(n.layer, m.layer), cmp.Compare(n.entry, m.entry)) < 0
+}
+
+// place returns the entry, of its layer, that the name comes with.
+func (n *node) place() int32 {
+	if n.isFirst() {
+		return n.file.entry
 	}
-	for _, files := range s.files {
-		// Several may stand for one entry: the directories that were made for it.
-		slices.SortStableFunc(files, func(a, b *stackFile) int { return cmp.Compare(a.entry, b.entry) })
-	}
+	return n.entry
 }
 
 func sortNodes(list []*node) {
 	slices.SortFunc(list, func(a, b *node) int { return compareNames(a.name, b.name) })
 }
 
-// names returns all names of f, in tree order.
-func (f *stackFile) names() []*node {
-	list := []*node{f.first}
-	for n := f.first.alias; n != nil; n = n.alias {
-		list = append(list, n)
-	}
-	if len(list) > 2 {
-		slices.SortFunc(list[1:], func(a, b *node) int { return comparePaths(a.path(), b.path()) })
-	}
-	return list
-}
-
 // Walk calls fn for each file: in the order of the layers and of their entries, but for
-// directories, which come before what is in them, and further names of a file, which follow
-// it. The order depends on the layers alone. The root comes only if a layer has an entry
-// for it; its Name is empty.
+// directories, which come before what is in them. The order depends on the layers alone, and
+// for a single one is its own. The root comes only if a layer has an entry for it; its Name is
+// empty.
 //
 // If the stack is one layer above [ApplyOptions].Base others, whiteouts for what it removes
 // come first, and files come that differ from what these have: a file with all its names,
 // since a hard link to a file of another layer would make a copy.
 func (s *Stack) Walk(ctx context.Context, fn func(TreeEntry) error) error {
 	s.walks++
-	w := &stackWalk{s: s, fn: fn}
+	w := &stackWalk{s: s, fn: fn, upper: make(map[*stackFile]bool)}
+	for _, names := range s.names {
+		for _, n := range names {
+			if n.file.flag != typeDir && n.file.layer < s.tree.base && n.layer >= s.tree.base {
+				w.upper[n.file] = true
+			}
+		}
+	}
 	if err := w.whiteouts(); err != nil {
 		return err
 	}
@@ -91,19 +111,24 @@ func (s *Stack) Walk(ctx context.Context, fn func(TreeEntry) error) error {
 
 // A stackWalk is one run of Walk.
 type stackWalk struct {
-	s  *Stack
-	fn func(TreeEntry) error
+	s     *Stack
+	fn    func(TreeEntry) error
+	upper map[*stackFile]bool // files of the layers below the result with names that are not
 }
 
-// layer emits the files of a layer. It opens it only if contents are wanted of it.
+// layer emits what comes with a layer. It opens it only if contents are wanted of it.
 func (w *stackWalk) layer(ctx context.Context, i int) error {
 	var in *layerEntries
-	for _, f := range w.s.files[i] {
-		if f.walk == w.s.walks || !w.wanted(f) {
+	for _, n := range w.s.names[i] {
+		if !w.wanted(n) {
 			continue
 		}
-		if f.flag != typeReg {
-			if err := w.file(f, f.attrs.header(f.flag, "", f.target, 0), nil); err != nil {
+		if err := w.above(n); err != nil {
+			return err
+		}
+		f := n.file
+		if f.flag != typeReg || !n.isFirst() {
+			if err := w.plain(n); err != nil {
 				return err
 			}
 			continue
@@ -115,11 +140,15 @@ func (w *stackWalk) layer(ctx context.Context, i int) error {
 			}
 			defer in.Close()
 		}
-		hdr, err := in.seek(f)
+		attrs, size, err := in.seek(f)
 		if err != nil {
 			return layerError(w.s.layers[i], err)
 		}
-		if err := w.file(f, hdr, in); err != nil {
+		if f.many {
+			f.attrs = attrs // for its further names
+		}
+		hdr := attrs.header(typeReg, n.path(), "", size)
+		if err := w.fn(TreeEntry{Header: hdr, Content: in}); err != nil {
 			return err
 		}
 	}
@@ -132,27 +161,42 @@ func (w *stackWalk) layer(ctx context.Context, i int) error {
 	return nil
 }
 
-// seek goes on to the entry of the regular file f, and returns its header as it is written.
-func (in *layerEntries) seek(f *stackFile) (*tar.Header, error) {
+// plain emits what needs no content.
+func (w *stackWalk) plain(n *node) error {
+	f := n.file
+	switch {
+	case f.flag == typeDir:
+		if f.walk == w.s.walks {
+			return nil
+		}
+		f.walk = w.s.walks
+	case !n.isFirst():
+		return w.fn(TreeEntry{Header: asLink(*f.attrs.header(f.flag, n.path(), "", 0), f.first.path())})
+	}
+	return w.fn(TreeEntry{Header: f.attrs.header(f.flag, n.path(), f.target, 0)})
+}
+
+// seek goes on to the entry of the regular file f, and returns its attributes and its size.
+func (in *layerEntries) seek(f *stackFile) (*attributes, int64, error) {
 	for {
 		hdr, err := in.next()
 		if err == io.EOF {
-			return nil, fmt.Errorf("%w: it has fewer entries than before", ErrChanged)
+			return nil, 0, fmt.Errorf("%w: it has fewer entries than before", ErrChanged)
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if in.index < f.entry {
 			continue
 		}
 		if !isRegular(hdr.Typeflag) {
-			return nil, in.check.entryError(ErrChanged)
+			return nil, 0, in.check.entryError(ErrChanged)
 		}
 		attrs, err := newAttributes(hdr)
 		if err != nil {
-			return nil, in.check.entryError(err)
+			return nil, 0, in.check.entryError(err)
 		}
-		return attrs.header(typeReg, "", "", hdr.Size), nil
+		return attrs, hdr.Size, nil
 	}
 }
 
@@ -171,47 +215,12 @@ func isRegular(flag byte) bool {
 	return flag == typeReg || flag == 0 || flag == tar.TypeCont || flag == tar.TypeGNUSparse
 }
 
-// wanted says whether f is in the result, and is not only there to lead to others.
-func (w *stackWalk) wanted(f *stackFile) bool {
-	base := w.s.tree.base
-	if f.first == w.s.tree.root && f.implied {
+// wanted says whether n is in the result, and is not only there to lead to others.
+func (w *stackWalk) wanted(n *node) bool {
+	if n.dir == nil && n.file.implied {
 		return false
 	}
-	if base == 0 || f.layer >= base {
-		return true
-	}
-	for n := f.first; n != nil && f.flag != typeDir; n = n.alias {
-		if n.layer >= base {
-			return true
-		}
-	}
-	return false
-}
-
-// file emits a file with all its names.
-func (w *stackWalk) file(f *stackFile, hdr *tar.Header, content io.Reader) error {
-	f.walk = w.s.walks
-	first := ""
-	for _, n := range f.names() {
-		if err := w.above(n); err != nil {
-			return err
-		}
-		out := *hdr
-		out.Name = n.path()
-		if first == "" {
-			if err := w.fn(TreeEntry{Header: &out, Content: content}); err != nil {
-				return err
-			}
-			first = out.Name
-		} else {
-			link := asLink(out, first)
-			link.Name = out.Name
-			if err := w.fn(TreeEntry{Header: link}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return w.s.tree.base == 0 || n.file.layer >= w.s.tree.base || w.upper[n.file]
 }
 
 // above emits the directories that n is in, as far as they were not yet.

@@ -43,7 +43,8 @@ type LayerOptions struct {
 // stored while it is read. A tar that is compressed already is kept byte for byte, unless it
 // is to become eStargz.
 //
-// A tar that ends early or is damaged is an error, and nothing is stored.
+// A tar that ends early or is damaged is an error, and nothing is stored. Without a layout
+// nothing is stored either way.
 func AddLayer(ctx context.Context, l *layout.Layout, r io.Reader, o LayerOptions) (oci.Descriptor, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
 	format, err := sniff(in)
@@ -88,7 +89,7 @@ func addCompressed(ctx context.Context, l *layout.Layout, in io.Reader, format t
 	if o.Compression == None {
 		return oci.Descriptor{}, fmt.Errorf("the input is %s: decompress it first, or keep it as it is", format)
 	}
-	w, err := l.NewWriter()
+	w, err := newBlobWriter(l)
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
@@ -167,16 +168,17 @@ func DescribeLayer(ctx context.Context, r io.Reader) (oci.Descriptor, error) {
 // safe for concurrent use.
 type LayerWriter struct {
 	o     LayerOptions
-	blob  *layout.Writer
+	blob  blobWriter
 	z     *gzip.Writer    // for Gzip
 	star  *estargz.Writer // for Estargz
 	diff  *digest.Hasher  // for Gzip
 	check tarutil.Checker
 }
 
-// NewLayerWriter starts a layer. The caller ends it with Commit or Abort.
+// NewLayerWriter starts a layer. The caller ends it with Commit or Abort. Without a layout the
+// layer is described, and stored nowhere.
 func NewLayerWriter(l *layout.Layout, o LayerOptions) (*LayerWriter, error) {
-	blob, err := l.NewWriter()
+	blob, err := newBlobWriter(l)
 	if err != nil {
 		return nil, err
 	}

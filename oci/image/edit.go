@@ -1,0 +1,347 @@
+package image
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/layout"
+)
+
+// Annotations that say what an image was built on (annotations.md of the image-spec).
+const (
+	AnnotationBaseName   = "org.opencontainers.image.base.name"
+	AnnotationBaseDigest = "org.opencontainers.image.base.digest"
+)
+
+// An Image is one image under edit. What no method names stays as it was, known to this
+// program or not. Nothing is stored before [Plan.Store].
+type Image struct {
+	Config *oci.Config // nil if the manifest is not that of an image
+
+	desc   oci.Descriptor
+	m      oci.Manifest // as it was found
+	doc    oci.Object   // the members of the manifest
+	layers []layer
+	added  []oci.Descriptor // layers that were not in it
+	before []byte           // the config as it was found, in the form that Encode gives
+}
+
+// A layer is one layer of an image under edit.
+type layer struct {
+	desc oci.Descriptor  // with its diff ID
+	raw  json.RawMessage // as the manifest holds it
+}
+
+// Open reads an image for editing.
+func Open(l *layout.Layout, desc oci.Descriptor) (*Image, error) {
+	data, err := l.Document(desc)
+	if err != nil {
+		return nil, err
+	}
+	im := &Image{desc: desc}
+	if im.m, err = oci.DecodeManifest(desc, data); err != nil {
+		return nil, err
+	}
+	if im.doc, err = oci.ParseObject(data); err != nil {
+		return nil, err
+	}
+	layers := im.m.Layers
+	if oci.IsConfig(im.m.Config.MediaType) {
+		if im.Config, err = ReadConfig(l, im.m.Config); err != nil {
+			return nil, err
+		}
+		if im.before, err = im.Config.Encode(); err != nil {
+			return nil, err
+		}
+		if layers, err = Layers(l, desc); err != nil {
+			return nil, err
+		}
+	}
+	var raws []json.RawMessage
+	if raw, ok := im.doc["layers"]; ok {
+		if err := json.Unmarshal(raw, &raws); err != nil {
+			return nil, err
+		}
+	}
+	for i, d := range layers {
+		im.layers = append(im.layers, layer{d, raws[i]})
+	}
+	return im, nil
+}
+
+// Descriptor returns what the image was opened by.
+func (im *Image) Descriptor() oci.Descriptor { return im.desc }
+
+// Family returns the family of media types that the image is written in.
+func (im *Image) Family() oci.Family { return oci.FamilyOf(im.desc.MediaType) }
+
+// Layers returns the layers as they stand, with their diff IDs, the lowest first.
+func (im *Image) Layers() []oci.Descriptor {
+	descs := make([]oci.Descriptor, len(im.layers))
+	for i, layer := range im.layers {
+		descs[i] = layer.desc
+	}
+	return descs
+}
+
+// Platform returns what the config says now.
+func (im *Image) Platform() (oci.Platform, error) {
+	if im.Config == nil {
+		return oci.Platform{}, nil
+	}
+	v, err := im.Config.View()
+	return v.Platform(), err
+}
+
+// needConfig is an error if the image has no config to change.
+func (im *Image) needConfig() error {
+	if im.Config == nil {
+		return oci.Absent("manifest %s: it is not an image: its config is of type %q", im.desc.Digest, im.m.Config.MediaType)
+	}
+	return nil
+}
+
+// Append puts a layer, which carries its diff ID, on top, and its history with it. Its media
+// type becomes that of the image's family. A base without history gets empty entries, so that
+// those of layers stay in line with them.
+func (im *Image) Append(desc oci.Descriptor, h oci.History) error {
+	if err := im.needConfig(); err != nil {
+		return err
+	}
+	added, err := newLayer(desc, im.Family())
+	if err != nil {
+		return err
+	}
+	history, err := im.Config.HistoryEntries()
+	if err != nil {
+		return err
+	}
+	if len(history) == 0 {
+		for range im.layers {
+			history = append(history, oci.NewHistoryEntry(oci.History{}))
+		}
+	}
+	im.added = append(im.added, added.desc)
+	return im.setLayers(append(im.layers, added), append(history, oci.NewHistoryEntry(h)))
+}
+
+// newLayer returns a layer as a manifest of the family holds it.
+func newLayer(desc oci.Descriptor, f oci.Family) (layer, error) {
+	if _, ok := desc.DiffID(); !ok {
+		return layer{}, fmt.Errorf("layer %s, %q: %w", desc.Digest, desc.MediaType, oci.ErrNoDiffID)
+	}
+	mediaType, err := f.MediaType(desc.MediaType)
+	if err != nil {
+		return layer{}, err
+	}
+	desc.MediaType = mediaType
+	raw, err := oci.Encode(bare(desc))
+	return layer{desc, raw}, err
+}
+
+// setLayers replaces layers, diff IDs and history.
+func (im *Image) setLayers(layers []layer, history []oci.HistoryEntry) error {
+	ids := make([]digest.Digest, len(layers))
+	raws := make([]json.RawMessage, len(layers))
+	for i, l := range layers {
+		ids[i], _ = l.desc.DiffID()
+		raws[i] = l.raw
+	}
+	if err := im.Config.SetDiffIDs(ids); err != nil {
+		return err
+	}
+	im.Config.SetHistoryEntries(history)
+	raw, err := oci.Encode(raws)
+	if err != nil {
+		return err
+	}
+	im.doc["layers"] = raw
+	im.layers = slices.Clone(layers)
+	return nil
+}
+
+// SetAnnotation sets an annotation of the manifest.
+func (im *Image) SetAnnotation(key, value string) error { return setAnnotation(im.doc, key, value) }
+
+// UnsetAnnotation removes an annotation of the manifest; [oci.ErrAbsent] if there is none.
+func (im *Image) UnsetAnnotation(key string) error { return unsetAnnotation(im.doc, key) }
+
+func setAnnotation(doc oci.Object, key, value string) error {
+	a, err := annotations(doc)
+	if err != nil {
+		return err
+	}
+	raw, err := oci.Encode(value)
+	if err != nil {
+		return err
+	}
+	a[key] = raw
+	doc["annotations"], err = oci.Encode(a)
+	return err
+}
+
+func unsetAnnotation(doc oci.Object, key string) error {
+	a, err := annotations(doc)
+	if err != nil {
+		return err
+	}
+	if _, ok := a[key]; !ok {
+		return oci.Absent("no annotation %q", key)
+	}
+	delete(a, key)
+	if len(a) == 0 {
+		delete(doc, "annotations")
+		return nil
+	}
+	doc["annotations"], err = oci.Encode(a)
+	return err
+}
+
+func annotations(doc oci.Object) (a oci.Object, err error) {
+	if raw, ok := doc["annotations"]; ok {
+		err = json.Unmarshal(raw, &a)
+	}
+	if a == nil {
+		a = oci.Object{}
+	}
+	return a, err
+}
+
+// SetBase records what the image is built on. An empty name removes one that belongs to
+// another base; a zero digest removes both.
+func (im *Image) SetBase(name string, d digest.Digest) error {
+	for key, value := range map[string]string{AnnotationBaseName: name, AnnotationBaseDigest: d.String()} {
+		err := im.SetAnnotation(key, value)
+		if value == "" {
+			err = im.UnsetAnnotation(key)
+		}
+		if err != nil && !errors.Is(err, oci.ErrAbsent) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Base returns the annotations that say what the image is built on; zero values if it does
+// not say.
+func (im *Image) Base() (name string, d digest.Digest) {
+	d, _ = digest.Parse(im.m.Annotations[AnnotationBaseDigest])
+	return im.m.Annotations[AnnotationBaseName], d
+}
+
+// convert writes the manifest, config and layers in the media types of a family.
+func (im *Image) convert(f oci.Family) error {
+	if im.Family() == f {
+		return nil
+	}
+	for i, l := range im.layers {
+		t, err := f.MediaType(l.desc.MediaType)
+		if err != nil {
+			return err
+		}
+		im.layers[i].desc.MediaType = t
+		if im.layers[i].raw, err = editDescriptor(l.raw, func(o oci.Object) { o["mediaType"] = encodeText(t) }); err != nil {
+			return err
+		}
+	}
+	t, err := f.MediaType(im.desc.MediaType)
+	if err != nil {
+		return err
+	}
+	im.desc.MediaType = t
+	im.doc["mediaType"] = encodeText(t)
+	return nil
+}
+
+// configStep returns the step that makes the config, if it has changed, and lets the manifest
+// name it.
+func (im *Image) configStep() ([]Step, error) {
+	if im.Config == nil {
+		return nil, nil
+	}
+	data, err := im.Config.Encode()
+	if err != nil {
+		return nil, err
+	}
+	was := im.m.Config
+	config := was
+	if config.MediaType, err = im.Family().MediaType(was.MediaType); err != nil {
+		return nil, err
+	}
+	var steps []Step
+	same, err := sameDocument(data, im.before)
+	if err != nil {
+		return nil, err
+	}
+	if !same {
+		config = oci.Describe(config.MediaType, data)
+		steps = append(steps, Step{Action: "config", Descriptor: config, Replaces: was.Digest, data: data})
+	}
+	if config.Digest != was.Digest || config.MediaType != was.MediaType {
+		im.doc["config"], err = replaceDescriptor(im.doc["config"], config, data)
+	}
+	return steps, err
+}
+
+// encodeChanged returns a document, and whether it differs from what was found.
+func encodeChanged(doc oci.Object, original []byte) (data []byte, changed bool, err error) {
+	if data, err = oci.Encode(doc); err != nil {
+		return nil, false, err
+	}
+	same, err := sameDocument(data, original)
+	return data, !same, err
+}
+
+// sameDocument reports whether two documents differ in no more than blanks and the order of
+// names.
+func sameDocument(a, b []byte) (bool, error) {
+	decode := func(data []byte) (v any, err error) {
+		dec := json.NewDecoder(bytes.NewReader(data))
+		dec.UseNumber()
+		err = dec.Decode(&v)
+		return v, err
+	}
+	va, err := decode(a)
+	if err != nil {
+		return false, err
+	}
+	vb, err := decode(b)
+	return err == nil && reflect.DeepEqual(va, vb), err
+}
+
+// replaceDescriptor lets a descriptor name another blob; its other members stay. Data that
+// is embedded is replaced with it.
+func replaceDescriptor(raw json.RawMessage, desc oci.Descriptor, data []byte) (json.RawMessage, error) {
+	return editDescriptor(raw, func(o oci.Object) {
+		o["mediaType"] = encodeText(desc.MediaType)
+		o["digest"] = encodeText(desc.Digest.String())
+		o["size"] = json.RawMessage(fmt.Sprint(desc.Size))
+		if _, ok := o["data"]; ok {
+			o["data"] = encodeText(base64.StdEncoding.EncodeToString(data))
+		}
+	})
+}
+
+func editDescriptor(raw json.RawMessage, edit func(oci.Object)) (json.RawMessage, error) {
+	o, err := oci.ParseObject(raw)
+	if err != nil {
+		return nil, err
+	}
+	edit(o)
+	return oci.Encode(o)
+}
+
+func encodeText(s string) json.RawMessage {
+	raw, err := oci.Encode(s)
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return raw
+}

@@ -1,0 +1,179 @@
+package gunzip
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+)
+
+// A Reader decompresses all members of a stream. It is not safe for concurrent use.
+type Reader struct {
+	f      inflater
+	unread int // where in f.buf what was not handed out begins
+	member int // number of the current one, from 1
+	sum    uint32
+	size   uint32
+	err    error
+}
+
+// NewReader reads the header of the first member from r, and returns a Reader of all. r is
+// read in pieces of 64 KiB, but at its end no further than the stream goes if it is a
+// [bufio.Reader].
+//
+// Errors take the place of io.EOF: one that wraps [ErrCorrupt] or io.ErrUnexpectedEOF says
+// that the stream was damaged or cut. Zero bytes behind the last member, which some programs
+// write as padding, are dropped; other bytes are an error.
+func NewReader(r io.Reader) (*Reader, error) {
+	z := &Reader{member: 1}
+	z.f.src = bufio.NewReaderSize(r, 64<<10)
+	if err := z.header(); err != nil {
+		return nil, err
+	}
+	return z, nil
+}
+
+// Read implements io.Reader.
+func (z *Reader) Read(p []byte) (int, error) {
+	for z.unread == z.f.at {
+		if z.err != nil || len(p) == 0 {
+			return 0, z.err
+		}
+		z.err = z.next()
+	}
+	n := copy(p, z.f.buf[z.unread:z.f.at])
+	z.unread += n
+	return n, nil
+}
+
+// next decodes more. At the end of a member it goes on to the next one.
+func (z *Reader) next() error {
+	if z.f.state == atEnd {
+		return z.nextMember()
+	}
+	z.f.slide()
+	z.unread = z.f.at
+	err := z.f.decode()
+	content := z.f.buf[z.unread:z.f.at]
+	z.sum = crc32.Update(z.sum, crc32.IEEETable, content)
+	z.size += uint32(len(content))
+	if err == nil && z.f.state == atEnd {
+		err = z.trailer()
+	}
+	if err != nil {
+		return fmt.Errorf("member %d: %w", z.member, err)
+	}
+	return nil
+}
+
+// trailer verifies checksum and size behind a member.
+func (z *Reader) trailer() error {
+	var b [8]byte
+	if err := z.fill(b[:]); err != nil {
+		return err
+	}
+	if sum := binary.LittleEndian.Uint32(b[:]); sum != z.sum {
+		return fmt.Errorf("%w: checksum %08x, want %08x", ErrCorrupt, z.sum, sum)
+	}
+	if size := binary.LittleEndian.Uint32(b[4:]); size != z.size {
+		return fmt.Errorf("%w: %d bytes, want %d", ErrCorrupt, z.size, size)
+	}
+	return nil
+}
+
+// fill reads bytes between blocks.
+func (z *Reader) fill(b []byte) error {
+	for i := range b {
+		c, err := z.f.readByte()
+		if err != nil {
+			return unexpected(err)
+		}
+		b[i] = c
+	}
+	return nil
+}
+
+// nextMember goes on to the next member. It returns io.EOF if there is none.
+func (z *Reader) nextMember() error {
+	c, err := z.f.readByte()
+	padded := false
+	for err == nil && c == 0 {
+		padded = true
+		c, err = z.f.readByte()
+	}
+	switch {
+	case err != nil:
+		return err
+	case padded:
+		return fmt.Errorf("%w: bytes behind the padding after member %d", ErrCorrupt, z.member)
+	}
+	z.f.acc, z.f.n = z.f.acc<<8|uint64(c), z.f.n+8 // it was not ours to take
+	if err := z.header(); err != nil {
+		return fmt.Errorf("bytes behind member %d: %w", z.member, err)
+	}
+	z.member++
+	return nil
+}
+
+const (
+	hasSum     = 1 << 1
+	hasExtra   = 1 << 2
+	hasName    = 1 << 3
+	hasComment = 1 << 4
+)
+
+// header reads the header of a member.
+func (z *Reader) header() error {
+	var h [10]byte
+	if err := z.fill(h[:]); err != nil {
+		return err
+	}
+	if h[0] != 0x1f || h[1] != 0x8b || h[2] != 8 {
+		return fmt.Errorf("%w: no gzip header", ErrCorrupt)
+	}
+	sum := crc32.ChecksumIEEE(h[:])
+	more := func(n int) ([]byte, error) {
+		b := make([]byte, n)
+		err := z.fill(b)
+		sum = crc32.Update(sum, crc32.IEEETable, b)
+		return b, err
+	}
+	flags := h[3]
+	if flags&hasExtra != 0 {
+		b, err := more(2)
+		if err == nil {
+			_, err = more(int(binary.LittleEndian.Uint16(b)))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, flag := range []byte{hasName, hasComment} {
+		for i := 0; flags&flag != 0; i++ {
+			b, err := more(1)
+			if err != nil {
+				return err
+			}
+			if b[0] == 0 {
+				break
+			}
+			if i == 511 { // as long as compress/gzip takes
+				return fmt.Errorf("%w: name or comment without an end", ErrCorrupt)
+			}
+		}
+	}
+	if flags&hasSum != 0 {
+		want := uint16(sum)
+		b, err := more(2)
+		if err != nil {
+			return err
+		}
+		if got := binary.LittleEndian.Uint16(b); got != want {
+			return fmt.Errorf("%w: checksum of the header", ErrCorrupt)
+		}
+	}
+	z.sum, z.size = 0, 0
+	z.f.begin()
+	return nil
+}
