@@ -1,0 +1,296 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/layout"
+)
+
+// bundleType is the mediaType inside ocikit-bundle.json.
+const bundleType = "application/vnd.ocikit.bundle.v1+json"
+
+// A Blob is a blob that a bundle leaves out, or that an image lacks.
+type Blob struct {
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"mediaType,omitempty"`
+	Size      int64         `json:"size"`
+}
+
+// A Wanted is an image and what is missing of it: what [Unbundle] asks for and
+// [BundleOptions] take.
+type Wanted struct {
+	Missing []Blob         `json:"missing"`
+	Root    oci.Descriptor `json:"root"` // its annotations hold the name
+}
+
+// bundleDoc is ocikit-bundle.json.
+type bundleDoc struct {
+	MediaType     string           `json:"mediaType"`
+	Omitted       []Blob           `json:"omitted"` // blobs that the images need and the bundle does not hold
+	Rebuild       []layout.Rebuild `json:"rebuild,omitempty"`
+	Roots         []oci.Descriptor `json:"roots"` // the images, as index.json lists them
+	SchemaVersion int              `json:"schemaVersion"`
+}
+
+// BundleOptions say what goes into a bundle.
+type BundleOptions struct {
+	Have        *Inventory // blobs to leave out; nil for none
+	Want        []Wanted   // if not nil: carry the missing blobs of these images, and no others
+	Referrers   bool       // bring what refers to the images too
+	Require     bool       // fail with [ErrNoReferrers] if nothing refers to one of them
+	SameContent bool       // leave out layers that can be rebuilt from what the other side has
+}
+
+// ErrNoReferrers means that nothing refers to an image.
+var ErrNoReferrers = errors.New("nothing refers to it")
+
+// A BundlePlan says what a bundle will hold.
+type BundlePlan struct {
+	Plan      // Members are the files of the tar
+	Roots     []oci.Descriptor
+	Omitted   []Blob
+	Rebuild   []layout.Rebuild
+	Referrers int // manifests that refer to the images
+
+	candidates []layerAt // that SameContent may leave out
+	seen       map[digest.Digest]bool
+	config     map[digest.Digest]bool
+	o          BundleOptions
+	wanted     map[digest.Digest]bool
+}
+
+type layerAt struct {
+	l    *layout.Layout
+	desc oci.Descriptor
+}
+
+// NewBundle works out a bundle: the tar of a layout that lists the images, and holds all their
+// manifests, indexes and configs, and of other blobs those that the other side lacks. What is
+// carried must be in the layout of its image: else it gives [layout.ErrIncomplete]. What is
+// left out need not be.
+//
+// Programs that read layouts import it as they import any other, if they have the rest.
+func NewBundle(ctx context.Context, images []Image, o BundleOptions) (*BundlePlan, error) {
+	if o.Have == nil {
+		o.Have = newInventory(nil)
+	}
+	b := &BundlePlan{
+		Plan: Plan{format: OCI, have: map[string]bool{}},
+		seen: map[digest.Digest]bool{}, config: map[digest.Digest]bool{}, o: o,
+	}
+	if o.Want != nil {
+		b.wanted = map[digest.Digest]bool{}
+		for _, w := range o.Want {
+			for _, m := range w.Missing {
+				b.wanted[m.Digest] = true
+			}
+		}
+	}
+	for _, im := range images {
+		entry := im.Desc.WithAnnotation(oci.AnnotationDiffID, "").WithAnnotation(oci.AnnotationRefName, im.Tag).WithAnnotation(oci.AnnotationImageName, im.Name)
+		if err := b.addRoot(ctx, im.Layout, entry); err != nil {
+			return nil, err
+		}
+	}
+	if o.Referrers || o.Require {
+		if err := b.addReferrers(ctx, images); err != nil {
+			return nil, err
+		}
+	}
+	if o.SameContent {
+		if err := b.findSame(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return b, b.finish()
+}
+
+// addRoot lists an image, and adds its blobs. Of two entries for one name and image one is
+// enough; two images of one name are an error.
+func (b *BundlePlan) addRoot(ctx context.Context, l *layout.Layout, entry oci.Descriptor) error {
+	if !oci.IsManifest(entry.MediaType) && !oci.IsIndex(entry.MediaType) {
+		return fmt.Errorf("%s is of type %q, want a manifest or an index: %w", entry.Digest, entry.MediaType, oci.ErrMalformed)
+	}
+	listed := false
+	for _, r := range b.Roots {
+		same := r.Digest == entry.Digest
+		if n := entryName(entry); n != "" && entryName(r) == n && !same {
+			return fmt.Errorf("%q would name two images: %s and %s", n, r.Digest, entry.Digest)
+		}
+		listed = listed || same && (entryName(r) == entryName(entry) || entryName(entry) == "")
+	}
+	if !listed {
+		b.Roots = append(b.Roots, entry)
+	}
+	return b.addGraph(ctx, l, entry)
+}
+
+// entryName is what an entry of index.json is called.
+func entryName(d oci.Descriptor) string {
+	if n := d.Annotations[oci.AnnotationRefName]; n != "" {
+		return n
+	}
+	return d.Annotations[oci.AnnotationImageName]
+}
+
+func (b *BundlePlan) addGraph(ctx context.Context, l *layout.Layout, root oci.Descriptor) error {
+	return l.Walk([]oci.Descriptor{root}, func(d oci.Descriptor, doc []byte) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		if doc != nil && oci.IsManifest(d.MediaType) {
+			m, err := oci.DecodeManifest(d, doc)
+			if err != nil {
+				return err
+			}
+			b.config[m.Config.Digest] = true
+		}
+		if b.seen[d.Digest] {
+			return nil
+		}
+		b.seen[d.Digest] = true
+		isDocument := doc != nil || b.config[d.Digest] && d.Size <= oci.MaxDocument
+		return b.addBlob(l, d, isDocument)
+	})
+}
+
+// addBlob carries a blob, or leaves it out.
+func (b *BundlePlan) addBlob(l *layout.Layout, d oci.Descriptor, isDocument bool) error {
+	size, err := l.Stat(d.Digest)
+	absent := errors.Is(err, layout.ErrNotFound)
+	switch {
+	case !isDocument && b.omits(d), absent && b.o.Have.Has(d.Digest):
+		b.Omitted = append(b.Omitted, Blob{d.Digest, d.MediaType, d.Size})
+		return nil
+	case absent && oci.IsForeignLayer(d.MediaType):
+		b.notice("left out %s: a layer that is not distributed with its image, and not in the layout", d.Digest)
+		return nil
+	case absent && d.Data != nil:
+		return nil // the manifest holds it
+	case absent:
+		return fmt.Errorf("layout %q: %w: blob %s: %v", l.Dir(), layout.ErrIncomplete, d.Digest, layout.ErrNotFound)
+	case err != nil:
+		return err
+	case size != d.Size:
+		return fmt.Errorf("layout %q: blob %s: got %d bytes, want %d: %w", l.Dir(), d.Digest, size, d.Size, digest.ErrMismatch)
+	}
+	m := Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, image: l, desc: d}
+	if isDocument {
+		b.docs = append(b.docs, m)
+		return nil
+	}
+	b.Plan.layers = append(b.Plan.layers, m)
+	b.candidates = append(b.candidates, layerAt{l, d})
+	return nil
+}
+
+func (b *BundlePlan) omits(d oci.Descriptor) bool {
+	if b.wanted != nil {
+		return !b.wanted[d.Digest]
+	}
+	return b.o.Have.Has(d.Digest)
+}
+
+func (b *BundlePlan) addReferrers(ctx context.Context, images []Image) error {
+	found, n, err := Referrers(images, b.o.Require)
+	if err != nil {
+		return err
+	}
+	b.Referrers = n
+	for i, im := range images {
+		for _, r := range found[i] {
+			if err := b.addRoot(ctx, im.Layout, r.Desc); err != nil {
+				return fmt.Errorf("referrer %s: %w", r.Desc.Digest, err)
+			}
+		}
+	}
+	return nil
+}
+
+// finish sets the members: what says what the bundle is, documents, the rest.
+func (b *BundlePlan) finish() error {
+	b.images = nil
+	doc := bundleDoc{MediaType: bundleType, Omitted: b.Omitted, Rebuild: b.Rebuild, Roots: b.Roots, SchemaVersion: 1}
+	if doc.Omitted == nil {
+		doc.Omitted = []Blob{}
+	}
+	slices.SortFunc(doc.Omitted, func(x, y Blob) int { return digest.Compare(x.Digest, y.Digest) })
+	index := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: b.Roots}
+	var control []Member
+	for _, f := range []struct {
+		name string
+		v    any
+	}{{layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}}, {indexFile, index}, {bundleFile, doc}} {
+		data, err := oci.Encode(f.v)
+		if err == nil && len(data) > oci.MaxDocument {
+			err = fmt.Errorf("%s would have %d bytes, the limit is %d", f.name, len(data), oci.MaxDocument)
+		}
+		if err != nil {
+			return err
+		}
+		control = append(control, Member{Path: f.name, Size: int64(len(data)), data: data})
+	}
+	blobs := slices.Concat(b.docs, b.Plan.layers)
+	dirs := []string{blobsDir + "/"}
+	for _, m := range blobs {
+		if dir := blobsDir + "/" + string(m.Digest.Algorithm()) + "/"; !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	slices.Sort(dirs)
+	for _, dir := range dirs {
+		control = append(control, Member{Path: dir})
+	}
+	b.Members = append(control, blobs...)
+	return nil
+}
+
+// MediaType returns the type of a blob.
+func (m Member) MediaType() string { return m.desc.MediaType }
+
+// Bytes returns how many blobs the bundle carries, and their size.
+func (b *BundlePlan) Bytes() (blobs int, size int64) {
+	for _, m := range b.Members {
+		if !m.Digest.IsZero() {
+			blobs++
+			size += m.Size
+		}
+	}
+	return blobs, size
+}
+
+// ReadWanted reads a list of what is missing, as [Unbundle] returns it: a JSON array, or one
+// object a line.
+func ReadWanted(r io.Reader) ([]Wanted, error) {
+	data, err := readAll(r, "the list")
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Want []Wanted `json:"want"`
+	}
+	wrapped := append(append([]byte(`{"want":`), data...), '}')
+	if err := oci.Decode(wrapped, &list); err != nil {
+		return nil, fmt.Errorf("no list of what is missing: %w", err)
+	}
+	if len(list.Want) == 0 {
+		return nil, errors.New("the list names no image")
+	}
+	for _, w := range list.Want {
+		if w.Root.Digest.IsZero() {
+			return nil, fmt.Errorf("no list of what is missing: an image without a descriptor: %w", oci.ErrMalformed)
+		}
+		for _, m := range w.Missing {
+			if m.Digest.IsZero() {
+				return nil, fmt.Errorf("no list of what is missing: a blob without a digest: %w", oci.ErrMalformed)
+			}
+		}
+	}
+	return list.Want, nil
+}

@@ -1,0 +1,693 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/image"
+	"ocikit/oci/layout"
+)
+
+// near is the side that makes bundles.
+type near struct {
+	t *testing.T
+	l *layout.Layout
+}
+
+func newNear(t *testing.T) *near {
+	t.Helper()
+	l, err := layout.Init(filepath.Join(t.TempDir(), "near"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return &near{t, l}
+}
+
+// layer stores a layer of one file with fixed noise.
+func (n *near) layer(seed uint64, size int, o image.LayerOptions) oci.Descriptor {
+	n.t.Helper()
+	data := make([]byte, size)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for i := range data {
+		data[i] = byte(r.IntN(64))
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	w.WriteHeader(&tar.Header{Name: fmt.Sprintf("file%d", seed), Mode: 0o644, Size: int64(size)})
+	w.Write(data)
+	w.Close()
+	if o.Compression == "" {
+		o.Compression = image.Gzip
+	}
+	d, err := image.AddLayer(n.t.Context(), n.l, &b, o)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return d
+}
+
+// image stores and tags an image.
+func (n *near) image(created string, layers []oci.Descriptor, tags ...string) oci.Descriptor {
+	n.t.Helper()
+	var ids []string
+	for _, l := range layers {
+		id, _ := l.DiffID()
+		ids = append(ids, `"`+id.String()+`"`)
+	}
+	config := fmt.Sprintf(`{"architecture":"amd64","os":"linux","created":%q,"rootfs":{"type":"layers","diff_ids":[%s]}}`, created, strings.Join(ids, ","))
+	if created == "" {
+		config = strings.Replace(config, `"created":"",`, fmt.Sprintf(`"author":"%d",`, len(layers)+len(ids[0])), 1)
+	}
+	c := n.document(oci.MediaTypeConfig, []byte(config))
+	m, err := image.NewManifest(image.ManifestOptions{Config: c, Layers: layers})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return n.tag(n.manifest(m), tags...)
+}
+
+func (n *near) document(mediaType string, data []byte) oci.Descriptor {
+	n.t.Helper()
+	d, err := n.l.PutDocument(mediaType, data)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return d
+}
+
+func (n *near) manifest(m any) oci.Descriptor {
+	n.t.Helper()
+	data, err := oci.Encode(m)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return n.document(oci.SniffDocument(data), data)
+}
+
+func (n *near) tag(d oci.Descriptor, tags ...string) oci.Descriptor {
+	n.t.Helper()
+	for _, tag := range tags {
+		if err := n.l.Tag(n.t.Context(), tag, d, layout.Expectation{}); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// artifact stores a manifest whose subject is desc.
+func (n *near) artifact(subject oci.Descriptor, text string) oci.Descriptor {
+	n.t.Helper()
+	payload := n.document("text/plain", []byte(text))
+	m, err := image.NewManifest(image.ManifestOptions{ArtifactType: "application/x-test", Layers: []oci.Descriptor{payload}, Subject: &subject})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.document(oci.MediaTypeEmpty, []byte("{}"))
+	return n.manifest(m)
+}
+
+func (n *near) bundle(o BundleOptions, tags ...string) []byte {
+	n.t.Helper()
+	var images []Image
+	for _, tag := range tags {
+		d, err := n.l.Resolve(oci.ImageName{Tag: tag})
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		images = append(images, Image{Layout: n.l, Desc: d, Tag: tag})
+	}
+	return n.save(images, o)
+}
+
+func (n *near) save(images []Image, o BundleOptions) []byte {
+	n.t.Helper()
+	plan, err := NewBundle(n.t.Context(), images, o)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := plan.Save(n.t.Context(), &b); err != nil {
+		n.t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func have(descs ...oci.Descriptor) *Inventory { return InventoryOf(descs) }
+
+func newFar(t *testing.T) *layout.Layout {
+	t.Helper()
+	l, err := layout.Init(filepath.Join(t.TempDir(), "far"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func apply(t *testing.T, l *layout.Layout, bundle []byte) Result {
+	t.Helper()
+	r, err := Unbundle(t.Context(), l, bytes.NewReader(bundle), UnbundleOptions{})
+	if err != nil && !errors.Is(err, layout.ErrIncomplete) {
+		t.Fatal(err)
+	}
+	if (len(r.Missing) > 0) != (err != nil) {
+		t.Fatalf("%d images are incomplete, error %v", len(r.Missing), err)
+	}
+	return r
+}
+
+// named returns what index.json says, "NAME=DIGEST" for each entry.
+func named(t *testing.T, l *layout.Layout) []string {
+	t.Helper()
+	x, err := l.Index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for _, d := range x.Manifests {
+		list = append(list, entryName(d)+"="+d.Digest.String())
+	}
+	return list
+}
+
+// snapshot returns all files of a layout.
+func snapshot(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(p)
+		rel, _ := filepath.Rel(dir, p)
+		files[rel] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// wholeNames fails unless every name leads to a whole and true image.
+func wholeNames(t *testing.T, l *layout.Layout) {
+	t.Helper()
+	x, err := l.Index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range x.Manifests {
+		if err := l.CheckComplete(d); err != nil {
+			t.Fatalf("%s: %v", entryName(d), err)
+		}
+	}
+	findings, _, err := l.Verify(t.Context(), layout.VerifyOptions{})
+	if err != nil || len(findings) > 0 {
+		t.Fatalf("verify: %v, %v", findings, err)
+	}
+}
+
+func permutations(n int) [][]int {
+	if n == 0 {
+		return [][]int{{}}
+	}
+	var all [][]int
+	for _, p := range permutations(n - 1) {
+		for i := 0; i <= len(p); i++ {
+			all = append(all, slices.Insert(slices.Clone(p), i, n-1))
+		}
+	}
+	return all
+}
+
+func TestBundleHoldsWhatIsLacking(t *testing.T) {
+	n := newNear(t)
+	a, b, c := n.layer(1, 5000, image.LayerOptions{}), n.layer(2, 5000, image.LayerOptions{}), n.layer(3, 5000, image.LayerOptions{})
+	n.image("", []oci.Descriptor{a, b}, "v1")
+	n.image("2020-01-01T00:00:00Z", []oci.Descriptor{a, c}, "v2")
+	bundle := n.bundle(BundleOptions{Have: have(a, b)}, "v2")
+	if !bytes.Equal(bundle, n.bundle(BundleOptions{Have: have(b, a)}, "v2")) {
+		t.Error("the same bundle has other bytes")
+	}
+	inv, err := ReadInventory(t.Context(), bytes.NewReader(bundle))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(inv.Items) != 3 || !inv.Has(c.Digest) || inv.Has(a.Digest) {
+		t.Errorf("the bundle holds %v", inv.Items)
+	}
+	// What is left out need not be there to make the bundle; what is carried must.
+	if err := n.l.RemoveBlob(a.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(bundle, n.bundle(BundleOptions{Have: have(a, b)}, "v2")) {
+		t.Error("without the blob that is left out the bundle has other bytes")
+	}
+	d, _ := n.l.Resolve(oci.ImageName{Tag: "v2"})
+	if _, err := NewBundle(t.Context(), []Image{{Layout: n.l, Desc: d}}, BundleOptions{}); !errors.Is(err, layout.ErrIncomplete) {
+		t.Errorf("a bundle of an absent layer: %v", err)
+	}
+}
+
+// Every order of a whole bundle, two deltas and one of another program ends in the same
+// layout, byte for byte, and each name appears as soon as its image is whole.
+func TestUnbundleInEveryOrder(t *testing.T) {
+	n := newNear(t)
+	bundles := chain(n)
+	var want map[string]string
+	for _, order := range permutations(len(bundles)) {
+		l := newFar(t)
+		for _, i := range order {
+			apply(t, l, bundles[i])
+			apply(t, l, bundles[i])
+			wholeNames(t, l)
+		}
+		got := snapshot(t, l.Dir())
+		if want == nil {
+			want = got
+			if _, waits := got[layout.WaitingFile]; waits {
+				t.Fatalf("something still waits: %s", got[layout.WaitingFile])
+			}
+		}
+		compareSnapshots(t, fmt.Sprint(order), got, want)
+	}
+}
+
+func compareSnapshots(t *testing.T, what string, got, want map[string]string) {
+	t.Helper()
+	for name := range want {
+		if got[name] != want[name] {
+			t.Fatalf("%s: %s differs:\n%.2000q\nwant\n%.2000q", what, name, got[name], want[name])
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			t.Fatalf("%s: %s is there", what, name)
+		}
+	}
+}
+
+// chain makes bundles of three versions: the first whole, each other as a delta, with a name
+// that moves, a referrer, a layer to rebuild, and what another program wrote.
+func chain(n *near) [][]byte {
+	a, b, c := n.layer(1, 70_000, image.LayerOptions{}), n.layer(2, 50_000, image.LayerOptions{}), n.layer(3, 30_000, image.LayerOptions{})
+	same := n.layer(2, 50_000, image.LayerOptions{Level: 9}) // as b, but smaller
+	v1 := n.image("2021-01-01T00:00:00Z", []oci.Descriptor{a, b}, "v1", "latest")
+	first := n.bundle(BundleOptions{}, "v1", "latest")
+	v2 := n.image("2022-01-01T00:00:00Z", []oci.Descriptor{a, same, c}, "v2", "latest")
+	inv, err := LayoutInventory(n.t.Context(), n.l, false)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.list(n.artifact(v2, "sbom of v2"))
+	for i := range inv.Items { // as if the far side had v1 alone
+		if inv.Items[i].Digest == same.Digest || inv.Items[i].Digest == c.Digest {
+			delete(inv.have, inv.Items[i].Digest)
+			inv.Items[i].Digest = v1.Digest
+		}
+	}
+	second := n.bundle(BundleOptions{Have: inv, SameContent: true, Referrers: true}, "v2", "latest")
+	if len(second) > 60_000 {
+		n.t.Fatalf("the second bundle has %d bytes: nothing was left out", len(second))
+	}
+	v3 := n.image("2023-01-01T00:00:00Z", []oci.Descriptor{a, same, n.layer(4, 20_000, image.LayerOptions{})}, "v3", "latest")
+	third := foreign(n.t, n.bundle(BundleOptions{Have: have(a, b, c, same)}, "v3", "latest"))
+	n.list(n.artifact(v3, "sbom of v3"))
+	fourth := n.bundle(BundleOptions{Have: have(a, b, c, same), Referrers: true}, "v3")
+	return [][]byte{first, second, third, fourth}
+}
+
+// list adds an entry without a name.
+func (n *near) list(d oci.Descriptor) {
+	n.t.Helper()
+	if err := n.l.AddEntries(n.t.Context(), []oci.Descriptor{d}); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// foreign writes a bundle as "tar -C layout ." of another program might: "./" in front,
+// members in another order, no ocikit-bundle.json.
+func foreign(t *testing.T, bundle []byte) []byte {
+	t.Helper()
+	type file struct {
+		hdr  *tar.Header
+		data []byte
+	}
+	var files []file
+	r := tar.NewReader(bytes.NewReader(bundle))
+	for {
+		hdr, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		data, err2 := io.ReadAll(r)
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		if hdr.Name != bundleFile {
+			hdr.Name = "./" + hdr.Name
+			files = append(files, file{hdr, data})
+		}
+	}
+	slices.Reverse(files)
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, f := range files {
+		w.WriteHeader(f.hdr)
+		w.Write(f.data)
+	}
+	w.Close()
+	return b.Bytes()
+}
+
+func TestWantedCompletes(t *testing.T) {
+	n := newNear(t)
+	a, b := n.layer(1, 5000, image.LayerOptions{}), n.layer(2, 5000, image.LayerOptions{})
+	n.image("", []oci.Descriptor{a, b}, "v1")
+	l := newFar(t)
+	r := apply(t, l, n.bundle(BundleOptions{Have: have(a, b)}, "v1"))
+	if len(r.Missing) != 1 || len(r.Missing[0].Missing) != 2 || len(named(t, l)) != 0 {
+		t.Fatalf("missing %v, names %v", r.Missing, named(t, l))
+	}
+	text, err := oci.Encode(r.Missing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := ReadWanted(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := want[0].Root
+	r = apply(t, l, n.save([]Image{{Layout: n.l, Desc: root, Tag: "v1"}}, BundleOptions{Want: want}))
+	if got := named(t, l); len(r.Missing) != 0 || len(got) != 1 || !strings.HasPrefix(got[0], "v1=") {
+		t.Fatalf("missing %v, names %v", r.Missing, got)
+	}
+	wholeNames(t, l)
+}
+
+// A blob that is there but damaged is as good as missing: a name does not rely on it, and the
+// bundle that brings it heals it.
+func TestUnbundleDoesNotRelyOnDamage(t *testing.T) {
+	n := newNear(t)
+	a, b := n.layer(1, 5000, image.LayerOptions{}), n.layer(2, 5000, image.LayerOptions{})
+	n.image("", []oci.Descriptor{a, b}, "v1")
+	l := newFar(t)
+	whole := n.bundle(BundleOptions{}, "v1")
+	apply(t, l, whole)
+	file := filepath.Join(l.Dir(), "blobs", "sha256", a.Digest.Encoded())
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 1
+	os.Remove(file)
+	if err := os.WriteFile(file, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n.image("2020-01-01T00:00:00Z", []oci.Descriptor{a}, "v2")
+	r := apply(t, l, n.bundle(BundleOptions{Have: have(a)}, "v2"))
+	if len(r.Missing) != 1 || len(r.Missing[0].Missing) != 1 || r.Missing[0].Missing[0].Digest != a.Digest {
+		t.Fatalf("missing %v", r.Missing)
+	}
+	r = apply(t, l, whole)
+	if len(r.Missing) != 0 || len(named(t, l)) != 2 {
+		t.Fatalf("missing %v, names %v", r.Missing, named(t, l))
+	}
+	wholeNames(t, l)
+}
+
+func TestTwoImagesOfOneName(t *testing.T) {
+	tests := []struct {
+		name         string
+		first, other string // when they were created
+		want         string // what has the name after first, other, first
+		replaced     string // and after first again, with --replace
+	}{
+		{"the later one", "2020-01-01T00:00:00Z", "2021-01-01T00:00:00Z", "other", "first"},
+		{"the later one comes first", "2022-01-01T00:00:00Z", "2021-01-01T00:00:00Z", "first", "first"},
+		{"no times: the last to come", "", "1970-01-01T00:00:00Z", "other", "first"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			n := newNear(t)
+			digests := map[string]digest.Digest{}
+			a, b := n.layer(1, 500, image.LayerOptions{}), n.layer(2, 500, image.LayerOptions{})
+			digests["first"] = n.image(test.first, []oci.Descriptor{a}, "latest").Digest
+			first := n.bundle(BundleOptions{}, "latest")
+			digests["other"] = n.image(test.other, []oci.Descriptor{a, b}, "latest").Digest
+			other := n.bundle(BundleOptions{}, "latest")
+			l := newFar(t)
+			apply(t, l, first)
+			apply(t, l, other)
+			apply(t, l, first)
+			if got, want := named(t, l), "latest="+digests[test.want].String(); len(got) != 1 || got[0] != want {
+				t.Errorf("names %v, want %s", got, want)
+			}
+			if _, err := Unbundle(t.Context(), l, bytes.NewReader(first), UnbundleOptions{Replace: true}); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := named(t, l), "latest="+digests[test.replaced].String(); len(got) != 1 || got[0] != want {
+				t.Errorf("with Replace: names %v, want %s", got, want)
+			}
+		})
+	}
+}
+
+// The lists under a fallback tag, as regctl keeps them, are joined whatever comes first.
+func TestFallbackListsAreMerged(t *testing.T) {
+	n := newNear(t)
+	img := n.image("", []oci.Descriptor{n.layer(1, 500, image.LayerOptions{})}, "v1")
+	tag := "sha256-" + img.Digest.Encoded()
+	var bundles [][]byte
+	for _, text := range []string{"sbom", "signature"} {
+		ref := n.artifact(img, text)
+		n.tag(n.manifest(oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{ref}}), tag)
+		bundles = append(bundles, n.bundle(BundleOptions{Referrers: true}, "v1"))
+	}
+	var want map[string]string
+	for _, order := range [][]int{{0, 1}, {1, 0}, {0, 1, 0}, {1, 0, 1, 1}} {
+		l := newFar(t)
+		for _, i := range order {
+			apply(t, l, bundles[i])
+		}
+		found, err := l.Referrers([]oci.Descriptor{img})
+		if err != nil || layout.CountReferrers(found) != 2 {
+			t.Fatalf("%v: referrers %v, %v", order, found, err)
+		}
+		wholeNames(t, l)
+		got := snapshot(t, l.Dir())
+		if want == nil {
+			want = got
+		}
+		compareSnapshots(t, fmt.Sprint(order), got, want)
+	}
+}
+
+func TestSameContent(t *testing.T) {
+	tests := []struct {
+		name      string
+		here, far image.LayerOptions
+		exact     bool
+	}{
+		{"level 9 of level 6", image.LayerOptions{Level: 9}, image.LayerOptions{Level: 6}, true},
+		{"level 1 of a plain tar", image.LayerOptions{Level: 1}, image.LayerOptions{Compression: image.None}, true},
+		{"plain tar of level 6", image.LayerOptions{Compression: image.None}, image.LayerOptions{Level: 6}, true},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			n, other := newNear(t), newNear(t)
+			layer := n.layer(1, 100_000, test.here)
+			n.image("", []oci.Descriptor{layer}, "v2")
+			there := other.layer(1, 100_000, test.far)
+			other.image("", []oci.Descriptor{there}, "v1")
+			inv, err := LayoutInventory(t.Context(), other.l, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var lines bytes.Buffer
+			if err := inv.Write(&lines, false, true); err != nil {
+				t.Fatal(err)
+			}
+			if inv, err = ReadInventory(t.Context(), &lines); err != nil {
+				t.Fatal(err)
+			}
+			bundle := n.bundle(BundleOptions{Have: inv, SameContent: true}, "v2")
+			if len(bundle) > 20_000 {
+				t.Errorf("the bundle has %d bytes", len(bundle))
+			}
+			if r := apply(t, other.l, bundle); len(r.Missing) > 0 {
+				t.Errorf("missing: %v", r.Missing)
+			}
+			wholeNames(t, other.l)
+			// Without the other layer it is missing, and carried when asked for.
+			l := newFar(t)
+			if r := apply(t, l, bundle); len(r.Missing) != 1 || r.Missing[0].Missing[0].Digest != layer.Digest {
+				t.Errorf("missing: %v", r.Missing)
+			}
+			// The recipe is remembered.
+			apply(t, l, other.bundle(BundleOptions{}, "v1"))
+			if got := named(t, l); len(got) != 2 {
+				t.Errorf("names %v", got)
+			}
+			wholeNames(t, l)
+		})
+	}
+}
+
+// A layer that no level gives is carried.
+func TestSameContentIsExactOrCarried(t *testing.T) {
+	n := newNear(t)
+	plain := n.layer(1, 50_000, image.LayerOptions{Compression: image.None})
+	r, err := n.l.Blob(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd, err := image.AddLayer(t.Context(), n.l, bytes.NewReader(stdGzip(t, data)), image.LayerOptions{Compression: image.Keep})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.image("", []oci.Descriptor{odd}, "odd")
+	bundle := n.bundle(BundleOptions{Have: have(plain), SameContent: true}, "odd")
+	inv, err := ReadInventory(t.Context(), bytes.NewReader(bundle))
+	if err != nil || !inv.Has(odd.Digest) {
+		t.Errorf("a layer that cannot be made was left out: %v", err)
+	}
+}
+
+func TestUnbundleRejects(t *testing.T) {
+	n := newNear(t)
+	a := n.layer(1, 5000, image.LayerOptions{})
+	img := n.image("", []oci.Descriptor{a}, "v1")
+	good := n.bundle(BundleOptions{}, "v1")
+	edit := func(f func(hdr *tar.Header, data []byte) (*tar.Header, []byte)) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		r := tar.NewReader(bytes.NewReader(good))
+		for {
+			hdr, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			data, _ := io.ReadAll(r)
+			if hdr, data = f(hdr, data); hdr != nil {
+				hdr.Size = int64(len(data))
+				if hdr.Typeflag != tar.TypeReg {
+					hdr.Size = 0
+				}
+				w.WriteHeader(hdr)
+				if hdr.Size > 0 {
+					w.Write(data)
+				}
+			}
+		}
+		w.Close()
+		return b.Bytes()
+	}
+	layer := "blobs/sha256/" + a.Digest.Encoded()
+	on := func(name string, f func(hdr *tar.Header, data []byte) (*tar.Header, []byte)) []byte {
+		return edit(func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
+			if hdr.Name == name {
+				return f(hdr, data)
+			}
+			return hdr, data
+		})
+	}
+	text := func(name, old, new string) []byte {
+		return on(name, func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
+			if !bytes.Contains(data, []byte(old)) {
+				t.Fatalf("%s does not contain %q", name, old)
+			}
+			return hdr, bytes.ReplaceAll(data, []byte(old), []byte(new))
+		})
+	}
+	drop := func(hdr *tar.Header, data []byte) (*tar.Header, []byte) { return nil, nil }
+	tests := []struct {
+		name string
+		data []byte
+	}{
+		{"nothing", nil},
+		{"no tar", []byte(strings.Repeat("hello", 500))},
+		{"cut", good[:len(good)-2000]},
+		{"without end marks", good[:len(good)-1024]},
+		{"no oci-layout", on("oci-layout", drop)},
+		{"no index.json", on("index.json", drop)},
+		{"another version", text("oci-layout", "1.0.0", "9.0.0")},
+		{"a bit of the layer", on(layer, func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
+			data = bytes.Clone(data)
+			data[100] ^= 1
+			return hdr, data
+		})},
+		{"a layer that is short", on(layer, func(hdr *tar.Header, data []byte) (*tar.Header, []byte) { return hdr, data[:100] })},
+		{"a layer that is a link", on(layer, func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
+			hdr.Typeflag, hdr.Linkname = tar.TypeSymlink, "../../../secret"
+			return hdr, nil
+		})},
+		{"index.json is a link", on("index.json", func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
+			hdr.Typeflag, hdr.Linkname = tar.TypeSymlink, "/etc/passwd"
+			return hdr, nil
+		})},
+		{"a name that climbs", on(layer, func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
+			hdr.Name = "blobs/sha256/../../../x"
+			return hdr, data
+		})},
+		{"a blob without a digest", on(layer, func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
+			hdr.Name = "blobs/sha256/abcd"
+			return hdr, data
+		})},
+		{"no images", text("index.json", `"manifests":[`, `"x":[`)},
+		{"a name with an escape", text("index.json", `"v1"`, `"v\u001b1"`)},
+		{"bundle and index disagree", text("ocikit-bundle.json", `"v1"`, `"v9"`)},
+		{"a bundle of another version", text("ocikit-bundle.json", `"schemaVersion":1`, `"schemaVersion":2`)},
+		{"a size that is wrong", text("index.json", fmt.Sprint(`"size":`, img.Size), fmt.Sprint(`"size":`, img.Size+1))},
+		{"index.json twice, different", append(bytes.Clone(good[:len(good)-1024]), on("index.json", func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
+			return hdr, append(data, ' ')
+		})...)},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			l := newFar(t)
+			r, err := Unbundle(t.Context(), l, bytes.NewReader(test.data), UnbundleOptions{})
+			if err == nil {
+				t.Errorf("no error, named %v", r.Named)
+			}
+			if got := named(t, l); len(got) > 0 {
+				t.Errorf("names %v", got)
+			}
+			if _, err := os.Stat(filepath.Join(l.Dir(), layout.WaitingFile)); err == nil {
+				t.Error("something waits")
+			}
+			// The good one still works.
+			apply(t, l, good)
+			wholeNames(t, l)
+		})
+	}
+}
+
+func TestUnbundleEndsWithItsContext(t *testing.T) {
+	n := newNear(t)
+	n.image("", []oci.Descriptor{n.layer(1, 5000, image.LayerOptions{})}, "v1")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Unbundle(ctx, newFar(t), bytes.NewReader(n.bundle(BundleOptions{}, "v1")), UnbundleOptions{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -1,0 +1,18 @@
+// Package archive carries images as one tar: [Save] writes it, [Load] brings it into a
+// layout.
+//
+// What is written is a hybrid: a tar of an OCI image layout that has Docker's manifest.json as
+// well, so that "docker load", "podman load", "ctr image import" and readers of layouts all take
+// it. It is the same bytes for the same images. The documents come first, so that a reader of
+// a stream knows what the layers behind them are for.
+//
+// What is read is that, or an archive with one of the two halves, as skopeo, podman, crane,
+// BuildKit and Docker of any age write them, from a stream, with members in any order.
+//
+// # Design
+//
+// A stream cannot be read twice, and an archive may be larger than memory. So every member
+// goes straight into the layout as a blob while it passes, under the digest of its bytes. Only
+// when the stream has come to its end are the documents looked at, and names are given, in one
+// update, when all that they need is there. A member's name never becomes the name of a file.
+package archive

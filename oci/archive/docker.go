@@ -1,0 +1,156 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"ocikit/oci"
+	"ocikit/oci/image"
+	"ocikit/tarutil"
+)
+
+// readItems reads manifest.json. It is strict as [oci.Decode] is.
+func readItems(data []byte) ([]item, error) {
+	fail := func(format string, args ...any) ([]item, error) {
+		err := fmt.Errorf(format, args...)
+		if !errors.Is(err, oci.ErrMalformed) {
+			err = fmt.Errorf("%w: %w", oci.ErrMalformed, err)
+		}
+		return nil, fmt.Errorf("%s: %w", manifestFile, err)
+	}
+	// The rules are those of one object, so it is read as the only member of one.
+	o, err := oci.ParseObject([]byte(`{"list":` + string(data) + `}`))
+	if err != nil {
+		return fail("%w", err)
+	}
+	var list []oci.Object
+	if len(o) != 1 {
+		return fail("bytes follow the list")
+	}
+	if err := json.Unmarshal(o["list"], &list); err != nil {
+		return fail("%w", err)
+	}
+	if len(list) == 0 {
+		return fail("it lists no image")
+	}
+	items := make([]item, len(list))
+	for i, m := range list {
+		it := &items[i]
+		for _, f := range []struct {
+			name string
+			to   any
+		}{{"Config", &it.Config}, {"RepoTags", &it.RepoTags}, {"Layers", &it.Layers}} {
+			raw, ok := m[f.name]
+			if !ok {
+				continue
+			}
+			if err := json.Unmarshal(raw, f.to); err != nil {
+				return fail("image %d: %s: %w", i, f.name, err)
+			}
+		}
+		if it.Config == "" {
+			return fail("image %d: no Config", i)
+		}
+	}
+	return items, nil
+}
+
+// dockerEntries makes manifests of the images in manifest.json.
+func (ld *loader) dockerEntries(ctx context.Context, data []byte) ([]oci.Descriptor, error) {
+	items, err := readItems(data)
+	if err != nil {
+		return nil, err
+	}
+	var entries []oci.Descriptor
+	for _, it := range items {
+		desc, err := ld.dockerImage(ctx, it)
+		if err != nil {
+			return nil, err
+		}
+		for _, tag := range it.RepoTags {
+			full, ok := oci.FullName(tag)
+			if !ok {
+				return nil, fmt.Errorf("%s: RepoTags has %q, which is no name: %w", manifestFile, tag, oci.ErrMalformed)
+			}
+			entries = append(entries, desc.WithAnnotation(oci.AnnotationImageName, full))
+		}
+		if len(it.RepoTags) == 0 {
+			entries = append(entries, desc)
+		}
+	}
+	return entries, nil
+}
+
+// dockerImage stores the manifest of one image in manifest.json.
+func (ld *loader) dockerImage(ctx context.Context, it item) (oci.Descriptor, error) {
+	var none oci.Descriptor
+	m, err := ld.lookup(it.Config)
+	if err != nil {
+		return none, err
+	}
+	config := oci.Descriptor{MediaType: oci.MediaTypeConfig, Digest: m.digest, Size: m.size}
+	data, err := ld.store.document(config)
+	if err != nil {
+		return none, fmt.Errorf("config %q: %w", it.Config, err)
+	}
+	c, err := oci.ParseConfig(data)
+	if err != nil {
+		return none, fmt.Errorf("%q: %w", it.Config, err)
+	}
+	ids, err := c.DiffIDs()
+	if err != nil {
+		return none, fmt.Errorf("%q: %w", it.Config, err)
+	}
+	if len(ids) != len(it.Layers) {
+		return none, fmt.Errorf("%q has %d diff IDs, %s lists %d layers: %w", it.Config, len(ids), manifestFile, len(it.Layers), oci.ErrMalformed)
+	}
+	manifest := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, Config: config}
+	for i, name := range it.Layers {
+		d, err := ld.dockerLayer(ctx, name)
+		if err != nil {
+			return none, err
+		}
+		if id, ok := d.DiffID(); ok && id != ids[i] {
+			return none, fmt.Errorf("layer %q: its diff ID is %s, %q says %s: %w", name, id, it.Config, ids[i], oci.ErrMalformed)
+		}
+		manifest.Layers = append(manifest.Layers, d.WithAnnotation(oci.AnnotationDiffID, ""))
+	}
+	doc, err := oci.Encode(manifest)
+	if err != nil {
+		return none, err
+	}
+	return ld.store.putDocument(oci.MediaTypeManifest, doc)
+}
+
+// dockerLayer returns the descriptor of a layer that was stored, with its diff ID. Docker
+// writes plain tars, whose digest that is; others compress them, and then they are read again.
+func (ld *loader) dockerLayer(ctx context.Context, name string) (oci.Descriptor, error) {
+	m, err := ld.lookup(name)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	d := oci.Descriptor{Digest: m.digest, Size: m.size}
+	switch m.format {
+	case tarutil.FormatTar:
+		d.MediaType = oci.MediaTypeLayer
+		return d.WithAnnotation(oci.AnnotationDiffID, m.digest.String()), nil
+	case tarutil.FormatGzip:
+		d.MediaType = oci.MediaTypeLayerGzip
+	case tarutil.FormatZstd:
+		d.MediaType = oci.MediaTypeLayerZstd
+	default:
+		return d, fmt.Errorf("layer %q is %s, want a tar, gzip or zstd: %w", name, m.format, oci.ErrMalformed)
+	}
+	r, err := ld.store.open(d)
+	if err != nil || r == nil {
+		return d, err
+	}
+	defer r.Close()
+	id, err := image.DiffID(ctx, r)
+	if err != nil {
+		return d, fmt.Errorf("layer %q: %w", name, err)
+	}
+	return d.WithAnnotation(oci.AnnotationDiffID, id.String()), nil
+}

@@ -1,0 +1,129 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/tarutil"
+)
+
+// members reads the tar of a layout that may lack blobs. Unlike a loader it needs no more than
+// the blobs that are there, and does not care for Docker's half of an archive.
+type members struct {
+	// blob takes a blob; it must verify it.
+	blob func(d digest.Digest, size int64, r io.Reader) error
+
+	control map[string][]byte
+}
+
+// bundleFile says what a bundle wants and what it leaves out.
+const bundleFile = "ocikit-bundle.json"
+
+// read reads an archive, compressed or not, to its end.
+func (a *members) read(ctx context.Context, r io.Reader) error {
+	a.control = map[string][]byte{}
+	plain, format, err := tarutil.Decompress(&contextReader{ctx, r})
+	if err != nil {
+		return err
+	}
+	if format == tarutil.FormatUnknown {
+		return fmt.Errorf("%w: it is not a tar", ErrNoImage)
+	}
+	var check tarutil.Checker
+	in := io.TeeReader(bufio.NewReaderSize(plain, 256<<10), &check)
+	tr := tar.NewReader(in)
+	for n := 0; ; n++ {
+		hdr, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return tarError(err)
+		}
+		if n == maxMembers {
+			return fmt.Errorf("over %d members: %w", maxMembers, oci.ErrMalformed)
+		}
+		if err := a.member(hdr, tr); err != nil {
+			return tarError(fmt.Errorf("member %q: %w", hdr.Name, err))
+		}
+	}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return tarError(err)
+	}
+	return tarError(check.Close())
+}
+
+func (a *members) member(hdr *tar.Header, r io.Reader) error {
+	if hdr.Typeflag == tar.TypeXGlobalHeader {
+		return nil
+	}
+	name, err := cleanName(hdr.Name)
+	if err != nil {
+		return err
+	}
+	isControl := name == layoutFile || name == indexFile || name == bundleFile
+	encoded, isBlob := strings.CutPrefix(name, blobsDir+"/")
+	switch {
+	case hdr.Typeflag == tar.TypeDir && !isControl:
+		return nil
+	case hdr.Typeflag != tar.TypeReg && (isControl || isBlob):
+		return fmt.Errorf("it is not a file: %w", oci.ErrMalformed)
+	case isControl:
+		return a.keep(name, r)
+	case !isBlob:
+		return nil // of Docker, or of somebody else
+	}
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return fmt.Errorf("it is sparse: %w", oci.ErrMalformed)
+		}
+	}
+	alg, encoded, ok := strings.Cut(encoded, "/")
+	if !ok {
+		return fmt.Errorf("it is no digest: %w", oci.ErrMalformed)
+	}
+	d, err := digest.Parse(alg + ":" + encoded)
+	if err == nil && !d.Verifiable() {
+		err = fmt.Errorf("%s: %w", d, digest.ErrUnsupported)
+	}
+	if err != nil {
+		return err
+	}
+	return a.blob(d, hdr.Size, r)
+}
+
+// keep keeps a file that says what is in the archive.
+func (a *members) keep(name string, r io.Reader) error {
+	data, err := readAll(r, name)
+	if err != nil {
+		return err
+	}
+	if was, ok := a.control[name]; ok && !bytes.Equal(was, data) {
+		return fmt.Errorf("it occurs twice, and readers disagree which one counts: %w", oci.ErrMalformed)
+	}
+	a.control[name] = append([]byte{}, data...)
+	return nil
+}
+
+// layoutIndex returns index.json, if the archive is that of a layout.
+func (a *members) layoutIndex() (oci.Index, error) {
+	var x oci.Index
+	data, ok := a.control[indexFile]
+	if !ok {
+		return x, fmt.Errorf("%w: it has no %s", ErrNoImage, indexFile)
+	}
+	if err := (&loader{control: a.control}).checkVersion(); err != nil {
+		return x, err
+	}
+	if err := oci.Decode(data, &x); err != nil {
+		return x, fmt.Errorf("%s: %w", indexFile, err)
+	}
+	return x, nil
+}

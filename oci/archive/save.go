@@ -1,0 +1,377 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/image"
+	"ocikit/oci/layout"
+	"ocikit/tarutil"
+)
+
+// A Format is a kind of archive.
+type Format string
+
+// The formats.
+const (
+	Both   Format = "both"   // an OCI layout with manifest.json
+	OCI    Format = "oci"    // an OCI layout
+	Docker Format = "docker" // manifest.json, configs and layers
+)
+
+// Names of members.
+const (
+	layoutFile   = "oci-layout"
+	indexFile    = "index.json"
+	manifestFile = "manifest.json"
+	blobsDir     = "blobs"
+)
+
+// An Image is what to save, and the names it gets.
+type Image struct {
+	Layout *layout.Layout
+	Desc   oci.Descriptor
+	Tag    string // org.opencontainers.image.ref.name; "" for none
+	Name   string // the full name, see [oci.FullName]; "" for none
+}
+
+// A Member is one file of an archive.
+type Member struct {
+	Path   string        `json:"path"`
+	Size   int64         `json:"size"`
+	Digest digest.Digest `json:"digest,omitzero"` // of a blob
+
+	data  []byte
+	image *layout.Layout // that has the blob
+	desc  oci.Descriptor
+}
+
+// A Plan says what an archive will hold.
+type Plan struct {
+	Members []Member
+	Notices []string // what the user should know
+
+	images []Image
+	format Format
+	docs   []Member
+	layers []Member
+	have   map[string]bool // paths
+	items  []item
+}
+
+// An item is one image in manifest.json.
+type item struct {
+	Config   string   `json:"Config"`
+	RepoTags []string `json:"RepoTags"`
+	Layers   []string `json:"Layers"`
+}
+
+// NewPlan works out the archive of images. They must be whole, but for layers that are not
+// distributed: an absent blob gives [layout.ErrIncomplete].
+//
+// In manifest.json, which knows no platforms, an image for several stands for the one for
+// linux/amd64, or the first. A format that has nothing else leaves all others out.
+func NewPlan(images []Image, format Format) (*Plan, error) {
+	p := &Plan{images: images, format: format, have: map[string]bool{}}
+	for _, im := range images {
+		if err := im.Layout.CheckComplete(im.Desc); err != nil {
+			return nil, err
+		}
+	}
+	if format != Docker {
+		if err := p.addBlobs(); err != nil {
+			return nil, err
+		}
+	}
+	if format != OCI {
+		if err := p.addItems(); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.order()
+}
+
+// addBlobs lists all blobs of all images, each once, in the order in which they are named.
+func (p *Plan) addBlobs() error {
+	for _, im := range p.images {
+		err := im.Layout.Walk([]oci.Descriptor{im.Desc}, func(d oci.Descriptor, doc []byte) error {
+			if doc == nil && d.Data == nil {
+				if _, err := im.Layout.Stat(d.Digest); errors.Is(err, layout.ErrNotFound) && oci.IsForeignLayer(d.MediaType) {
+					p.notice("left out %s: a layer that is not distributed with its image, and not in the layout", d.Digest)
+					return nil
+				}
+			}
+			p.add(Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, image: im.Layout, desc: d})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func blobPath(d digest.Digest) string {
+	return path.Join(blobsDir, string(d.Algorithm()), d.Encoded())
+}
+
+func (p *Plan) notice(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(p.Notices, text) {
+		p.Notices = append(p.Notices, text)
+	}
+}
+
+// add puts a blob among the documents or the layers, once.
+func (p *Plan) add(m Member) {
+	list := &p.docs
+	if oci.IsLayer(m.desc.MediaType) || m.Size > oci.MaxDocument {
+		list = &p.layers
+	}
+	if !p.have[m.Path] {
+		p.have[m.Path] = true
+		*list = append(*list, m)
+	}
+}
+
+// addItems makes manifest.json.
+func (p *Plan) addItems() error {
+	byImage := map[digest.Digest]int{}
+	for _, im := range p.images {
+		desc, ok, err := p.single(im)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		at, ok := byImage[desc.Digest]
+		if !ok {
+			it, ok, err := p.item(im, desc)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue
+			}
+			at = len(p.items)
+			byImage[desc.Digest] = at
+			p.items = append(p.items, it)
+		}
+		if name := oci.FamiliarName(im.Name); name != "" && !slices.Contains(p.items[at].RepoTags, name) {
+			p.items[at].RepoTags = append(p.items[at].RepoTags, name)
+		}
+	}
+	if len(p.items) == 0 && p.format == Docker {
+		return errors.New("nothing that Docker's format can hold")
+	}
+	return nil
+}
+
+// single returns the one manifest that manifest.json can name.
+func (p *Plan) single(im Image) (oci.Descriptor, bool, error) {
+	if oci.IsManifest(im.Desc.MediaType) {
+		return im.Desc, true, nil
+	}
+	var found []oci.Descriptor
+	var wish oci.Descriptor
+	err := im.Layout.Walk([]oci.Descriptor{im.Desc}, func(d oci.Descriptor, doc []byte) error {
+		if !oci.IsManifest(d.MediaType) {
+			return nil
+		}
+		m, err := oci.DecodeManifest(d, doc)
+		if err != nil || !oci.IsConfig(m.Config.MediaType) {
+			return err
+		}
+		pf, err := image.PlatformOf(im.Layout, d)
+		if err != nil || pf == nil || pf.OS == "unknown" {
+			return err
+		}
+		found = append(found, d)
+		if wish.Digest.IsZero() && pf.OS == "linux" && pf.Architecture == "amd64" {
+			wish = d
+		}
+		return nil
+	})
+	if err != nil || len(found) == 0 {
+		return oci.Descriptor{}, false, err
+	}
+	if wish.Digest.IsZero() {
+		wish = found[0]
+	}
+	if len(found) > 1 {
+		p.notice("manifest.json names one of the %d images of %s: %s", len(found), im.Desc.Digest, wish.Digest)
+	}
+	return wish, true, nil
+}
+
+// item lists an image as manifest.json holds it; false if it cannot.
+func (p *Plan) item(im Image, desc oci.Descriptor) (item, bool, error) {
+	m, err := image.ReadManifest(im.Layout, desc)
+	if err != nil {
+		return item{}, false, err
+	}
+	if !oci.IsConfig(m.Config.MediaType) {
+		if p.format == Docker {
+			return item{}, false, fmt.Errorf("%s: it is not an image: its config is of type %q", desc.Digest, m.Config.MediaType)
+		}
+		return item{}, false, nil
+	}
+	it := item{Layers: []string{}}
+	config := Member{Path: blobPath(m.Config.Digest), Size: m.Config.Size, Digest: m.Config.Digest, image: im.Layout, desc: m.Config}
+	if p.format == Docker {
+		config.Path = m.Config.Digest.Encoded() + ".json"
+	}
+	it.Config = config.Path
+	p.add(config)
+	for _, d := range m.Layers {
+		if _, err := im.Layout.Stat(d.Digest); errors.Is(err, layout.ErrNotFound) && d.Data == nil {
+			if p.format == Docker {
+				return item{}, false, fmt.Errorf("layer %s, which is not distributed with its image, is not in the layout: %w", d.Digest, layout.ErrIncomplete)
+			}
+			p.notice("manifest.json does not name %s: the layer %s is not in the layout", desc.Digest, d.Digest)
+			return item{}, false, nil
+		}
+		member := Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, image: im.Layout, desc: d}
+		if p.format == Docker {
+			member.Path = d.Digest.Encoded() + layerSuffix(d.MediaType)
+		}
+		it.Layers = append(it.Layers, member.Path)
+		p.add(member)
+	}
+	return it, true, nil
+}
+
+func layerSuffix(mediaType string) string {
+	switch {
+	case strings.HasSuffix(mediaType, "+zstd"):
+		return ".tar.zst"
+	case strings.HasSuffix(mediaType, "gzip"):
+		return ".tar.gz"
+	}
+	return ".tar"
+}
+
+// order sets the members: what says what an archive is, directories, documents, layers.
+func (p *Plan) order() error {
+	var control []Member
+	file := func(name string, v any) error {
+		data, err := oci.Encode(v)
+		if err == nil && len(data) > oci.MaxDocument {
+			err = fmt.Errorf("%s would have %d bytes, the limit is %d", name, len(data), oci.MaxDocument)
+		}
+		control = append(control, Member{Path: name, Size: int64(len(data)), data: data})
+		return err
+	}
+	if p.format != Docker {
+		if err := file(layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}); err != nil {
+			return err
+		}
+		if err := file(indexFile, p.index()); err != nil {
+			return err
+		}
+	}
+	if p.format != OCI && len(p.items) > 0 {
+		if err := file(manifestFile, p.items); err != nil {
+			return err
+		}
+	}
+	if p.format != Docker {
+		control = append(control, Member{Path: blobsDir + "/"})
+		var algorithms []string
+		for _, m := range append(slices.Clone(p.docs), p.layers...) {
+			if dir := path.Dir(m.Path) + "/"; !slices.Contains(algorithms, dir) {
+				algorithms = append(algorithms, dir)
+			}
+		}
+		slices.Sort(algorithms)
+		for _, dir := range algorithms {
+			control = append(control, Member{Path: dir})
+		}
+	}
+	p.Members = append(append(control, p.docs...), p.layers...)
+	return nil
+}
+
+// index returns index.json of the archive.
+func (p *Plan) index() oci.Index {
+	x := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex}
+	for i, im := range p.images {
+		tag := im.Tag
+		for j, other := range p.images {
+			if i != j && other.Tag == tag && other.Desc.Digest != im.Desc.Digest && im.Name != "" {
+				tag = im.Name // the tag alone would name two images
+			}
+		}
+		e := im.Desc.WithAnnotation(oci.AnnotationRefName, tag).WithAnnotation(oci.AnnotationImageName, im.Name)
+		x.Manifests = append(x.Manifests, e)
+	}
+	return x
+}
+
+// Save writes the archive. Every blob is verified while it is written; one that is damaged is
+// an error that wraps [digest.ErrMismatch], before its last bytes are written, so that what was
+// written is a tar that no reader takes for whole.
+func (p *Plan) Save(ctx context.Context, w io.Writer) error {
+	t := tarutil.NewWriter(w)
+	for _, m := range p.Members {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		hdr := &tar.Header{Name: m.Path, Mode: 0o644, Size: m.Size, Typeflag: tar.TypeReg, ModTime: time.Unix(0, 0)}
+		if strings.HasSuffix(m.Path, "/") {
+			hdr.Mode, hdr.Typeflag = 0o755, tar.TypeDir
+		}
+		if err := t.WriteHeader(hdr); err != nil {
+			return err
+		}
+		var err error
+		switch {
+		case hdr.Typeflag == tar.TypeDir:
+		case m.data != nil:
+			_, err = t.Write(m.data)
+		default:
+			err = writeBlob(ctx, t, m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return t.Close()
+}
+
+// writeBlob copies a verified blob. It writes each piece when it has the next, so that the
+// last one goes out when the digest is known to be right.
+func writeBlob(ctx context.Context, w io.Writer, m Member) error {
+	r, err := m.image.Blob(m.desc)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	piece, next := make([]byte, 0, 256<<10), make([]byte, 256<<10)
+	for {
+		n, err := io.ReadFull(r, next)
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+		piece, next = next[:n], piece[:cap(piece)]
+		if err != nil {
+			_, err := w.Write(piece)
+			return err
+		}
+	}
+}

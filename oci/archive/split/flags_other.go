@@ -1,0 +1,5 @@
+//go:build !unix
+
+package split
+
+const openFlags = 0

@@ -1,0 +1,313 @@
+package split
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"ocikit/digest"
+	"ocikit/oci"
+)
+
+// A Set is a directory with parts and their index.
+type Set struct {
+	Index Index
+
+	root *os.Root
+	dir  string
+}
+
+// A Problem says what is wrong with a part.
+type Problem struct {
+	Name string `json:"name"`
+	What string `json:"problem"`       // "missing" or "bad"
+	Got  string `json:"got,omitempty"` // the digest of its bytes, or what else it is
+	Want string `json:"want"`          // the digest in the index
+}
+
+// Open reads the index in dir. Parts that it does not list, or a second index, give
+// [ErrStale]. The caller closes the Set.
+func Open(dir string) (*Set, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", dir, pathless(err))
+	}
+	s := &Set{root: root, dir: dir}
+	if err := s.open(); err != nil {
+		root.Close()
+		return nil, fmt.Errorf("%q: %w", dir, err)
+	}
+	return s, nil
+}
+
+// Close releases the directory.
+func (s *Set) Close() error { return s.root.Close() }
+
+func (s *Set) open() error {
+	files, err := fs.ReadDir(s.root.FS(), ".")
+	if err != nil {
+		return pathless(err)
+	}
+	var indexes, others []string
+	for _, f := range files {
+		switch name := f.Name(); {
+		case strings.HasPrefix(name, tempPrefix):
+		case strings.HasSuffix(name, indexSuffix):
+			indexes = append(indexes, name)
+		case partGrammar.MatchString(name):
+			others = append(others, name)
+		}
+	}
+	switch len(indexes) {
+	case 0:
+		return fmt.Errorf("no file NAME%s, which lists the parts: %w", indexSuffix, fs.ErrNotExist)
+	case 1:
+	default:
+		return fmt.Errorf("%w: %q and %q", ErrStale, indexes[0], indexes[1])
+	}
+	if err := s.readIndex(indexes[0]); err != nil {
+		return fmt.Errorf("%q: %w", indexes[0], err)
+	}
+	for _, name := range others {
+		if !slices.ContainsFunc(s.Index.Parts, func(p Part) bool { return p.Name == name }) {
+			return fmt.Errorf("%w: %q is not in %q", ErrStale, name, indexes[0])
+		}
+	}
+	return nil
+}
+
+// readIndex reads and checks the index: names that lead nowhere else, sizes that add up.
+func (s *Set) readIndex(name string) error {
+	f, err := s.openFile(name)
+	if err != nil {
+		return pathless(err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, oci.MaxDocument+1))
+	if err != nil {
+		return pathless(err)
+	}
+	x := &s.Index
+	if err := oci.Decode(data, x); err != nil {
+		return err
+	}
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %w", oci.ErrMalformed, fmt.Errorf(format, args...))
+	}
+	switch {
+	case x.MediaType != indexType || x.SchemaVersion != 1:
+		return bad("mediaType %q, schemaVersion %d", x.MediaType, x.SchemaVersion)
+	case CheckName(x.Name) != nil || x.Name+indexSuffix != name:
+		return bad("it is the index of %q", x.Name)
+	case len(x.Parts) == 0 || len(x.Parts) > maxParts:
+		return bad("%d parts", len(x.Parts))
+	case !x.Digest.Verifiable():
+		return bad("digest %s", x.Digest)
+	}
+	var total int64
+	for i, p := range x.Parts {
+		last := i == len(x.Parts)-1
+		if p.Name != partName(x.Name, i) || !p.Digest.Verifiable() || p.Size <= 0 || p.Size > x.PartSize || !last && p.Size != x.PartSize {
+			return bad("part %d: %q of %d bytes", i+1, p.Name, p.Size)
+		}
+		if total += p.Size; total < 0 {
+			return bad("the sizes overflow")
+		}
+	}
+	if total != x.Size {
+		return bad("the parts have %d bytes, the whole %d", total, x.Size)
+	}
+	return nil
+}
+
+// openFile opens a regular file, and nothing else.
+func (s *Set) openFile(name string) (*os.File, error) {
+	info, err := s.root.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("it is not a regular file: %w", oci.ErrMalformed)
+	}
+	f, err := s.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
+	if err != nil {
+		return nil, err
+	}
+	if now, err := f.Stat(); err != nil || !os.SameFile(info, now) {
+		f.Close()
+		return nil, fmt.Errorf("it was replaced while it was opened: %w", oci.ErrMalformed)
+	}
+	return f, nil
+}
+
+// Check reads all parts and says what is wrong with them.
+func (s *Set) Check(ctx context.Context) ([]Problem, error) {
+	return s.check(ctx, s.Index.Parts)
+}
+
+func (s *Set) check(ctx context.Context, parts []Part) ([]Problem, error) {
+	var found []Problem
+	for _, p := range parts {
+		err := s.read(ctx, io.Discard, p, io.Discard, func() error { return nil })
+		var bad *partError
+		switch {
+		case errors.As(err, &bad):
+			found = append(found, bad.Problem)
+		case err != nil:
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+// partError is a Problem on its way up.
+type partError struct{ Problem }
+
+func (e *partError) Error() string {
+	if e.What == "missing" {
+		return fmt.Sprintf("%q is missing", e.Name)
+	}
+	return fmt.Sprintf("%q is bad: got %s, want %s", e.Name, e.Got, e.Want)
+}
+
+// Describe says in one line what problems there are.
+func Describe(problems []Problem) string {
+	var list []string
+	for _, p := range problems {
+		list = append(list, (&partError{p}).Error())
+	}
+	return strings.Join(list, "; ")
+}
+
+// Join writes the stream to w. Whether all parts are there, and have their sizes, is looked at
+// before the first byte; the digest of each part before its last ones. What is bad or missing
+// is named in the error, which wraps [ErrBad], all of it: the others are looked at as well.
+func (s *Set) Join(ctx context.Context, w io.Writer) error {
+	var problems []Problem
+	for _, p := range s.Index.Parts {
+		f, err := s.openPart(p)
+		var bad *partError
+		if errors.As(err, &bad) {
+			problems = append(problems, bad.Problem)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		f.Close()
+	}
+	whole := digest.NewHasher(digest.SHA256)
+	if len(problems) == 0 {
+		for i, p := range s.Index.Parts {
+			end := func() error { return nil }
+			if i == len(s.Index.Parts)-1 {
+				end = func() error {
+					if got := whole.Digest(); got != s.Index.Digest {
+						return fmt.Errorf("%q: %w: all parts are right, but together they are %s, want %s", s.dir, ErrBad, got, s.Index.Digest)
+					}
+					return nil
+				}
+			}
+			err := s.read(ctx, w, p, whole, end)
+			var bad *partError
+			if errors.As(err, &bad) {
+				problems = append(problems, bad.Problem)
+				rest, err := s.check(ctx, s.Index.Parts[i+1:])
+				if err != nil {
+					return err
+				}
+				problems = append(problems, rest...)
+				break
+			}
+			if err != nil {
+				return err
+			}
+		}
+	} else { // say at once what else is wrong
+		var others []Part
+		for _, p := range s.Index.Parts {
+			if !slices.ContainsFunc(problems, func(q Problem) bool { return q.Name == p.Name }) {
+				others = append(others, p)
+			}
+		}
+		more, err := s.check(ctx, others)
+		if err != nil {
+			return err
+		}
+		problems = append(problems, more...)
+		slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Name, b.Name) })
+	}
+	if len(problems) > 0 {
+		return fmt.Errorf("%q: %w: %s", s.dir, ErrBad, Describe(problems))
+	}
+	return nil
+}
+
+// openPart opens a part and looks at its size.
+func (s *Set) openPart(p Part) (*os.File, error) {
+	f, err := s.openFile(p.Name)
+	bad := func(got string) error {
+		return &partError{Problem{Name: p.Name, What: "bad", Got: got, Want: p.Digest.String()}}
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &partError{Problem{Name: p.Name, What: "missing", Want: p.Digest.String()}}
+	case errors.Is(err, oci.ErrMalformed):
+		return nil, bad("no regular file")
+	case err != nil:
+		return nil, fmt.Errorf("%q: %w", p.Name, pathless(err))
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != p.Size {
+		err = bad(fmt.Sprintf("%d bytes", info.Size()))
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// read writes a part to w, a piece when the next one is there: the last one when the digest is
+// known to be right, and end has nothing against it. Also gets all bytes before that.
+func (s *Set) read(ctx context.Context, w io.Writer, p Part, also io.Writer, end func() error) error {
+	f, err := s.openPart(p)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := digest.NewHasher(p.Digest.Algorithm())
+	src := io.TeeReader(io.LimitReader(f, p.Size), io.MultiWriter(h, also))
+	piece, next := make([]byte, 0, 256<<10), make([]byte, 256<<10)
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		n, readErr := io.ReadFull(src, next)
+		if readErr != nil && readErr != io.EOF && readErr != io.ErrUnexpectedEOF {
+			// A medium that cannot be read is a bad part, too.
+			return &partError{Problem{Name: p.Name, What: "bad", Got: "unreadable (" + pathless(readErr).Error() + ")", Want: p.Digest.String()}}
+		}
+		if readErr != nil {
+			if got := h.Digest(); got != p.Digest {
+				return &partError{Problem{Name: p.Name, What: "bad", Got: got.String(), Want: p.Digest.String()}}
+			}
+			if err := end(); err != nil {
+				return err
+			}
+		}
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+		piece, next = next[:n], piece[:cap(piece)]
+		if readErr != nil {
+			_, err := w.Write(piece)
+			return err
+		}
+	}
+}

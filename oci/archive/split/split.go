@@ -1,0 +1,289 @@
+// Package split cuts a stream into parts of the size of a medium and joins them again.
+//
+// [Split] writes the parts, NAME.0001 and so on, and last the index NAME.parts.json with the
+// digest of each part and of the whole. The parts are plain pieces: "cat NAME.0*" gives the
+// stream as well. [Open] reads the index, [Set.Check] says what is wrong with the parts, and
+// [Set.Join] writes the stream: no byte of a part that is damaged comes out as its last one, so
+// that a reader behind a pipe never takes for whole what is not.
+package split
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/tarutil"
+)
+
+var (
+	// ErrStale means that a directory holds parts that do not belong to the set.
+	ErrStale = errors.New("parts of another run are here")
+	// ErrBad means that parts are missing or damaged.
+	ErrBad = errors.New("the set is not whole")
+)
+
+const (
+	indexSuffix = ".parts.json"
+	indexType   = "application/vnd.ocikit.parts.v1+json"
+	tempPrefix  = ".ocikit-part-"
+	maxParts    = 9999
+)
+
+// An Index lists the parts of a stream.
+type Index struct {
+	Digest        digest.Digest `json:"digest"` // of the stream
+	MediaType     string        `json:"mediaType"`
+	Name          string        `json:"name"`
+	PartSize      int64         `json:"partSize"` // of each part but the last
+	Parts         []Part        `json:"parts"`
+	SchemaVersion int           `json:"schemaVersion"`
+	Size          int64         `json:"size"` // of the stream
+}
+
+// A Part is one file.
+type Part struct {
+	Digest digest.Digest `json:"digest"`
+	Name   string        `json:"name"`
+	Size   int64         `json:"size"`
+}
+
+var (
+	nameGrammar = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,199}$`)
+	partGrammar = regexp.MustCompile(`^(.+)\.([0-9]{4})$`)
+)
+
+// CheckName reports whether name may begin the names of parts.
+func CheckName(name string) error {
+	if !nameGrammar.MatchString(name) {
+		return fmt.Errorf("name %q: want letters, digits and . _ + -", name)
+	}
+	return nil
+}
+
+func partName(name string, i int) string { return fmt.Sprintf("%s.%04d", name, i+1) }
+
+// isOurs reports whether a file is a part, an index, or what a killed run left behind.
+func isOurs(name string) bool {
+	return strings.HasSuffix(name, indexSuffix) || strings.HasPrefix(name, tempPrefix) || partGrammar.MatchString(name)
+}
+
+// Options say how to split.
+type Options struct {
+	Name  string // that those of the parts begin with
+	Size  int64  // of each part but the last
+	Force bool   // remove parts that are there already
+	// Pipe says that the stream comes from another program, which may fail: then a tar must
+	// be whole.
+	Pipe bool
+}
+
+// Split writes the bytes of r into files of the size in dir, which is made if need be. A
+// directory that has parts already gives [ErrStale]. After an error nothing is left.
+func Split(ctx context.Context, r io.Reader, dir string, o Options) (x Index, err error) {
+	if err := CheckName(o.Name); err != nil {
+		return x, err
+	}
+	if o.Size <= 0 {
+		return x, fmt.Errorf("parts of %d bytes", o.Size)
+	}
+	made, err := makeDir(dir)
+	if err != nil {
+		return x, err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return x, fmt.Errorf("%q: %w", dir, pathless(err))
+	}
+	defer root.Close()
+	s := &splitter{root: root, dir: dir, x: Index{MediaType: indexType, Name: o.Name, PartSize: o.Size, SchemaVersion: 1}}
+	if err := s.clear(o.Force); err != nil {
+		return x, err
+	}
+	if err = s.run(ctx, r, o.Pipe); err != nil {
+		for _, f := range s.written {
+			root.Remove(f)
+		}
+		if made {
+			os.Remove(dir)
+		}
+		return x, err
+	}
+	return s.x, nil
+}
+
+func makeDir(dir string) (made bool, err error) {
+	err = os.Mkdir(dir, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%q: %w", dir, pathless(err))
+	}
+	return true, nil
+}
+
+type splitter struct {
+	root    *os.Root
+	dir     string
+	x       Index
+	written []string
+}
+
+// clear makes sure that no parts are here.
+func (s *splitter) clear(force bool) error {
+	files, err := fs.ReadDir(s.root.FS(), ".")
+	if err != nil {
+		return fmt.Errorf("%q: %w", s.dir, pathless(err))
+	}
+	for _, f := range files {
+		if !isOurs(f.Name()) {
+			continue
+		}
+		if !force {
+			return fmt.Errorf("%q: %w: %q", s.dir, ErrStale, f.Name())
+		}
+		if err := s.root.Remove(f.Name()); err != nil {
+			return fmt.Errorf("%q: %w", f.Name(), pathless(err))
+		}
+	}
+	return nil
+}
+
+func (s *splitter) run(ctx context.Context, r io.Reader, pipe bool) error {
+	in := bufio.NewReaderSize(r, 256<<10)
+	head, err := in.Peek(tarutil.SniffLen)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if len(head) == 0 {
+		return tarutil.ErrEmpty
+	}
+	whole := digest.NewHasher(digest.SHA256)
+	sink := io.Writer(whole)
+	check := &tarutil.Checker{AllowUnknownTypes: true}
+	isTar := pipe && tarutil.Sniff(head) == tarutil.FormatTar
+	if isTar {
+		sink = io.MultiWriter(whole, check)
+	}
+	src := io.TeeReader(in, sink)
+	for {
+		if _, err := in.Peek(1); err == io.EOF {
+			break
+		} else if err != nil {
+			return err
+		}
+		if len(s.x.Parts) == maxParts {
+			return fmt.Errorf("over %d parts: they must be larger than %d bytes", maxParts, s.x.PartSize)
+		}
+		if err := s.part(ctx, src); err != nil {
+			return err
+		}
+	}
+	if isTar {
+		if err := check.Close(); err != nil {
+			return err
+		}
+	}
+	s.x.Digest, s.x.Size = whole.Digest(), whole.Size()
+	data, err := oci.Encode(s.x)
+	if err != nil {
+		return err
+	}
+	return s.file(s.x.Name+indexSuffix, func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
+		return err
+	})
+}
+
+// part writes the next part.
+func (s *splitter) part(ctx context.Context, r io.Reader) error {
+	h := digest.NewHasher(digest.SHA256)
+	name := partName(s.x.Name, len(s.x.Parts))
+	err := s.file(name, func(w io.Writer) error {
+		return copyTo(ctx, io.MultiWriter(w, h), io.LimitReader(r, s.x.PartSize))
+	})
+	s.x.Parts = append(s.x.Parts, Part{h.Digest(), name, h.Size()})
+	return err
+}
+
+// file writes a file under a temporary name, syncs and renames it.
+func (s *splitter) file(name string, write func(io.Writer) error) error {
+	tmp := tempPrefix + name
+	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return fmt.Errorf("%q: %w", name, pathless(err))
+	}
+	s.written = append(s.written, tmp, name)
+	out := &writer{f: f, name: name}
+	if err := write(out); err != nil {
+		f.Close()
+		return err
+	}
+	err = errors.Join(f.Sync(), f.Close())
+	if err == nil {
+		err = s.root.Rename(tmp, name)
+	}
+	if err != nil {
+		return fmt.Errorf("%q: %w", name, pathless(err))
+	}
+	if d, err := s.root.Open("."); err == nil {
+		d.Sync() // media need not be able to
+		d.Close()
+	}
+	return nil
+}
+
+// writer names the file in errors.
+type writer struct {
+	f    *os.File
+	name string
+}
+
+func (w *writer) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	if err != nil {
+		err = fmt.Errorf("%q: %w", w.name, pathless(err))
+	}
+	return n, err
+}
+
+func pathless(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	var le *os.LinkError
+	if errors.As(err, &le) {
+		return le.Err
+	}
+	return err
+}
+
+func copyTo(ctx context.Context, w io.Writer, r io.Reader) error {
+	buf := make([]byte, 256<<10)
+	for {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package split
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+)
+
+func noise(n int) []byte {
+	r := rand.New(rand.NewPCG(1, uint64(n)))
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = byte(r.Uint32())
+	}
+	return data
+}
+
+func join(t *testing.T, dir string) ([]byte, error) {
+	t.Helper()
+	s, err := Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	var b bytes.Buffer
+	err = s.Join(t.Context(), &b)
+	return b.Bytes(), err
+}
+
+func split(t *testing.T, data []byte, size int64) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "parts")
+	if _, err := Split(t.Context(), iotest.HalfReader(bytes.NewReader(data)), dir, Options{Name: "x.tar", Size: size, Pipe: true}); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestPartsHaveTheirSize(t *testing.T) {
+	for _, size := range []int{1, 999, 1000, 1001, 2000, 300_000} {
+		data := noise(size)
+		dir := split(t, data, 1000)
+		for i := range (size + 999) / 1000 {
+			info, err := os.Stat(filepath.Join(dir, fmt.Sprintf("x.tar.%04d", i+1)))
+			if want := min(1000, size-1000*i); err != nil || info.Size() != int64(want) {
+				t.Fatalf("%d bytes: part %d: %v, %v, want %d bytes", size, i+1, info, err, want)
+			}
+		}
+		if got, err := join(t, dir); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes: join: %d bytes, %v", size, len(got), err)
+		}
+	}
+}
+
+// What is bad or missing is named, all of it, and what comes out of a damaged set is never
+// whole.
+func TestJoinNamesWhatIsWrong(t *testing.T) {
+	data := noise(700_000)
+	file := func(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("x.tar.%04d", i)) }
+	spoil := func(name string, f func([]byte) []byte) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, f(b), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flip := func(b []byte) []byte { b[len(b)-1] ^= 1; return b }
+	tests := []struct {
+		name  string
+		spoil func(dir string)
+		want  []string
+		err   error
+	}{
+		{"a bit", func(dir string) { spoil(file(dir, 2), flip) }, []string{"x.tar.0002"}, ErrBad},
+		{"the first bit of the last", func(dir string) { spoil(file(dir, 7), func(b []byte) []byte { b[0] ^= 1; return b }) }, []string{"x.tar.0007"}, ErrBad},
+		{"missing, and a bit", func(dir string) { os.Remove(file(dir, 1)); spoil(file(dir, 5), flip) }, []string{"x.tar.0001", "x.tar.0005"}, ErrBad},
+		{"two bits", func(dir string) { spoil(file(dir, 3), flip); spoil(file(dir, 6), flip) }, []string{"x.tar.0003", "x.tar.0006"}, ErrBad},
+		{"short", func(dir string) { spoil(file(dir, 4), func(b []byte) []byte { return b[1:] }) }, []string{"x.tar.0004"}, ErrBad},
+		{"long", func(dir string) { spoil(file(dir, 4), func(b []byte) []byte { return append(b, 0) }) }, []string{"x.tar.0004"}, ErrBad},
+		{"a directory", func(dir string) { os.Remove(file(dir, 4)); os.Mkdir(file(dir, 4), 0o755) }, []string{"x.tar.0004"}, ErrBad},
+		{"swapped", func(dir string) {
+			os.Rename(file(dir, 1), file(dir, 9))
+			os.Rename(file(dir, 2), file(dir, 1))
+			os.Rename(file(dir, 9), file(dir, 2))
+		}, []string{"x.tar.0001", "x.tar.0002"}, ErrBad},
+		{"one too many", func(dir string) { os.WriteFile(file(dir, 8), []byte("x"), 0o644) }, []string{"x.tar.0008"}, ErrStale},
+		{"of another name", func(dir string) { os.WriteFile(filepath.Join(dir, "y.tar.0001"), []byte("x"), 0o644) }, []string{"y.tar.0001"}, ErrStale},
+		{"two indexes", func(dir string) { os.WriteFile(filepath.Join(dir, "y.parts.json"), []byte("x"), 0o644) }, []string{"y.parts.json"}, ErrStale},
+		{"no index", func(dir string) { os.Remove(filepath.Join(dir, "x.tar.parts.json")) }, []string{"parts.json"}, os.ErrNotExist},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			dir := split(t, data, 100_000)
+			test.spoil(dir)
+			got, err := join(t, dir)
+			if !errors.Is(err, test.err) {
+				t.Fatalf("error %v, want %v", err, test.err)
+			}
+			if len(got) >= len(data) {
+				t.Errorf("%d bytes came out", len(got))
+			}
+			for i := range 9 {
+				name := fmt.Sprintf("x.tar.%04d", i+1)
+				if want := strings.Contains(strings.Join(test.want, " "), name); test.err == ErrBad && strings.Contains(err.Error(), name) != want {
+					t.Errorf("error %v; names %s: want %t", err, name, want)
+				}
+			}
+			for _, name := range test.want {
+				if !strings.Contains(err.Error(), name) {
+					t.Errorf("error %v, want it to name %s", err, name)
+				}
+			}
+			if test.err == ErrBad { // the bad part is sent again
+				again := split(t, data, 100_000)
+				for _, name := range test.want {
+					os.RemoveAll(filepath.Join(dir, name))
+					spoilCopy(t, filepath.Join(again, name), filepath.Join(dir, name))
+				}
+				if got, err := join(t, dir); err != nil || !bytes.Equal(got, data) {
+					t.Errorf("after it was sent again: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func spoilCopy(t *testing.T, from, to string) {
+	data, err := os.ReadFile(from)
+	if err == nil {
+		err = os.WriteFile(to, data, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIndexIsNotTrusted(t *testing.T) {
+	dir := split(t, noise(2500), 1000)
+	file := filepath.Join(dir, "x.tar.parts.json")
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, change := range [][2]string{
+		{`"x.tar.0002"`, `"../secret"`}, {`"x.tar.0002"`, `"x.tar.0001"`}, {`"size":1000`, `"size":-1000`}, {`"size":500`, `"size":5000`},
+		{`"size":2500`, `"size":2501`}, {`"schemaVersion":1`, `"schemaVersion":2`}, {`"name":"x.tar"`, `"name":"y"`}, {`{`, `[`}, {`"sha256:`, `"md5:`},
+		{`"partSize":1000`, `"partSize":9223372036854775807`},
+	} {
+		if !bytes.Contains(good, []byte(change[0])) {
+			t.Fatalf("the index does not hold %q: %s", change[0], good)
+		}
+		os.WriteFile(file, bytes.ReplaceAll(good, []byte(change[0]), []byte(change[1])), 0o644)
+		if got, err := join(t, dir); err == nil {
+			t.Errorf("%q: no error, %d bytes", change, len(got))
+		}
+	}
+}
+
+func TestSplitRefusesStaleParts(t *testing.T) {
+	dir := split(t, noise(2500), 1000)
+	again := func(force bool) error {
+		_, err := Split(t.Context(), bytes.NewReader(noise(1500)), dir, Options{Name: "z", Size: 1000, Force: force})
+		return err
+	}
+	if err := again(false); !errors.Is(err, ErrStale) {
+		t.Fatalf("error %v, want %v", err, ErrStale)
+	}
+	if got, err := join(t, dir); err != nil || len(got) != 2500 {
+		t.Fatalf("the old set is gone: %v", err)
+	}
+	if err := again(true); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := join(t, dir); err != nil || len(got) != 1500 {
+		t.Fatalf("join: %d bytes, %v", len(got), err)
+	}
+}
+
+// A tar that a failed program wrote into the pipe does not become a set, and nothing is left.
+func TestSplitRefusesHalfATar(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	w.WriteHeader(&tar.Header{Name: "x", Mode: 0o644, Size: 5000})
+	w.Write(noise(5000))
+	w.Close()
+	for _, cut := range []int{512, 3000, 6000} {
+		dir := filepath.Join(t.TempDir(), "parts")
+		if _, err := Split(t.Context(), bytes.NewReader(b.Bytes()[:cut]), dir, Options{Name: "x", Size: 1000, Pipe: true}); err == nil {
+			t.Errorf("cut at %d: no error", cut)
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("cut at %d: the directory is left", cut)
+		}
+	}
+	dir := t.TempDir()
+	if _, err := Split(t.Context(), iotest.ErrReader(errors.New("broken")), dir, Options{Name: "x", Size: 1000}); err == nil {
+		t.Error("no error from a reader that fails")
+	}
+	if _, err := Split(t.Context(), strings.NewReader(""), dir, Options{Name: "x", Size: 1000}); err == nil {
+		t.Error("no error from an empty stream")
+	}
+	if files, _ := os.ReadDir(dir); len(files) > 0 {
+		t.Errorf("left: %v", files)
+	}
+}

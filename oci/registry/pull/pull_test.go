@@ -1,0 +1,588 @@
+package pull_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/layout"
+	"ocikit/oci/registry"
+	"ocikit/oci/registry/pull"
+	"ocikit/oci/registry/regtest"
+)
+
+func noise(n int, seed uint64) []byte {
+	data := make([]byte, n)
+	r := rand.NewChaCha8([32]byte{byte(seed)})
+	r.Read(data)
+	return data
+}
+
+// putImage stores an image with layers of the given sizes in a registry, under a tag unless
+// it is "".
+func putImage(t testing.TB, reg *regtest.Registry, tag, arch string, sizes ...int) oci.Descriptor {
+	t.Helper()
+	put := func(mediaType string, data []byte) oci.Descriptor {
+		reg.PutBlob("app", data)
+		return oci.Describe(mediaType, data)
+	}
+	m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest}
+	m.Config = put(oci.MediaTypeConfig, []byte(`{"architecture":"`+arch+`","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`))
+	for i, size := range sizes {
+		m.Layers = append(m.Layers, put(oci.MediaTypeLayerGzip, noise(size, uint64(i+1))))
+	}
+	return putDoc(t, reg, tag, oci.MediaTypeManifest, m)
+}
+
+func putDoc(t testing.TB, reg *regtest.Registry, tag, mediaType string, v any) oci.Descriptor {
+	t.Helper()
+	data, err := oci.Encode(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reg.PutManifest("app", tag, mediaType, data)
+	return oci.Describe(mediaType, data)
+}
+
+func newLayout(t testing.TB) *layout.Layout {
+	t.Helper()
+	l, err := layout.Init(filepath.Join(t.TempDir(), "l"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// pullOnce pulls app:latest (or another name) as a process of its own would.
+func pullOnce(t testing.TB, h http.Handler, dir string, o pull.Options) (pull.Report, error) {
+	t.Helper()
+	return pullName(t, h, "app:latest", dir, o)
+}
+
+func pullName(t testing.TB, h http.Handler, name, dir string, o pull.Options) (pull.Report, error) {
+	t.Helper()
+	l, err := layout.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ref, err := registry.ParseReference(regtest.Serve(t, h) + "/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := registry.New(ref, registry.Options{
+		PlainHTTP: true, Retry: 2, Timeout: 2 * time.Second,
+		Sleep: func(context.Context, time.Duration) error { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	o.Local = l
+	im, err := pull.Find(t.Context(), c, ref, o)
+	if err != nil {
+		return pull.Report{}, err
+	}
+	return im.Pull(t.Context(), l, im.Desc.WithAnnotation(oci.AnnotationRefName, "latest"))
+}
+
+func mustVerify(t testing.TB, l *layout.Layout) {
+	t.Helper()
+	findings, _, err := l.Verify(t.Context(), layout.VerifyOptions{})
+	if err != nil || len(findings) > 0 {
+		t.Fatalf("Verify = %+v, %v", findings, err)
+	}
+}
+
+// leftovers lists files that no layout has.
+func leftovers(t testing.TB, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+func named(t testing.TB, l *layout.Layout) bool {
+	t.Helper()
+	x, err := l.Index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(x.Manifests) > 0
+}
+
+func action(r pull.Report, d digest.Digest) pull.Step {
+	for _, s := range r.Steps {
+		if s.Digest == d {
+			return s
+		}
+	}
+	return pull.Step{}
+}
+
+func isBlobGet(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/")
+}
+
+// Whichever request is broken, in whichever way: the pull succeeds with a whole image, or it
+// fails and names nothing; and what a user does next, pull again, succeeds.
+func TestEveryBrokenRequest(t *testing.T) {
+	faults := map[string]regtest.Fault{
+		"reset": regtest.Reset, "cut": regtest.CutAnswer(2000), "503": regtest.Answer(503, ""),
+		"404": regtest.Answer(404, ""), "html": regtest.Answer(200, "<html>", "Content-Type", "text/html"),
+		"empty":      regtest.Answer(200, "", "Content-Length", "0"),
+		"no content": regtest.Answer(204, ""),
+		"206 for a plain GET": regtest.Rewrite(func(status int, h http.Header) int {
+			h.Set("Content-Range", "bytes 0-9/10")
+			return http.StatusPartialContent
+		}),
+	}
+	for name, fault := range faults {
+		for _, from := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/%t", name, from), func(t *testing.T) {
+				for k, n := 1, 0; k <= n+1; k++ {
+					reg := regtest.New()
+					want := putImage(t, reg, "latest", "amd64", 5000, 300, 70_000)
+					l := newLayout(t)
+					b := regtest.BreakAt(k, fault, reg)
+					if from {
+						b = regtest.BreakFrom(k, fault, reg)
+					}
+					_, err := pullOnce(t, b, l.Dir(), pull.Options{Jobs: 1})
+					n, _ = b.Count()
+					if n > 500 {
+						t.Fatalf("request %d broken: %d requests", k, n)
+					}
+					if err == nil {
+						if err := l.CheckComplete(want); err != nil || !named(t, l) {
+							t.Fatalf("request %d broken: success, and %v", k, err)
+						}
+						mustVerify(t, l)
+					} else if named(t, l) {
+						t.Fatalf("request %d broken: failed with %v, and named the image", k, err)
+					}
+					if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+						t.Fatalf("pull after broken request %d: %v", k, err)
+					}
+					mustVerify(t, l)
+					if left := leftovers(t, l.Dir()); len(left) > 0 {
+						t.Fatalf("request %d broken: left %v", k, left)
+					}
+				}
+			})
+		}
+	}
+}
+
+// anchore/stereoscope#695, podman-container-tools/skopeo#2419, containers/image#1145: a layer
+// that broke off is gone on with by another process, from where it stands.
+func TestResumeAcrossProcesses(t *testing.T) {
+	const size = 3_000_000
+	reg := regtest.New()
+	desc := putImage(t, reg, "latest", "amd64", size)
+	layer := digest.FromBytes(noise(size, 1))
+	l := newLayout(t)
+	cut := regtest.BreakIf(100, func(r *http.Request) bool {
+		return isBlobGet(r) && strings.Contains(r.URL.Path, layer.Encoded())
+	}, regtest.CutAnswer(1_000_000), reg)
+	b := regtest.BreakIf(100, func(r *http.Request) bool { return r.Header.Get("Range") != "" }, regtest.Reset, cut)
+	if _, err := pullOnce(t, b, l.Dir(), pull.Options{}); err == nil {
+		t.Fatal("a transfer that breaks off for ever succeeded")
+	}
+	if named(t, l) {
+		t.Fatal("an incomplete image was named")
+	}
+	left := leftovers(t, l.Dir())
+	if len(left) != 1 {
+		t.Fatalf("files kept for the next process: %v, want one", left)
+	}
+	kept, err := os.Stat(filepath.Join(l.Dir(), left[0]))
+	if err != nil || kept.Size() < 900_000 {
+		t.Fatalf("kept %v, %v", kept, err)
+	}
+	// A writer that sweeps leftovers, and a collection of garbage, spare it.
+	if _, _, err := l.Put(strings.NewReader("x"), digest.Digest{}); err != nil {
+		t.Fatal(err)
+	}
+	other, err := layout.Open(l.Dir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if _, _, err := other.Put(strings.NewReader("y"), digest.Digest{}); err != nil {
+		t.Fatal(err)
+	}
+	before := len(reg.Requests())
+	report, err := pullOnce(t, reg, l.Dir(), pull.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := action(report, layer)
+	if s.Action != "resume" || s.Offset != kept.Size() || s.Received != size-kept.Size() {
+		t.Errorf("step %+v, want a resume at %d", s, kept.Size())
+	}
+	ranges := 0
+	for _, r := range reg.Requests()[before:] {
+		if rng := r.Header.Get("Range"); rng != "" {
+			ranges++
+			if want := fmt.Sprintf("bytes=%d-%d", kept.Size(), size-1); rng != want {
+				t.Errorf("Range %q, want %q", rng, want)
+			}
+		}
+	}
+	if ranges != 1 {
+		t.Errorf("%d requests with Range, want one", ranges)
+	}
+	mustVerify(t, l)
+	if err := l.CheckComplete(desc); err != nil {
+		t.Error(err)
+	}
+}
+
+// docker/model-runner#873: only a 206 with the right start is appended to; whatever a
+// registry sends for a Range, the blob is right in the end.
+func TestAnswersToRange(t *testing.T) {
+	const size = 50_000
+	data := noise(size, 1)
+	d := digest.FromBytes(data)
+	wrongStart := func(h http.Handler, w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes 5-%d/%d", size-1, size))
+		w.WriteHeader(http.StatusPartialContent)
+		w.Write(data[5:])
+	}
+	for name, c := range map[string]struct {
+		kept   []byte
+		fault  regtest.Fault // of the first request with Range
+		quirks regtest.Quirks
+	}{
+		"the rest":                          {kept: data[:20_000]},
+		"the whole blob, with 200":          {kept: data[:20_000], quirks: regtest.Quirks{NoRanges: true}},
+		"another part of the blob":          {kept: data[:20_000], fault: wrongStart},
+		"416":                               {kept: data[:20_000], fault: regtest.Answer(416, "")},
+		"what was kept is wrong":            {kept: bytes.Repeat([]byte("x"), 20_000)},
+		"what was kept is wrong, and whole": {kept: bytes.Repeat([]byte("x"), size)},
+		"what was kept is too long":         {kept: append(bytes.Clone(data), "more"...)},
+		"all of it is there":                {kept: data},
+	} {
+		t.Run(name, func(t *testing.T) {
+			reg := regtest.New()
+			reg.Quirks = c.quirks
+			putImage(t, reg, "latest", "amd64", size)
+			l := newLayout(t)
+			part, err := l.OpenPartial(t.Context(), d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := part.Write(c.kept); err != nil {
+				t.Fatal(err)
+			}
+			part.Close()
+			var h http.Handler = reg
+			if c.fault != nil {
+				h = regtest.BreakIf(1, func(r *http.Request) bool { return r.Header.Get("Range") != "" }, c.fault, reg)
+			}
+			if _, err := pullOnce(t, h, l.Dir(), pull.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			mustVerify(t, l)
+			if left := leftovers(t, l.Dir()); len(left) > 0 {
+				t.Errorf("left %v", left)
+			}
+		})
+	}
+}
+
+// google/go-containerregistry#1226, #1119: blobs that are here are verified before they are
+// believed; damaged ones are fetched again.
+func TestSkipAndRepair(t *testing.T) {
+	reg := regtest.New()
+	desc := putImage(t, reg, "latest", "amd64", 1000, 2000, 3000)
+	l := newLayout(t)
+	if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	before := len(reg.Requests())
+	report, err := pullOnce(t, reg, l.Dir(), pull.Options{})
+	if err != nil || report.BytesReceived != 0 {
+		t.Fatalf("second pull: %+v, %v", report, err)
+	}
+	for _, r := range reg.Requests()[before:] {
+		if strings.Contains(r.URL, "/blobs/") {
+			t.Errorf("second pull asked for %s", r.URL)
+		}
+	}
+	blob := func(n int, seed uint64) (string, digest.Digest) {
+		d := digest.FromBytes(noise(n, seed))
+		return filepath.Join(l.Dir(), "blobs", "sha256", d.Encoded()), d
+	}
+	flipped, flippedDigest := blob(1000, 1)
+	short, _ := blob(2000, 2)
+	empty, _ := blob(3000, 3)
+	data := noise(1000, 1)
+	data[500] ^= 1
+	manifest := filepath.Join(l.Dir(), "blobs", "sha256", desc.Digest.Encoded())
+	for name, data := range map[string][]byte{flipped: data, short: noise(2000, 2)[:100], empty: nil, manifest: []byte("{}")} {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if report, err = pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if s := action(report, flippedDigest); s.Action != "repair" || report.BytesReceived != 6000 {
+		t.Errorf("report %+v, want a repair and 6000 bytes", report)
+	}
+	mustVerify(t, l)
+}
+
+func TestIndexAndPlatform(t *testing.T) {
+	reg := regtest.New()
+	amd := putImage(t, reg, "", "amd64", 100)
+	arm := putImage(t, reg, "", "arm64", 200)
+	amd.Platform = &oci.Platform{OS: "linux", Architecture: "amd64"}
+	nested := putDoc(t, reg, "", oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{arm}})
+	root := putDoc(t, reg, "latest", oci.MediaTypeDockerList, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeDockerList, Manifests: []oci.Descriptor{amd, nested}})
+	l := newLayout(t)
+	if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := l.Resolve(oci.ImageName{Tag: "latest"})
+	if err != nil || got.Digest != root.Digest || got.MediaType != oci.MediaTypeDockerList {
+		t.Fatalf("Resolve() = %+v, %v", got, err)
+	}
+	mustVerify(t, l)
+
+	one := newLayout(t)
+	report, err := pullOnce(t, reg, one.Dir(), pull.Options{Platform: &oci.Platform{OS: "linux", Architecture: "arm64"}})
+	if err != nil || report.Descriptor.Digest != arm.Digest {
+		t.Fatalf("for arm64: %+v, %v, want %s", report.Descriptor, err, arm.Digest)
+	}
+	mustVerify(t, one)
+	if _, err := one.Stat(amd.Digest); !errors.Is(err, layout.ErrNotFound) {
+		t.Errorf("the image for amd64 came too: %v", err)
+	}
+	_, err = pullOnce(t, reg, one.Dir(), pull.Options{Platform: &oci.Platform{OS: "linux", Architecture: "s390x"}})
+	if !errors.Is(err, pull.ErrPlatform) || !strings.Contains(err.Error(), "linux/arm64") {
+		t.Errorf("for s390x: %v", err)
+	}
+}
+
+// carvel-dev/imgpkg#216, google/go-containerregistry#683: layers that are not distributed are
+// skipped by name, and no address in "urls" is asked.
+func TestForeignLayer(t *testing.T) {
+	asked := 0
+	elsewhere := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked++ }))
+	reg := regtest.New()
+	m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeDockerManifest}
+	config := []byte(`{"architecture":"amd64","os":"windows","rootfs":{"type":"layers","diff_ids":[]}}`)
+	reg.PutBlob("app", config)
+	m.Config = oci.Describe(oci.MediaTypeDockerConfig, config)
+	foreign := oci.Describe(oci.MediaTypeDockerLayerForeign, noise(100, 9))
+	foreign.URLs = []string{"http://" + elsewhere + "/layer"}
+	m.Layers = []oci.Descriptor{foreign}
+	putDoc(t, reg, "latest", oci.MediaTypeDockerManifest, m)
+	l := newLayout(t)
+	var notices []string
+	report, err := pullOnce(t, reg, l.Dir(), pull.Options{Notice: func(s string) { notices = append(notices, s) }})
+	if err != nil || action(report, foreign.Digest).Action != "skip" {
+		t.Fatalf("pull: %+v, %v", report, err)
+	}
+	if len(notices) != 1 || !strings.Contains(notices[0], foreign.Digest.String()) {
+		t.Errorf("notices %q, want one that names %s", notices, foreign.Digest)
+	}
+	// A layer of the usual kind may have urls, too: they are no way out.
+	m.Layers[0].MediaType = oci.MediaTypeLayerGzip
+	putDoc(t, reg, "latest", oci.MediaTypeDockerManifest, m)
+	if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("pull without a layer: %v", err)
+	}
+	if asked > 0 {
+		t.Errorf("urls were asked %d times", asked)
+	}
+}
+
+// google/go-containerregistry#1767, oras-project/oras#2174: what refers to an image comes with
+// it; what is only listed so does not.
+func TestReferrers(t *testing.T) {
+	for _, status := range []int{0, 404} {
+		reg := regtest.New()
+		reg.NoReferrers = status
+		desc := putImage(t, reg, "latest", "amd64", 100)
+		empty := oci.Describe(oci.MediaTypeEmpty, []byte("{}"))
+		reg.PutBlob("app", []byte("{}"))
+		attach := func(subject oci.Descriptor, note string) oci.Descriptor {
+			reg.PutBlob("app", []byte(note))
+			layer := oci.Describe("text/plain", []byte(note))
+			return putDoc(t, reg, "", oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, ArtifactType: "application/x-sbom", Config: empty, Layers: []oci.Descriptor{layer}, Subject: &subject})
+		}
+		sbom := attach(desc, "sbom")
+		signature := attach(sbom, "signature")
+		wrong := putImage(t, reg, "", "arm64", 50)
+		if status == 404 {
+			list := func(subject oci.Descriptor, entries ...oci.Descriptor) {
+				putDoc(t, reg, registry.FallbackTag(subject.Digest), oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: entries})
+			}
+			list(desc, sbom, wrong)
+			list(sbom, signature)
+		}
+		l := newLayout(t)
+		if _, err := pullOnce(t, reg, l.Dir(), pull.Options{Referrers: true, Notice: func(string) {}}); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range []oci.Descriptor{sbom, signature} {
+			if err := l.CheckComplete(d); err != nil {
+				t.Errorf("API answers %d: referrer %s: %v", status, d.Digest, err)
+			}
+		}
+		x, _ := l.Index()
+		if len(x.Manifests) != 3 {
+			t.Errorf("API answers %d: index.json has %+v, want three entries", status, x.Manifests)
+		}
+		if _, err := l.Stat(wrong.Digest); err == nil {
+			t.Errorf("API answers %d: a false referrer was pulled", status)
+		}
+		mustVerify(t, l)
+	}
+}
+
+// Wrong bytes are never stored under a right digest, and nothing is kept of them.
+func TestWrongBytes(t *testing.T) {
+	for name, fault := range map[string]regtest.Fault{
+		"other bytes": regtest.Answer(200, string(noise(1000, 77))),
+		"fewer":       regtest.Answer(200, "short"),
+		"more":        regtest.Answer(200, string(noise(1001, 1))),
+		"length 0":    regtest.Answer(200, ""),
+	} {
+		reg := regtest.New()
+		putImage(t, reg, "latest", "amd64", 1000)
+		l := newLayout(t)
+		layer := digest.FromBytes(noise(1000, 1))
+		b := regtest.BreakIf(1000, func(r *http.Request) bool { return isBlobGet(r) && strings.Contains(r.URL.Path, layer.Encoded()) }, fault, reg)
+		_, err := pullOnce(t, b, l.Dir(), pull.Options{})
+		if err == nil || named(t, l) {
+			t.Errorf("%s: err %v, named %t", name, err, named(t, l))
+		}
+		if _, err := l.Stat(layer); err == nil {
+			t.Errorf("%s: it is stored", name)
+		}
+		if left := leftovers(t, l.Dir()); name != "length 0" && name != "fewer" && len(left) > 0 {
+			t.Errorf("%s: left %v", name, left)
+		}
+	}
+}
+
+func TestWrongManifests(t *testing.T) {
+	reg := regtest.New()
+	child := putImage(t, reg, "", "amd64", 10)
+	for name, change := range map[string]func(*oci.Descriptor){
+		"size":      func(d *oci.Descriptor) { d.Size++ },
+		"type":      func(d *oci.Descriptor) { d.MediaType = oci.MediaTypeDockerManifest },
+		"absent":    func(d *oci.Descriptor) { d.Digest = digest.FromBytes([]byte("nothing")) },
+		"too large": func(d *oci.Descriptor) { d.Size = 1 << 40 },
+	} {
+		d := child
+		change(&d)
+		putDoc(t, reg, "latest", oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{d}})
+		l := newLayout(t)
+		if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err == nil || named(t, l) {
+			t.Errorf("%s: err %v", name, err)
+		}
+	}
+	// One digest with two sizes, and one that cannot be verified.
+	blob := oci.Describe(oci.MediaTypeLayerGzip, noise(10, 1))
+	bigger := blob
+	bigger.Size++
+	unknown := blob
+	unknown.Digest, _ = digest.Parse("blake3:" + strings.Repeat("a", 64))
+	for _, layers := range [][]oci.Descriptor{{blob, bigger}, {unknown}} {
+		config := []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`)
+		reg.PutBlob("app", config)
+		putDoc(t, reg, "latest", oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: oci.Describe(oci.MediaTypeConfig, config), Layers: layers})
+		if _, err := pullOnce(t, reg, newLayout(t).Dir(), pull.Options{}); err == nil {
+			t.Errorf("layers %+v: no error", layers)
+		}
+	}
+}
+
+// Twenty pulls at once into one layout share the work and lose nothing.
+func TestParallelPulls(t *testing.T) {
+	reg := regtest.New()
+	putImage(t, reg, "latest", "amd64", 200_000, 100_000, 50_000)
+	l := newLayout(t)
+	var wg sync.WaitGroup
+	errs := make([]error, 20)
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = pullOnce(t, reg, l.Dir(), pull.Options{Jobs: 3}) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	mustVerify(t, l)
+	if left := leftovers(t, l.Dir()); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+	gets := 0
+	for _, r := range reg.Requests() {
+		if r.Method == http.MethodGet && strings.Contains(r.URL, digest.FromBytes(noise(200_000, 1)).Encoded()) {
+			gets++
+		}
+	}
+	if gets != 1 {
+		t.Errorf("a layer was fetched %d times by 20 pulls, want once", gets)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	reg := regtest.New()
+	putImage(t, reg, "latest", "amd64", 5_000_000)
+	l := newLayout(t)
+	ref, _ := registry.ParseReference(regtest.Serve(t, reg) + "/app:latest")
+	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("stop")
+	o := pull.Options{Progress: func(p pull.Progress) {
+		if p.Kind == "bytes" {
+			cancel(stop)
+		}
+	}}
+	im, err := pull.Find(ctx, c, ref, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := im.Pull(ctx, l, im.Desc); !errors.Is(err, stop) || named(t, l) {
+		t.Fatalf("err %v, named %t", err, named(t, l))
+	}
+	if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	mustVerify(t, l)
+	err = filepath.WalkDir(l.Dir(), func(p string, e fs.DirEntry, err error) error { return err })
+	if err != nil {
+		t.Fatal(err)
+	}
+}
