@@ -132,7 +132,7 @@ func (p *pusher) pushReferrers(ctx context.Context, g *graph) error {
 			}
 		}
 	}
-	return nil
+	return p.pushTagged(ctx, pushed, x.Manifests)
 }
 
 // listed reads the entries of a layout, and the manifests of those that are lists of

@@ -103,6 +103,15 @@ start_docker() {
     done
 }
 
+# need_crane skips the script unless crane is there; with --real it is built first.
+need_crane() {
+    if ! command -v crane >/dev/null 2>&1 && [ -n "${OCIKIT_REAL:-}" ]; then
+        GOBIN=$work/gobin GOFLAGS=-mod=mod go install github.com/google/go-containerregistry/cmd/crane@latest
+        PATH=$work/gobin:$PATH
+    fi
+    need crane
+}
+
 # hello_image makes the layout "app" with the image of the demo in the current directory.
 hello_image() {
     mkdir -p rootfs/bin

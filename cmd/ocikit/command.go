@@ -40,12 +40,15 @@ const (
 	groupLayer    Group = "Make a layer"
 	groupDocument Group = "Describe an image"
 	groupLayout   Group = "Keep a layout"
+	groupImage    Group = "Make an image of an image"
+	groupFiles    Group = "Take files out of an image"
+	groupCarry    Group = "Carry images"
 	groupRegistry Group = "Talk to a registry"
 	groupHelp     Group = "Help"
 )
 
 func groups() []Group {
-	return []Group{groupLayer, groupDocument, groupLayout, groupRegistry, groupHelp}
+	return []Group{groupLayer, groupDocument, groupLayout, groupImage, groupFiles, groupCarry, groupRegistry, groupHelp}
 }
 
 // An Env is the world as a command sees it.

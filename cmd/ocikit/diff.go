@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
+	"ocikit/oci"
+	"ocikit/oci/image"
 	"ocikit/tarutil"
 )
 
@@ -16,13 +19,13 @@ func diffCommand() Command {
 	return Command{
 		Name: "diff", Args: "OLD NEW", Group: groupLayer, Files: "files",
 		Short: "show what differs between two trees, or write the layer between them",
-		Long: `Diff compares two directories or tars (plain or compressed, "-" is standard input) and prints a
-line for each path that differs: "added", "changed" or "deleted", then what changed (type, content,
+		Long: `Diff compares two directories, tars (plain or compressed, "-" is standard input) or images
+(DIR:TAG, or a layout alone; their layers are applied) and prints a line for each path that differs: "added", "changed" or "deleted", then what changed (type, content,
 mode, owner, times, xattrs, link, joined by commas; "-" for the others), then the path. --json
 prints JSON lines with what is known of both sides.
 
 --layer writes in its place the layer that turns OLD into NEW, as a tar with whiteouts, and the exit
-status is 0.`,
+status is 0. Owners and times in it are those of NEW; "ocikit retar" changes them.`,
 		Example: "ocikit diff rootfs layer.tar --ignore times --ignore owner\nocikit diff rootfs layer.tar --layer | ocikit layer app",
 		Status:  "0 if the trees are alike, 1 if they differ",
 		Bind: func(fs *flag.FlagSet) Action {
@@ -30,6 +33,7 @@ status is 0.`,
 			asJSON := fs.Bool("json", false, "print JSON lines")
 			ignore := list(fs, "ignore", "", "do not look at `what` changed: times, owner, mode, … (repeatable)")
 			exclude := list(fs, "exclude", "", "do not look at what matches `pattern` (repeatable)")
+			platform := fs.String("platform", "", "take the images for this `platform` from indexes")
 			out := fs.String("o", "", "write to `file` instead of standard output")
 			return func(ctx context.Context, env *Env, args []string) error {
 				if len(args) != 2 {
@@ -46,12 +50,12 @@ status is 0.`,
 				if o.Ignore, err = parseWhat(*ignore); err != nil {
 					return err
 				}
-				before, closeOld, err := openTree(env, args[0])
+				before, closeOld, err := openTree(ctx, env, args[0], *platform)
 				if err != nil {
 					return err
 				}
 				defer closeOld()
-				after, closeNew, err := openTree(env, args[1])
+				after, closeNew, err := openTree(ctx, env, args[1], *platform)
 				if err != nil {
 					return err
 				}
@@ -79,7 +83,19 @@ status is 0.`,
 }
 
 // openTree opens what an operand of diff names.
-func openTree(env *Env, name string) (tarutil.Tree, func() error, error) {
+func openTree(ctx context.Context, env *Env, name, platform string) (tarutil.Tree, func() error, error) {
+	if isImage(name) {
+		l, desc, err := openManifest(name, platform)
+		if err != nil {
+			return nil, nil, err
+		}
+		stack, err := image.NewStack(ctx, l, desc, tarutil.ApplyOptions{})
+		if err != nil {
+			l.Close()
+			return nil, nil, err
+		}
+		return stack, l.Close, nil
+	}
 	if name != "-" {
 		if info, err := os.Stat(name); err == nil && info.IsDir() {
 			return tarutil.DirTree(name), func() error { return nil }, nil
@@ -95,6 +111,16 @@ func openTree(env *Env, name string) (tarutil.Tree, func() error, error) {
 		t.Close()
 		return in.Close()
 	}, nil
+}
+
+// isImage reports whether an operand names an image: its directory is a layout.
+func isImage(operand string) bool {
+	n, err := oci.ParseImageName(operand)
+	if err != nil || operand == "-" {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(n.Dir, "oci-layout"))
+	return err == nil
 }
 
 func parseWhat(names []string) (tarutil.What, error) {

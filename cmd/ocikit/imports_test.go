@@ -18,16 +18,21 @@ import (
 // edge is argued for in its commit.
 var allowedImports = map[string][]string{
 	"digest":             {},
-	"tarutil":            {"tarutil/gzip"},
+	"tarutil":            {"tarutil/gunzip", "tarutil/gzip", "tarutil/zstd"},
+	"tarutil/gunzip":     {},
 	"tarutil/gzip":       {},
+	"tarutil/zstd":       {},
 	"tarutil/estargz":    {"digest", "tarutil", "tarutil/gzip"},
 	"oci":                {"digest"},
 	"oci/layout":         {"digest", "oci"},
 	"oci/image":          {"digest", "oci", "oci/layout", "tarutil", "tarutil/gzip", "tarutil/estargz"},
+	"oci/archive":        {"digest", "oci", "oci/layout", "oci/image", "tarutil", "tarutil/gzip"},
+	"oci/archive/split":  {"digest", "oci", "tarutil"},
 	"oci/registry":       {"digest", "oci"},
+	"oci/registry/pull":  {"digest", "oci", "oci/layout", "oci/registry"},
 	"oci/registry/serve": {"digest", "oci", "oci/layout"},
 	"pushcmd":            {"digest", "oci", "oci/layout", "oci/registry"},
-	"cmd/ocikit":         {"digest", "oci", "oci/layout", "oci/image", "oci/registry", "oci/registry/serve", "pushcmd", "tarutil", "tarutil/gzip", "tarutil/estargz"},
+	"cmd/ocikit":         {"digest", "oci", "oci/layout", "oci/image", "oci/archive", "oci/archive/split", "oci/registry", "oci/registry/pull", "oci/registry/serve", "pushcmd", "tarutil", "tarutil/gzip", "tarutil/estargz"},
 }
 
 func TestImports(t *testing.T) {

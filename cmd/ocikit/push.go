@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"ocikit/oci"
 	"ocikit/oci/layout"
 	"ocikit/oci/registry"
 	"ocikit/pushcmd"
@@ -54,9 +55,9 @@ With --all IMAGE is a layout, and every image in it goes to the repository REF u
 				defer client.Close()
 				var reports []pushcmd.Report
 				if *all {
-					reports, err = pushAll(ctx, client, args[0], ref, opts)
+					reports, err = pushAll(ctx, env, client, args[0], ref, opts, *o.require)
 				} else {
-					reports, err = pushOne(ctx, client, args[0], ref, opts)
+					reports, err = pushOne(ctx, env, client, args[0], ref, opts, *o.require)
 				}
 				return errors.Join(err, printReports(env, reports, err, *asJSON, opts.DryRun))
 			}
@@ -70,6 +71,7 @@ type pushFlags struct {
 	mode      string
 	chunkSize sizeFlag
 	mountFrom *[]string
+	require   *bool // referrers
 }
 
 func bindPushFlags(fs *flag.FlagSet) *pushFlags {
@@ -80,6 +82,7 @@ func bindPushFlags(fs *flag.FlagSet) *pushFlags {
 	p.mountFrom = list(fs, "mount-from", "", "take blobs over from `repo` of the registry if it has them (repeatable)")
 	fs.StringVar(&p.o.State, "state", "", "keep broken uploads in `dir` for the next process")
 	fs.BoolVar(&p.o.Referrers, "referrers", false, "push what refers to the image too: signatures, SBOMs")
+	p.require = bindRequireReferrers(fs)
 	fs.BoolVar(&p.o.DryRun, "dry-run", false, "print what would be done, and do nothing")
 	return p
 }
@@ -91,6 +94,7 @@ func (p *pushFlags) options(env *Env) (pushcmd.Options, error) {
 	if !slices.Contains(modes, o.Mode) {
 		return o, usagef("flag --mode: %q: want auto, stream, put or chunk", p.mode)
 	}
+	o.Referrers = o.Referrers || *p.require
 	if o.Jobs < 0 {
 		return o, usagef("flag -j: it cannot be negative")
 	}
@@ -103,7 +107,7 @@ func (p *pushFlags) options(env *Env) (pushcmd.Options, error) {
 	return o, nil
 }
 
-func pushOne(ctx context.Context, c *registry.Client, operand string, ref registry.Reference, o pushcmd.Options) ([]pushcmd.Report, error) {
+func pushOne(ctx context.Context, env *Env, c *registry.Client, operand string, ref registry.Reference, o pushcmd.Options, require bool) ([]pushcmd.Report, error) {
 	l, desc, err := openImage(operand)
 	if err != nil {
 		return nil, err
@@ -112,11 +116,16 @@ func pushOne(ctx context.Context, c *registry.Client, operand string, ref regist
 	if err := l.CheckComplete(desc); err != nil {
 		return nil, incompleteHint(l, fmt.Errorf("%q: %w", operand, err))
 	}
+	if o.Referrers {
+		if err := countReferrers(env, l, []oci.Descriptor{desc}, require); err != nil {
+			return nil, err
+		}
+	}
 	report, err := pushcmd.Push(ctx, c, l, unnamed(desc), ref, o)
 	return []pushcmd.Report{report}, err
 }
 
-func pushAll(ctx context.Context, c *registry.Client, operand string, ref registry.Reference, o pushcmd.Options) ([]pushcmd.Report, error) {
+func pushAll(ctx context.Context, env *Env, c *registry.Client, operand string, ref registry.Reference, o pushcmd.Options, require bool) ([]pushcmd.Report, error) {
 	l, err := openLayout(operand)
 	if err != nil {
 		return nil, err
@@ -133,6 +142,11 @@ func pushAll(ctx context.Context, c *registry.Client, operand string, ref regist
 	}
 	if len(x.Manifests) == 0 {
 		return nil, fmt.Errorf("layout %q: it holds no image: %w", operand, layout.ErrNotFound)
+	}
+	if o.Referrers {
+		if err := countReferrers(env, l, x.Manifests, require); err != nil {
+			return nil, err
+		}
 	}
 	return pushcmd.PushAll(ctx, c, l, ref, o)
 }

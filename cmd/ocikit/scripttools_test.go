@@ -89,6 +89,10 @@ func scriptTools() map[string]func(args []string, in io.Reader, out io.Writer) e
 			_, err := fmt.Fprintln(out, strings.Join([]string{args[0], "blobs", alg, enc}, "/"))
 			return err
 		},
+		"tagof": func(args []string, in io.Reader, out io.Writer) error { // tagof DIGEST: its fallback tag
+			_, err := fmt.Fprintln(out, strings.Replace(args[0], ":", "-", 1))
+			return err
+		},
 		"field": func(args []string, in io.Reader, out io.Writer) error { // field NAME: of JSON lines
 			data, err := io.ReadAll(in)
 			for line := range bytes.Lines(data) {
