@@ -103,7 +103,7 @@ func TestManyFiles(t *testing.T) {
 // TestHostileWork has layers that make a careless reader work for each entry what is there
 // already.
 func TestHostileWork(t *testing.T) {
-	n := 20_000
+	n := 5_000
 	var opaque, links, twice, alternate, hard []string
 	for i := range n {
 		opaque = append(opaque, fmt.Sprintf("d/f%d x", i), "d/.wh..wh..opq", ".wh.d")

@@ -9,6 +9,8 @@
 //   - [Pack] writes trees, files and whiteouts as a tar.
 //   - [Rewrite] reads a tar and writes it again: moved, filtered, sorted.
 //   - [Diff] says how two trees differ; [WriteDiff] writes the layer between them.
+//   - [Apply] finds out what file system a stack of layers makes up; [Stack.WriteTar]
+//     writes it as one tar, [Stack.Extract] as files.
 //   - [Checker] follows a tar that flows past, and says whether it is whole.
 //   - [Decompress] finds out what compression a stream has, and removes it.
 //   - [Writer] encodes entries. All of the above write through it.

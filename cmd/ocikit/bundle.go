@@ -35,7 +35,7 @@ compressing them again gives it bit for bit; "ocikit inventory --diff-ids" helps
 		Status:  "1 if a layer to carry is absent or damaged, or referrers that are required are",
 		Bind: func(fs *flag.FlagSet) Action {
 			f := new(bundleFlags)
-			f.have = list(fs, "have", "", "leave out what `file` lists: an inventory, a layout, or the tar of one (repeatable)")
+			f.have = list(fs, "have", "", "leave out what is in `file`: an inventory, a layout, an image, or the tar of a layout (repeatable)")
 			fs.StringVar(&f.want, "want", "", "carry what the list in `file` says is missing, and nothing else")
 			fs.StringVar(&f.platform, "platform", "", "carry the image for this `platform` of an index alone")
 			fs.BoolVar(&f.all, "all", false, "carry every image of the layouts that the operands name")

@@ -10,7 +10,6 @@ import (
 
 	"ocikit/oci"
 	"ocikit/oci/archive"
-	"ocikit/oci/layout"
 	"ocikit/oci/registry"
 )
 
@@ -150,19 +149,14 @@ func archiveInventory(ctx context.Context, env *Env, name string, read func(cont
 	return inv, nil
 }
 
-// readHave reads what --have names: an inventory, the tar of a layout, or a layout.
+// readHave reads what --have names: an inventory, the tar of a layout, a layout or an image.
 func readHave(ctx context.Context, env *Env, name string) (*archive.Inventory, error) {
-	if info, err := os.Stat(name); name != "-" && err == nil && info.IsDir() || strings.HasPrefix(name, "oci:") {
-		n, err := oci.ParseImageName(name)
-		if err != nil {
-			return nil, usagef("flag --have: %v", err)
+	info, err := os.Stat(name)
+	isFile := name == "-" || err == nil && !info.IsDir()
+	if n, err := oci.ParseImageName(name); err == nil && !isFile {
+		if info, err := os.Stat(n.Dir); err == nil && info.IsDir() {
+			return new(inventoryFlags).layout(ctx, name)
 		}
-		l, err := layout.Open(n.Dir)
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		return archive.LayoutInventory(ctx, l, false)
 	}
 	return archiveInventory(ctx, env, name, archive.ReadInventory)
 }

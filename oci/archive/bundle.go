@@ -265,8 +265,7 @@ func (b *BundlePlan) Bytes() (blobs int, size int64) {
 	return blobs, size
 }
 
-// ReadWanted reads a list of what is missing, as [Unbundle] returns it: a JSON array, or one
-// object a line.
+// ReadWanted reads a list of what is missing, as [Unbundle] returns it: a JSON array.
 func ReadWanted(r io.Reader) ([]Wanted, error) {
 	data, err := readAll(r, "the list")
 	if err != nil {

@@ -9,6 +9,10 @@
 // What is read is that, or an archive with one of the two halves, as skopeo, podman, crane,
 // BuildKit and Docker of any age write them, from a stream, with members in any order.
 //
+// A bundle is the tar of a layout that lacks what the other side has: an [Inventory] says what
+// that is, [NewBundle] plans and writes it, [Unbundle] applies it, and package split cuts it
+// into parts.
+//
 // # Design
 //
 // A stream cannot be read twice, and an archive may be larger than memory. So every member
