@@ -43,15 +43,6 @@ func main() {
 	os.Exit(run(ctx, env, os.Args[1:]))
 }
 
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
-		return false
-	}
-	null, err := os.Stat(os.DevNull)
-	return err != nil || !os.SameFile(info, null)
-}
-
 // An interruptible reader returns from Read when its context ends, even if the file below
 // does not: a command that waits for a pipe must be able to clean up on SIGTERM.
 type interruptible struct {
