@@ -32,7 +32,9 @@ interrupted by the end of the server, go on where they stopped.
 Anybody who reaches the address may read and write, unless --htpasswd or --token-file says who. A
 line of the former is USER:$pbkdf2-sha256$ROUNDS$SALT$HASH, as --make-password prints it for the
 password on standard input; a line of the latter is a token, which is sent as a bearer token or as
-the password of any user. Off the loopback address TLS is wanted, or --plain-http.
+the password of any user. With --token-auth the API asks for a token that the registry's own token
+server gives, at /token, to those users, or to everybody if there are none: so a client's way with
+tokens can be tested with no other program. Off the loopback address TLS is wanted, or --plain-http.
 
 --fault commits faults on purpose, for people who test clients; "--fault help" lists them.`,
 		Example: "ocikit serve registry --listen 127.0.0.1:5000",
@@ -74,6 +76,7 @@ func bindServeFlags(fs *flag.FlagSet) *serveFlags {
 	fs.BoolVar(&f.plainHTTP, "plain-http", false, "talk HTTP on an address that others can reach")
 	fs.StringVar(&f.passwords, "htpasswd", "", "let in who has a password by `file`")
 	fs.StringVar(&f.tokens, "token-file", "", "let in who has a token that stands in `file`")
+	fs.BoolVar(&f.o.TokenAuth, "token-auth", false, "ask for a token of the registry's own token server, as large registries do")
 	fs.StringVar(&f.makePassword, "make-password", "", "print the line for `user` with the password on standard input, and end")
 	fs.StringVar(&f.fault, "fault", "", "commit `faults`, names joined by commas; \"help\" lists them")
 	fs.Var(&f.maxUpload, "max-upload", "refuse blobs over `size` bytes (0: none)")

@@ -21,7 +21,8 @@ import (
 // Whoever may come in may do everything that the registry does.
 //
 // A user sends name and password (Basic). A token is sent as such (Bearer), or as the password
-// of any user, since most clients of registries can do nothing else with it.
+// of any user, since most clients of registries can do nothing else with it. Where tokens are
+// asked for ([Options.TokenAuth]), both go to the token server.
 type Auth struct {
 	users  map[string]password
 	tokens [][]byte
@@ -200,9 +201,22 @@ func (a *Auth) isUser(r *http.Request, user, pass string) bool {
 	return true
 }
 
-// authorize lets a request in, or answers with a challenge. It is Basic, also for a token:
-// there is no place where a client could get one for Bearer.
-func (s *Server) authorize(w *recorder, r *http.Request) error {
+// authorize lets a request in, or answers with a challenge: for a token of the token server if
+// there is one, else for name and password. Browsers know nothing of tokens, so the web page
+// wants a password either way, and so does the token server itself.
+func (s *Server) authorize(w *recorder, r *http.Request, rt route) error {
+	switch {
+	case rt.kind == endToken:
+		return nil // it asks for itself
+	case s.tokens != nil && rt.kind != endPage:
+		return s.authorizeToken(w, r, rt)
+	}
+	return s.authorizeBasic(w, r)
+}
+
+// authorizeBasic asks for name and password. A token of the token file is asked for in the
+// same way: there is no place where a client could get one.
+func (s *Server) authorizeBasic(w *recorder, r *http.Request) error {
 	a := s.opts.Auth
 	if a == nil {
 		return nil
@@ -212,7 +226,7 @@ func (s *Server) authorize(w *recorder, r *http.Request) error {
 			w.access.User = user
 			return nil
 		}
-	} else if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") && a.isToken(strings.TrimSpace(token)) {
+	} else if token, ok := bearer(r); ok && a.isToken(token) {
 		return nil
 	}
 	w.Header().Set("WWW-Authenticate", `Basic realm="ocikit", charset="UTF-8"`)

@@ -6,6 +6,10 @@
 // [Server.HTTPServer] is for those who bring their own listener. [Faults] lists the
 // misbehaviour that [Options] can ask for, to test clients.
 //
+// With [Options.TokenAuth] the API wants a token (Bearer) in place of a password, and a token
+// server on the same address gives out signed ones that name repositories and actions, as
+// the registries on the Internet do: the whole way of a client can be tested against it.
+//
 // # How the protocol lies on the disk
 //
 // Repository a/b is the layout in the directory a/b. Tags are the names of its index.json. A

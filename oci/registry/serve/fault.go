@@ -32,6 +32,9 @@ type fault struct {
 	applies func(c *call) bool
 	commit  func(c *call, next func() error) error
 
+	gate   bool // it is about letting requests in, so it sees also those that are not
+	tokens bool // it needs a token server
+
 	mu   sync.Mutex
 	seen map[string]int // what it has done how often
 }
@@ -62,10 +65,9 @@ func findFaults(names []string) ([]*fault, error) {
 	return found, nil
 }
 
-// misbehave answers a request with the faults that were asked for, or as it should be.
-func (s *Server) misbehave(w *recorder, r *http.Request, rt route) error {
-	next := func() error { return s.dispatch(w, r, rt) }
-	for _, f := range slices.Backward(s.faults) {
+// misbehave answers a request with the faults, or by next.
+func (s *Server) misbehave(faults []*fault, w *recorder, r *http.Request, rt route, next func() error) error {
+	for _, f := range slices.Backward(faults) {
 		c := &call{s, w, r, rt, f}
 		inner := next
 		next = func() error {

@@ -24,13 +24,6 @@ func location(name, short string, change func(c *call, u *url.URL) string) *faul
 	}}
 }
 
-func scheme(r *http.Request) string {
-	if r.TLS != nil {
-		return "https"
-	}
-	return "http"
-}
-
 // otherName is another name of the same server, as far as there is one: the loopback
 // interface has two.
 func otherName(host string) string {

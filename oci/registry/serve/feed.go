@@ -133,11 +133,10 @@ func (s *Server) uploads() []uploadView {
 
 // serveEvents streams what happens (server-sent events) until the client goes away or the
 // server stops: the open uploads and the new steps, whenever either has changed.
-func (s *Server) serveEvents(w *recorder, r *http.Request) {
+func (s *Server) serveEvents(w *recorder, r *http.Request) error {
 	if s.feed.watchers.Add(1) > maxWatchers {
 		s.feed.watchers.Add(-1)
-		fail(http.StatusServiceUnavailable, codeTooManyRequests, "%d pages watch already", maxWatchers).send(w)
-		return
+		return fail(http.StatusServiceUnavailable, codeTooManyRequests, "%d pages watch already", maxWatchers)
 	}
 	defer s.feed.watchers.Add(-1)
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -155,7 +154,7 @@ func (s *Server) serveEvents(w *recorder, r *http.Request) {
 			Events  []event      `json:"events"`
 		}{s.uploads(), events})
 		if err != nil {
-			return
+			return err
 		}
 		switch {
 		case string(message) != before || len(events) > 0:
@@ -166,14 +165,14 @@ func (s *Server) serveEvents(w *recorder, r *http.Request) {
 			last = time.Now()
 		}
 		if err != nil || w.rc.Flush() != nil {
-			return
+			return nil // the watcher is gone
 		}
 		select {
 		case <-pulse.C:
 		case <-r.Context().Done():
-			return
+			return nil
 		case <-s.feed.closed:
-			return
+			return nil
 		}
 	}
 }

@@ -62,6 +62,7 @@ type recorder struct {
 	idle    time.Duration
 	start   time.Time
 	head    bool // the answer has no body
+	page    bool // it is about the web page
 	status  int
 	written int64
 	access  Access
@@ -81,6 +82,14 @@ func (s *Server) newRecorder(hw http.ResponseWriter, r *http.Request) *recorder 
 // extend gives the next piece of the answer its time. It also takes away the deadline that
 // the last request on the connection left behind.
 func (w *recorder) extend() { w.rc.SetWriteDeadline(time.Now().Add(w.idle)) }
+
+// scheme returns that of the URL by which a client has found the server, as far as it sees.
+func scheme(r *http.Request) string {
+	if r.TLS != nil {
+		return "https"
+	}
+	return "http"
+}
 
 // Bounds of what is read of a body that was refused.
 const (

@@ -90,7 +90,7 @@ func (s *Server) logAccess(w *recorder, r *http.Request) {
 		a.Status = http.StatusOK
 	}
 	a.Millis = s.opts.Now().Sub(w.start).Milliseconds()
-	if isAPI(r.URL.Path) {
+	if !w.page {
 		s.feed.add(a.step())
 	}
 	if s.opts.Log != nil {

@@ -19,33 +19,27 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 
 // servePage answers everything that is not the registry's API: the list of repositories at
 // /, a repository at /-/repository/NAME, the stream of events, script and style.
-func (s *Server) servePage(w *recorder, r *http.Request) {
+func (s *Server) servePage(w *recorder, r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		fail(http.StatusMethodNotAllowed, codeUnsupported, "method %s: this path takes GET, HEAD", quote(r.Method)).send(w)
-		return
+		return fail(http.StatusMethodNotAllowed, codeUnsupported, "method %s: this path takes GET, HEAD", quote(r.Method))
 	}
 	w.Header().Set("Content-Security-Policy", policy)
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	name, isRepo := strings.CutPrefix(r.URL.Path, "/-/repository/")
-	var err error
 	switch {
 	case r.URL.Path == "/":
-		err = s.serveHome(w, r)
+		return s.serveHome(w, r)
 	case isRepo:
-		err = s.serveRepository(w, r, name)
+		return s.serveRepository(w, r, name)
 	case r.URL.Path == "/-/events":
-		s.serveEvents(w, r)
+		return s.serveEvents(w, r)
 	case r.URL.Path == "/-/app.js":
-		err = serveAsset(w, "text/javascript; charset=utf-8", "app.js")
+		return serveAsset(w, "text/javascript; charset=utf-8", "app.js")
 	case r.URL.Path == "/-/style.css":
-		err = serveAsset(w, "text/css; charset=utf-8", "style.css")
-	default:
-		err = fail(http.StatusNotFound, codeUnsupported, "no such page")
+		return serveAsset(w, "text/css; charset=utf-8", "style.css")
 	}
-	if err != nil {
-		s.sendError(w, err)
-	}
+	return fail(http.StatusNotFound, codeUnsupported, "no such page")
 }
 
 func serveAsset(w *recorder, mediaType, name string) error {

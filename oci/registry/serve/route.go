@@ -25,7 +25,21 @@ const (
 	endBlob
 	endUploads
 	endUpload
+
+	endToken // the token server's
+	endPage  // the web page, which is no part of the API
 )
+
+// route returns what a request asks for, also if it cannot be had.
+func (s *Server) route(r *http.Request) (route, error) {
+	switch path := r.URL.Path; {
+	case path == "/v2" || strings.HasPrefix(path, "/v2/"):
+		return parseRoute(r)
+	case path == tokenPath && s.tokens != nil:
+		return route{kind: endToken}, nil
+	}
+	return route{kind: endPage}, nil
+}
 
 // parseRoute reads a path below /v2. It is read from its end, since the name of a
 // repository may hold any word that stands there.

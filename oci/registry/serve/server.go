@@ -17,6 +17,10 @@ type Options struct {
 	ReadOnly bool  // refuse every request that would change something
 	Auth     *Auth // who may come in; nil: everybody
 
+	// TokenAuth makes the API ask for a token (Bearer), which a token server at /token gives
+	// to whom Auth lets in; without Auth to everybody, as public registries do.
+	TokenAuth bool
+
 	MaxUpload     int64         // bytes of the largest blob; 0: any
 	MaxSessions   int           // uploads that are open at once; 0: 10,000
 	SessionExpiry time.Duration // after which an idle upload is removed; 0: a day
@@ -44,7 +48,9 @@ type Server struct {
 	opts     Options
 	guard    *http.CrossOriginProtection
 	sessions *sessions
-	faults   []*fault
+	tokens   *tokenServer // nil: none
+	faults   []*fault     // of requests that were let in
+	gate     []*fault     // of letting in
 	feed     *feed
 	indexes  *indexes
 	subjects subjectCache
@@ -81,13 +87,23 @@ func New(root string, opts Options) (*Server, error) {
 		opts:     opts,
 		guard:    http.NewCrossOriginProtection(),
 		sessions: newSessions(),
-		faults:   faults,
 		feed:     newFeed(),
 		indexes:  newIndexes(),
 		large:    make(chan struct{}, 8),
 		stop:     cancel,
 
 		pageBytes: maxPage,
+	}
+	for _, f := range faults {
+		opts.TokenAuth = opts.TokenAuth || f.tokens
+		if f.gate {
+			s.gate = append(s.gate, f)
+		} else {
+			s.faults = append(s.faults, f)
+		}
+	}
+	if opts.TokenAuth {
+		s.tokens = newTokenServer(opts.Now)
 	}
 	if !opts.ReadOnly {
 		s.done.Go(func() { s.expireSessions(ctx) })
@@ -113,33 +129,34 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
+	rt, routeErr := s.route(r)
+	w.page, w.access.Repository = rt.kind == endPage, rt.repo
 	h := w.Header()
 	h.Set("X-Content-Type-Options", "nosniff")
-	if err := s.admit(w, r); err != nil {
-		answerTo(err).send(w)
-		return
+	if !w.page {
+		h.Set("Docker-Distribution-Api-Version", "registry/2.0")
 	}
-	if r.URL.Path != "/v2" && !isAPI(r.URL.Path) {
-		s.servePage(w, r)
-		return
-	}
-	h.Set("Docker-Distribution-Api-Version", "registry/2.0")
-	rt, err := parseRoute(r)
-	w.access.Repository = rt.repo
-	if err == nil {
-		err = s.misbehave(w, r, rt)
-	}
+	err := s.misbehave(s.gate, w, r, rt, func() error {
+		if err := s.admit(w, r, rt); err != nil {
+			return err
+		}
+		if w.page {
+			return s.servePage(w, r)
+		}
+		if routeErr != nil {
+			return routeErr
+		}
+		return s.misbehave(s.faults, w, r, rt, func() error { return s.dispatch(w, r, rt) })
+	})
 	if err != nil {
 		s.sendError(w, err)
 	}
 }
 
-func isAPI(path string) bool { return len(path) >= 4 && path[:4] == "/v2/" }
-
 // admit decides whether a request may come in at all. There is no second place that asks
 // whether the registry is read-only.
-func (s *Server) admit(w *recorder, r *http.Request) error {
-	if err := s.authorize(w, r); err != nil {
+func (s *Server) admit(w *recorder, r *http.Request, rt route) error {
+	if err := s.authorize(w, r, rt); err != nil {
 		return err
 	}
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead
@@ -167,6 +184,8 @@ func (s *Server) dispatch(w *recorder, r *http.Request, rt route) error {
 	switch kind := rt.kind; {
 	case kind == endPing && (get || head):
 		return s.ping(w)
+	case kind == endToken && get:
+		return s.giveToken(w, r)
 	case kind == endCatalog && get:
 		return s.listCatalog(w, r)
 	case kind == endTags && get:
