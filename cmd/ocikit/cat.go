@@ -17,6 +17,7 @@ func catCommand() Command {
 while they are printed: if they are not what the digest names, the exit status is 1, and what was
 printed must not be used. --decompress prints the tar inside a compressed layer.`,
 		Example: "ocikit cat app",
+		Status:  "1 if the bytes are not what the digest names, 4 if there are none",
 		Bind: func(fs *flag.FlagSet) Action {
 			decompress := fs.Bool("decompress", false, "print the uncompressed bytes")
 			platform := fs.String("platform", "", "print the manifest for this `platform` of an index")

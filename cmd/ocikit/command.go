@@ -137,57 +137,14 @@ func find(table []Command, args []string) (Command, []string, error) {
 		}
 	}
 	if len(verbs) > 0 {
-		what := "no step is named"
+		what, hint := "no step is named", "the steps are "+strings.Join(verbs, ", ")
 		if len(args) > 1 {
-			what = fmt.Sprintf("unknown step %q", args[1])
+			what, hint = fmt.Sprintf("unknown step %q", args[1]), suggestStep(args[0], args[1], verbs)
 			if slices.Contains([]string{"-h", "--help"}, args[1]) {
 				return find(table, []string{"help", args[0]})
 			}
 		}
-		return Command{}, nil, &usageError{msg: args[0] + ": " + what, hint: "the steps are " + strings.Join(verbs, ", ")}
+		return Command{}, nil, &usageError{msg: args[0] + ": " + what, hint: hint}
 	}
 	return Command{}, nil, &usageError{msg: fmt.Sprintf("unknown command %q", args[0]), hint: suggest(args[0], table)}
-}
-
-func suggest(word string, table []Command) string {
-	names := make([]string, len(table))
-	for i, c := range table {
-		names[i], _, _ = strings.Cut(c.Name, " ")
-	}
-	if near := nearest(word, names); near != "" {
-		return fmt.Sprintf("did you mean `ocikit %s`?", near)
-	}
-	return "`ocikit help` lists the commands"
-}
-
-// nearest returns the name that is at most two edits away from word, or "".
-func nearest(word string, names []string) string {
-	best, bestName := 3, ""
-	for _, n := range names {
-		if d := distance(word, n); d < best && d < len(word) {
-			best, bestName = d, n
-		}
-	}
-	return bestName
-}
-
-// distance is the number of letters to insert, delete or replace between a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0]++
-		for j := range len(b) {
-			d := diagonal
-			if a[i] != b[j] {
-				d++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(d, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -20,6 +20,7 @@ behind it. --check compares: status 0 and no output if the digest is right, 1 if
 --descriptor prints a descriptor instead: one line of JSON with digest, size and media type. The
 type of a manifest, index, config or layer is found by its content.`,
 		Example: "printf hello | ocikit digest",
+		Status:  "1 if the bytes do not have the digest that --check wants",
 		Bind: func(fs *flag.FlagSet) Action {
 			algorithm := fs.String("algorithm", "sha256", "hash with `name`: sha256 or sha512")
 			check := fs.String("check", "", "fail unless the bytes have this `digest`")

@@ -58,11 +58,7 @@ func parseFlags(fs *flag.FlagSet, args []string) (operands []string, err error) 
 func unknownFlag(fs *flag.FlagSet, name string) error {
 	var names []string
 	fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
-	e := &usageError{msg: fmt.Sprintf("unknown flag %s", dashed(name))}
-	if near := nearest(name, names); near != "" {
-		e.hint = fmt.Sprintf("did you mean %s?", dashed(near))
-	}
-	return e
+	return &usageError{msg: fmt.Sprintf("unknown flag %s", dashed(name)), hint: suggestFlag(fs.Name(), names, name)}
 }
 
 func plainParse(err error) error {

@@ -14,10 +14,12 @@ const statuses = `0 done, or yes; 1 the input is wrong, or the answer is no; 2 t
 
 func helpCommand() Command {
 	return Command{
-		Name: "help", Args: "[COMMAND]", Group: groupHelp,
-		Short:   "list the commands, or explain one",
-		Long:    "Help lists the commands with a line each. With the name of a command it prints what \"ocikit COMMAND -h\" prints. --man prints the manual page, --readme the list of commands in README.md.",
-		Example: "ocikit help layer",
+		Name: "help", Args: "[COMMAND|TOPIC]", Group: groupHelp,
+		Short: "list the commands and topics, or explain one",
+		Long: `Help lists the commands with a line each, then the topics. With the name of a command it prints what
+"ocikit COMMAND -h" prints, with that of a topic the page about it. --man prints the manual page,
+--readme the list of commands in README.md.`,
+		Example: "ocikit help layer\nocikit help descriptors",
 		Bind: func(fs *flag.FlagSet) Action {
 			man := fs.Bool("man", false, "print the manual page (roff)")
 			readme := fs.Bool("readme", false, "print the list of commands in Markdown")
@@ -51,8 +53,11 @@ func helpOn(w io.Writer, args []string) error {
 			}
 		}
 	}
+	if topic, ok := findTopic(name); ok {
+		return writeTopic(w, topic)
+	}
 	if !found {
-		return &usageError{msg: fmt.Sprintf("unknown command %q", name), hint: suggest(args[0], table)}
+		return &usageError{msg: fmt.Sprintf("no command and no topic is called %q", name), hint: suggestTopic(name, table)}
 	}
 	return nil
 }
@@ -68,7 +73,11 @@ func writeHelp(w io.Writer) error {
 			}
 		}
 	}
-	b.WriteString("\n`ocikit COMMAND -h` explains a command. Exit status:\n")
+	b.WriteString("\nTopics\n")
+	for _, t := range topics() {
+		fmt.Fprintf(&b, "  %-18s %s\n", t.Name, t.Short)
+	}
+	b.WriteString("\n`ocikit COMMAND -h` explains a command, `ocikit help TOPIC` a topic. Exit status:\n")
 	b.WriteString(wrap(statuses, "  ", 88))
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -100,16 +109,34 @@ func writeUsage(w io.Writer, c Command) error {
 		}
 		b.WriteString(text)
 	}
-	if c.Example != "" {
-		b.WriteString("\nExample:\n")
-		for line := range strings.Lines(c.Example) {
-			b.WriteString("  " + line)
-		}
-		b.WriteString("\n")
-	}
+	writeExample(&b, c.Example)
 	if c.Status != "" {
-		b.WriteString("\nExit status: " + c.Status + "\n")
+		b.WriteString("\nExit status:\n" + wrap(c.Status, "  ", 88))
 	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func writeExample(b *strings.Builder, example string) {
+	b.WriteString("\nExample:\n")
+	for line := range strings.Lines(example) {
+		b.WriteString("  " + line)
+	}
+	b.WriteString("\n")
+}
+
+// writeTopic prints a page about a topic.
+func writeTopic(w io.Writer, t Topic) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s: %s\n", t.Name, t.Short)
+	for _, block := range textBlocks(t.Text) {
+		if block.verbatim {
+			b.WriteString("\n" + block.text + "\n")
+			continue
+		}
+		b.WriteString("\n" + wrap(block.text, "", 88))
+	}
+	writeExample(&b, t.Example)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -27,6 +27,7 @@ gzip layer of which a snapshotter can fetch single files; a table of contents is
 its digest is an annotation of the descriptor. A directory is packed first, as "ocikit
 tar DIR" does, with the same flags.`,
 		Example: "ocikit init app\nocikit tar ./rootfs | ocikit layer app",
+		Status:  "1 if the tar is malformed or ends early; the layout is then as it was",
 		Bind: func(fs *flag.FlagSet) Action {
 			bind := packFlags(fs)
 			compress := fs.String("compress", "gzip", "store the layer as `how`: gzip, none, estargz, or keep what comes")

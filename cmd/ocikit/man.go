@@ -10,7 +10,7 @@ import (
 func writeMan(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(`.\" Made by "ocikit help --man"; do not edit.
-.TH OCIKIT 1 "" "ocikit" "User Commands"
+.TH OCIKIT 1 2026-11-26 "ocikit" "User Commands"
 .SH NAME
 ocikit \- build, check, carry and push OCI container images
 .SH SYNOPSIS
@@ -19,36 +19,70 @@ ocikit \- build, check, carry and push OCI container images
 [FLAGS] [OPERANDS]
 .SH DESCRIPTION
 `)
-	for _, p := range paragraphs(manDescription) {
-		fmt.Fprintf(&b, ".PP\n%s\n", roff(p))
-	}
+	writeManText(&b, manDescription)
 	b.WriteString(".SH COMMANDS\n")
 	for _, c := range commands() {
-		fmt.Fprintf(&b, ".SS %s\n.B %s\n", roff(c.Name), roff(synopsis(c)))
-		for _, p := range paragraphs(c.Long) {
-			fmt.Fprintf(&b, ".PP\n%s\n", roff(p))
-		}
-		for _, f := range flagsOf(c) {
-			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(f.head()), roff(f.usage))
-		}
-		if c.Example != "" {
-			b.WriteString(".PP\nExample:\n.PP\n.nf\n")
-			for line := range strings.Lines(c.Example) {
-				fmt.Fprintf(&b, "    %s", roff(line))
-			}
-			b.WriteString("\n.fi\n")
-		}
-		if c.Status != "" {
-			fmt.Fprintf(&b, ".PP\nExit status: %s\n", roff(c.Status))
-		}
+		writeManCommand(&b, c)
 	}
-	b.WriteString(".SH EXIT STATUS\n")
-	for s := range strings.SplitSeq(statuses, "; ") {
-		status, text, _ := strings.Cut(s, " ")
-		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", status, roff(text))
+	for _, t := range topics() {
+		title := strings.ToUpper(t.Name)
+		if t.Name == "status" {
+			title = "EXIT STATUS" // as in man-pages(7)
+		}
+		fmt.Fprintf(&b, ".SH %s\n", title)
+		writeManText(&b, t.Text)
+		writeManExample(&b, t.Example)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func writeManCommand(b *strings.Builder, c Command) {
+	fmt.Fprintf(b, ".SS %s\n.B %s\n.PP\n", roff(c.Name), roff(synopsis(c)))
+	writeManText(b, c.Long)
+	for _, f := range flagsOf(c) {
+		fmt.Fprintf(b, ".TP\n.B %s\n", roff(f.head()))
+		writeManLines(b, wrap(f.usage, "", manWidth))
+	}
+	writeManExample(b, c.Example)
+	if c.Status != "" {
+		b.WriteString(".PP\nExit status:\n")
+		writeManLines(b, wrap(c.Status, "", manWidth))
+	}
+}
+
+// manWidth is how wide lines of the source are, before they are escaped.
+const manWidth = 72
+
+// writeManText writes paragraphs, and lines that stand as they are.
+func writeManText(b *strings.Builder, text string) {
+	for i, block := range textBlocks(text) {
+		if i > 0 {
+			b.WriteString(".PP\n")
+		}
+		if block.verbatim {
+			writeManVerbatim(b, block.text)
+			continue
+		}
+		writeManLines(b, wrap(block.text, "", manWidth))
+	}
+}
+
+func writeManExample(b *strings.Builder, example string) {
+	b.WriteString(".PP\nExample:\n.PP\n")
+	writeManVerbatim(b, "  "+strings.ReplaceAll(example, "\n", "\n  "))
+}
+
+func writeManVerbatim(b *strings.Builder, text string) {
+	b.WriteString(".nf\n")
+	writeManLines(b, text+"\n")
+	b.WriteString(".fi\n")
+}
+
+func writeManLines(b *strings.Builder, text string) {
+	for line := range strings.Lines(text) {
+		b.WriteString(roff(line))
+	}
 }
 
 const manDescription = `Each command does one step of making, keeping or moving a container image, prints

@@ -196,8 +196,8 @@ type stage struct {
 	appendTo, unquoted bool
 }
 
-// parse splits a line into stages and words: '…' is literal, in "…" and outside $NAME is
-// replaced.
+// parse splits a line into stages and words: '…' is literal, in "…" and outside $NAME and
+// $(PIPELINE) are replaced.
 func (s *script) parse(line string) []stage {
 	stages := []stage{{}}
 	var word strings.Builder
@@ -226,6 +226,11 @@ func (s *script) parse(line string) []stage {
 			quote = 0
 		case c == '\'' || c == '"':
 			quote, inWord = c, true
+		case c == '$' && strings.HasPrefix(line[i+1:], "("):
+			inner, _, _ := strings.Cut(line[i+2:], ")")
+			word.WriteString(s.output(inner))
+			inWord = true
+			i += len(inner) + 2
 		case c == '$':
 			name := regexp.MustCompile(`^\w+`).FindString(line[i+1:])
 			word.WriteString(s.vars[name])
@@ -258,6 +263,12 @@ func (s *script) parse(line string) []stage {
 		}
 	}
 	return stages
+}
+
+// output runs a pipeline and returns what it prints, without the newline at its end.
+func (s *script) output(line string) string {
+	s.pipeline(s.parse(line), false)
+	return strings.TrimSuffix(string(s.stdout), "\n")
 }
 
 // pipeline runs the stages at once, joined by pipes of the system.

@@ -124,37 +124,141 @@ func TestCompletionNamesEveryCommand(t *testing.T) {
 	}
 }
 
-// The examples of help are what newcomers type first: each must run, one after the other,
-// beside a tree and an image as README makes them.
-func TestExamples(t *testing.T) {
-	for _, c := range commands() {
-		if strings.Contains(c.Example, "REGISTRY") || strings.Contains(c.Example, "localhost") || c.Name == "serve" {
-			continue // tested in scripts with a registry
+func TestTopics(t *testing.T) {
+	_, list, _ := runOcikit(t.Context(), nil, "help")
+	for _, topic := range topics() {
+		if slices.ContainsFunc(commands(), func(c Command) bool { return strings.Fields(c.Name)[0] == topic.Name }) {
+			t.Errorf("%s: the topic has the name of a command", topic.Name)
 		}
-		t.Run(c.Name, func(t *testing.T) {
-			script := examplePreamble + cleanExample(c) + exampleFiles
+		if topic.Short == "" || topic.Text == "" || topic.Example == "" {
+			t.Errorf("%s: no Short, no Text or no Example", topic.Name)
+		}
+		if !strings.Contains(list, "\n  "+topic.Name+" ") {
+			t.Errorf("ocikit help does not list %s", topic.Name)
+		}
+		status, out, errs := runOcikit(t.Context(), nil, "help", topic.Name)
+		if status != 0 || errs != "" || !strings.HasPrefix(out, topic.Name+": ") {
+			t.Errorf("ocikit help %s: status %d, stdout %q, stderr %q", topic.Name, status, out, errs)
+		}
+		for line := range strings.Lines(out) {
+			if len(line) > 120 {
+				t.Errorf("ocikit help %s: a line of %d bytes: %s", topic.Name, len(line), line)
+			}
+		}
+	}
+}
+
+// What hints name must be there: commands, their flags, and topics.
+func TestHintsOfForeignWords(t *testing.T) {
+	table := commands()
+	var hints []string
+	for _, w := range foreignWords() {
+		if slices.ContainsFunc(table, func(c Command) bool { return c.Name == w.word }) {
+			t.Errorf("%s is a command", w.word)
+		}
+		hints = append(hints, w.hint)
+	}
+	for _, hint := range foreignFlags() {
+		hints = append(hints, hint)
+	}
+	for _, hint := range hints {
+		for _, line := range regexp.MustCompile("`ocikit [^`]+`").FindAllString(hint, -1) {
+			words := strings.Fields(strings.Trim(line, "`"))[1:]
+			cmd, rest, err := find(table, words)
+			if err != nil && words[0] != "COMMAND" {
+				t.Errorf("hint %q: %v", hint, err)
+				continue
+			}
+			if _, isTopic := findTopic(strings.Join(rest, " ")); cmd.Name == "help" && len(rest) > 0 && !isTopic {
+				t.Errorf("hint %q: no such topic", hint)
+			}
+			for _, word := range rest {
+				if strings.HasPrefix(word, "-") && !slices.Contains(flagWords(cmd), word) {
+					t.Errorf("hint %q: %s has no flag %s", hint, cmd.Name, word)
+				}
+			}
+		}
+	}
+}
+
+func TestSuggestions(t *testing.T) {
+	for _, c := range []struct{ line, hint string }{
+		{"verfiy", "did you mean `ocikit verify`?"},
+		{"laier", "did you mean `ocikit layer`?"},
+		{"unpack", "`ocikit extract IMAGE DIR`"},
+		{"referrers", "did you mean `ocikit registry referrers`?"},
+		{"--layer", "flags stand behind the command"},
+		{"zzzzzz", "`ocikit help` lists the commands"},
+		{"upload strat", "did you mean `ocikit upload start`?"},
+		{"upload zzzzzz", "the steps are start, chunk"},
+		{"upload", "the steps are start, chunk"},
+		{"registry ls", "did you mean `ocikit registry tags`?"},
+		{"help statsu", "did you mean `ocikit help status`?"},
+		{"help verfiy", "did you mean `ocikit verify`?"},
+		{"help login", "`ocikit help credentials`"},
+		{"tar --exlude x", "did you mean --exclude?"},
+		{"cat --owner 0:0", "--owner is a flag of tar"},
+		{"push --creds user:pass", "--password-stdin"},
+		{"init --zzzzzz", "usage: ocikit init"},
+	} {
+		status, out, errs := runOcikit(t.Context(), nil, strings.Fields(c.line)...)
+		if status != 2 || out != "" || !strings.Contains(errs, "\nhint: ") || !strings.Contains(errs, c.hint) {
+			t.Errorf("ocikit %s: status %d, stderr %q, want the hint %q", c.line, status, errs, c.hint)
+		}
+	}
+}
+
+// The examples of help are what newcomers type first: each must run as it stands, beside a
+// tree, an image and a registry as README makes them.
+func TestExamples(t *testing.T) {
+	examples := map[string]string{}
+	for _, c := range commands() {
+		examples[c.Name] = c.Example
+	}
+	for _, topic := range topics() {
+		examples["help "+topic.Name] = topic.Example
+	}
+	for name, example := range examples {
+		if name == "serve" {
+			continue // it does not end by itself; see TestServeExample
+		}
+		t.Run(name, func(t *testing.T) {
 			file := t.TempDir() + "/example.txt"
-			writeTestFile(t, file, script)
+			body := strings.ReplaceAll(example, "localhost:5000", "$REGISTRY") + "\n"
+			if body != example+"\n" {
+				body = exampleRegistry + body
+			}
+			writeTestFile(t, file, examplePreamble+body+exampleFiles)
 			runScript(t, file)
 		})
 	}
 }
 
-// examplePreamble makes what examples begin with, unless they make it themselves.
+func TestServeExample(t *testing.T) {
+	t.Chdir(t.TempDir())
+	args := strings.Fields(serveCommand().Example)
+	if len(args) < 3 || args[1] != "serve" || args[len(args)-1] != "127.0.0.1:5000" {
+		t.Fatalf("example %q: want one with the address at its end", args)
+	}
+	address := startServe(t, args[2:len(args)-2]...) // on a free port
+	if status, _, errs := runOcikit(t.Context(), nil, "registry", "ping", address); status != 0 {
+		t.Errorf("ping %s: status %d, %s", address, status, errs)
+	}
+}
+
+// examplePreamble makes what examples begin with.
 const examplePreamble = `mkdir rootfs/bin
 cp hello rootfs/bin/hello
 ocikit tar rootfs -o layer.tar
+ocikit gzip layer.tar -o layer.tar.gz
 ocikit config --layer layer.tar -o config.json
 ocikit init app
 ocikit layer app layer.tar | ocikit config app | ocikit manifest app | ocikit tag app:latest
 `
 
-const exampleFiles = "-- hello --\n#!/bin/sh\necho hello\n"
+const exampleRegistry = `registry REGISTRY layouts
+ocikit push app $REGISTRY/hello:latest
+ocikit push app $REGISTRY/hello:old
+`
 
-func cleanExample(c Command) string {
-	var b strings.Builder
-	for line := range strings.Lines(c.Example) {
-		b.WriteString(strings.TrimRight(line, "\n") + "\n")
-	}
-	return b.String()
-}
+const exampleFiles = "-- hello --\n#!/bin/sh\necho hello\n-- hello.txt --\nhello\n"

@@ -318,7 +318,7 @@ func uploadMount() Command {
 		Long: `Mount sends POST /v2/REPO/blobs/uploads/?mount=DIGEST&from=REPO and prints the descriptor of the
 blob if the registry took it over. If not, the registry has opened an upload in its place: it is kept
 in the file that --session names, or else cancelled.`,
-		Example: "ocikit upload mount localhost:5000/hello DIGEST --from other",
+		Example: "ocikit upload mount localhost:5000/copy \"$(ocikit digest layer.tar.gz)\" --from hello",
 		Status:  "1 if the registry did not take the blob over",
 		Bind: func(fs *flag.FlagSet) Action {
 			u := bindUploadFlags(fs)
