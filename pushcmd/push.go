@@ -11,6 +11,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -50,18 +51,9 @@ type Options struct {
 	Sleep func(context.Context, time.Duration) error // nil waits
 }
 
-// Progress is one step of a push.
-type Progress struct {
-	// Kind is "plan" (Size bytes in Count blobs are to be sent), "start", "bytes" (Offset
-	// is reached), "resume" (from Offset), "retry", "commit" (the last byte was sent),
-	// "done", "exists", "mounted", "manifest", or "tag".
-	Kind   string        `json:"kind"`
-	Digest digest.Digest `json:"digest,omitzero"`
-	Size   int64         `json:"size,omitempty"`
-	Offset int64         `json:"offset,omitempty"`
-	Count  int           `json:"count,omitempty"`
-	Text   string        `json:"text,omitempty"` // a reason, or a tag
-}
+// Progress is one step of a push. What exists is no part of the plan. The Text of a blob that
+// is done is the Action of its [Step].
+type Progress = progress.Event
 
 // A Step is one thing to do, or done.
 type Step struct {

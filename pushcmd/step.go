@@ -10,6 +10,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -48,6 +49,11 @@ type ChunkOptions struct {
 	Body registry.Body
 	// Save is called after each request that changed the session, if it is not nil.
 	Save func(*Session) error
+
+	Progress func(progress.Event) // is told how many bytes were sent; nil for nobody
+	Name     string               // what it is told that the input is called
+
+	task *progress.Task
 }
 
 // A ChunkResult says what a chunk did.
@@ -93,6 +99,8 @@ func (s *Session) chunkFile(ctx context.Context, c *registry.Client, f *os.File,
 	if o.Length > 0 {
 		end = min(size, at+o.Length)
 	}
+	o.task = progress.NewTask(o.Progress, progress.Event{Name: o.Name, Size: end, Offset: at})
+	defer o.task.Stop()
 	for s.Upload.Offset < end {
 		n := end - s.Upload.Offset
 		if limit := s.Upload.ChunkMax; limit > 0 {
@@ -104,6 +112,7 @@ func (s *Session) chunkFile(ctx context.Context, c *registry.Client, f *os.File,
 		result.Sent += n
 		result.Requests++
 	}
+	o.task.Done()
 	result.End = end == size
 	return result, nil
 }
@@ -115,6 +124,8 @@ func (s *Session) chunkStream(ctx context.Context, c *registry.Client, src io.Re
 		size = min(size, s.Upload.ChunkMax)
 	}
 	size = max(size, s.Upload.ChunkMin)
+	o.task = progress.NewTask(o.Progress, progress.Event{Name: o.Name})
+	defer o.task.Stop()
 	for o.Length == 0 || result.Sent < o.Length {
 		n := size
 		if o.Length > 0 {
@@ -137,9 +148,10 @@ func (s *Session) chunkStream(ctx context.Context, c *registry.Client, src io.Re
 		result.Sent += got
 		if got < n {
 			result.End = true
-			return result, nil
+			break
 		}
 	}
+	o.task.Done()
 	return result, nil
 }
 
@@ -178,7 +190,7 @@ func (s *Session) send(ctx context.Context, c *registry.Client, r io.ReadSeeker,
 		return err
 	}
 	body := o.Body
-	reader := &hashing{r: r, h: h}
+	reader := &hashing{r: r, h: h, task: o.task}
 	body.Reader, body.Size = reader, n
 	before := s.Upload
 	err = c.PatchUpload(ctx, &s.Upload, body)
@@ -230,6 +242,7 @@ type hashing struct {
 	h      *digest.Hasher // may be nil
 	at     int64          // position in r
 	hashed int64          // position up to which bytes were hashed
+	task   *progress.Task // is told of those
 }
 
 func (r *hashing) Read(p []byte) (int, error) {
@@ -239,6 +252,7 @@ func (r *hashing) Read(p []byte) (int, error) {
 		if r.h != nil {
 			r.h.Write(p[int64(n)-fresh : n])
 		}
+		r.task.Add(int(fresh))
 		r.hashed = r.at
 	}
 	return n, err

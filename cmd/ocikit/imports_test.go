@@ -24,15 +24,16 @@ var allowedImports = map[string][]string{
 	"tarutil/zstd":       {},
 	"tarutil/estargz":    {"digest", "tarutil", "tarutil/gzip"},
 	"oci":                {"digest"},
-	"oci/layout":         {"digest", "oci"},
+	"oci/progress":       {"digest"},
+	"oci/layout":         {"digest", "oci", "oci/progress"},
 	"oci/image":          {"digest", "oci", "oci/layout", "tarutil", "tarutil/gzip", "tarutil/estargz"},
 	"oci/archive":        {"digest", "oci", "oci/layout", "oci/image", "tarutil", "tarutil/gzip"},
-	"oci/archive/split":  {"digest", "oci", "tarutil"},
+	"oci/archive/split":  {"digest", "oci", "oci/progress", "tarutil"},
 	"oci/registry":       {"digest", "oci"},
-	"oci/registry/pull":  {"digest", "oci", "oci/layout", "oci/registry"},
+	"oci/registry/pull":  {"digest", "oci", "oci/layout", "oci/progress", "oci/registry"},
 	"oci/registry/serve": {"digest", "oci", "oci/layout"},
-	"pushcmd":            {"digest", "oci", "oci/layout", "oci/registry"},
-	"cmd/ocikit":         {"digest", "oci", "oci/layout", "oci/image", "oci/archive", "oci/archive/split", "oci/registry", "oci/registry/pull", "oci/registry/serve", "pushcmd", "tarutil", "tarutil/gzip", "tarutil/estargz"},
+	"pushcmd":            {"digest", "oci", "oci/layout", "oci/progress", "oci/registry"},
+	"cmd/ocikit":         {"digest", "oci", "oci/layout", "oci/image", "oci/archive", "oci/archive/split", "oci/progress", "oci/registry", "oci/registry/pull", "oci/registry/serve", "pushcmd", "tarutil", "tarutil/gzip", "tarutil/estargz"},
 }
 
 func TestImports(t *testing.T) {

@@ -254,17 +254,6 @@ func (b *BundlePlan) finish() error {
 // MediaType returns the type of a blob.
 func (m Member) MediaType() string { return m.desc.MediaType }
 
-// Bytes returns how many blobs the bundle carries, and their size.
-func (b *BundlePlan) Bytes() (blobs int, size int64) {
-	for _, m := range b.Members {
-		if !m.Digest.IsZero() {
-			blobs++
-			size += m.Size
-		}
-	}
-	return blobs, size
-}
-
 // ReadWanted reads a list of what is missing, as [Unbundle] returns it: a JSON array.
 func ReadWanted(r io.Reader) ([]Wanted, error) {
 	data, err := readAll(r, "the list")

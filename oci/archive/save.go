@@ -317,6 +317,17 @@ func (p *Plan) index() oci.Index {
 	return x
 }
 
+// Bytes returns how many blobs the archive holds, and their size.
+func (p *Plan) Bytes() (blobs int, size int64) {
+	for _, m := range p.Members {
+		if !m.Digest.IsZero() {
+			blobs++
+			size += m.Size
+		}
+	}
+	return blobs, size
+}
+
 // Save writes the archive. Every blob is verified while it is written; one that is damaged is
 // an error that wraps [digest.ErrMismatch], before its last bytes are written, so that what was
 // written is a tar that no reader takes for whole.

@@ -11,6 +11,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 )
 
 func blobPath(d digest.Digest) string {
@@ -56,6 +57,27 @@ func (l *Layout) Stat(d digest.Digest) (int64, error) {
 // a mismatch comes from Read in place of io.EOF and wraps [digest.ErrMismatch]. A blob that
 // is absent but embedded in desc is read from there. The caller closes it.
 func (l *Layout) Blob(desc oci.Descriptor) (io.ReadCloser, error) {
+	r, err := l.blob(desc)
+	if err != nil || l.report == nil {
+		return r, err
+	}
+	t := progress.NewTask(l.report, progress.Event{Digest: desc.Digest, Size: desc.Size})
+	return &watched{progress.Reader(r, t), r, t}, nil
+}
+
+// A watched blob tells when it is closed before its end.
+type watched struct {
+	io.Reader
+	blob io.Closer
+	t    *progress.Task
+}
+
+func (w *watched) Close() error {
+	w.t.Stop()
+	return w.blob.Close()
+}
+
+func (l *Layout) blob(desc oci.Descriptor) (io.ReadCloser, error) {
 	if desc.Data != nil {
 		if err := checkData(desc); err != nil {
 			return nil, err
@@ -84,7 +106,7 @@ func (l *Layout) Document(desc oci.Descriptor) ([]byte, error) {
 	if desc.Size > oci.MaxDocument {
 		return nil, fmt.Errorf("blob %s: %d bytes, the limit for a document is %d: %w", desc.Digest, desc.Size, oci.MaxDocument, oci.ErrMalformed)
 	}
-	r, err := l.Blob(desc)
+	r, err := l.blob(desc)
 	if err != nil {
 		return nil, err
 	}

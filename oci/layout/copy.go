@@ -15,6 +15,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 )
 
 // How says how a blob got, or would get, from one layout to another.
@@ -64,11 +65,13 @@ func (l *Layout) Copy(ctx context.Context, from *Layout, images []oci.Descriptor
 		}
 		entries = append(entries, refs...)
 	}
+	from.plan(len(c.blobs), c.total())
 	for _, desc := range slices.Backward(c.blobs) { // leaves first
 		how, err := c.blob(ctx, desc)
 		if err != nil {
 			return err
 		}
+		c.tell(desc, how)
 		if o.Report != nil {
 			if err := o.Report(desc, how); err != nil {
 				return err
@@ -112,6 +115,33 @@ type copier struct {
 	blobs    []oci.Descriptor // parents before children
 	seen     map[digest.Digest]bool
 	dirty    map[string]bool // directories that are not synced yet
+}
+
+func (c *copier) total() int64 {
+	var n int64
+	for _, desc := range c.blobs {
+		n += desc.Size
+	}
+	return n
+}
+
+// tell tells whoever watches of a blob of which no bytes were read.
+func (c *copier) tell(desc oci.Descriptor, how How) {
+	if c.from.report == nil {
+		return
+	}
+	e := progress.Event{Kind: progress.Done, Digest: desc.Digest, Size: desc.Size, Offset: desc.Size}
+	switch how {
+	case HowKept:
+		e.Kind = progress.Exists
+	case HowAbsent:
+		e.Kind = progress.Skip
+	case HowLinked, HowCloned:
+		e.Text = string(how)
+	default:
+		return
+	}
+	c.from.report(e)
 }
 
 // collect adds what images are made of. Documents come from the source, or from the target if
@@ -245,8 +275,10 @@ func (c *copier) replace(ctx context.Context, desc oci.Descriptor, source *os.Fi
 
 // check hashes an open blob from its start.
 func (c *copier) check(ctx context.Context, f *os.File, desc oci.Descriptor) error {
-	r := contextReader{ctx, io.NewSectionReader(f, 0, 1<<62)}
-	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, digest.NewReader(r, desc.Digest, desc.Size), make([]byte, 256<<10))
+	task := progress.NewTask(c.from.report, progress.Event{Digest: desc.Digest, Size: desc.Size})
+	defer task.Stop()
+	r := progress.Reader(digest.NewReader(contextReader{ctx, io.NewSectionReader(f, 0, 1<<62)}, desc.Digest, desc.Size), task)
+	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 256<<10))
 	return err
 }
 

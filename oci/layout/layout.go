@@ -31,6 +31,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 )
 
 // Names of a layout's files.
@@ -61,6 +62,8 @@ type Layout struct {
 	path string // absolute; "" if the layout was opened below a root
 	sys  system
 
+	report func(progress.Event) // see Watch
+
 	sweep sync.Once // of what killed writers left behind
 }
 
@@ -83,6 +86,18 @@ func Open(dir string) (*Layout, error) {
 		return nil, fmt.Errorf("layout %q: %w", dir, err)
 	}
 	return l, nil
+}
+
+// Watch has report told of the blobs that are read from the layout, by [Layout.Blob],
+// [Layout.Verify] and [Layout.Copy], but not of documents alone. It is called before anything
+// else. Blobs may be read at the same time, so report must be safe for concurrent use.
+func (l *Layout) Watch(report func(progress.Event)) { l.report = report }
+
+// plan tells whoever watches how much is to come.
+func (l *Layout) plan(count int, size int64) {
+	if l.report != nil {
+		l.report(progress.Event{Kind: progress.Plan, Count: count, Size: size})
+	}
 }
 
 // Init makes dir an empty layout and opens it. The directory is created if need be; a

@@ -15,6 +15,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 )
 
 // VerifyOptions say how much to verify.
@@ -215,6 +216,7 @@ func (v *verifier) hash(ctx context.Context) error {
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(v.sizes[v.blobs[b]], v.sizes[v.blobs[a]]) })
+	v.l.plan(len(v.blobs), v.total())
 	results := make([]*Finding, len(v.blobs))
 	next := make(chan int)
 	var wg sync.WaitGroup
@@ -247,13 +249,23 @@ func (v *verifier) hash(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+func (v *verifier) total() int64 {
+	var n int64
+	for _, size := range v.sizes {
+		n += size
+	}
+	return n
+}
+
 func (v *verifier) hashBlob(ctx context.Context, d digest.Digest, buf []byte) (*Finding, int64) {
 	f, err := v.l.OpenBlob(d)
 	if err != nil {
 		return &Finding{Code: CodeBlobUnreadable, Digest: d.String(), Path: blobPath(d), Got: err.Error()}, 0
 	}
 	defer f.Close()
-	h := &hashingReader{ctx: ctx, f: f, h: digest.NewHasher(d.Algorithm())}
+	task := progress.NewTask(v.l.report, progress.Event{Digest: d, Size: v.sizes[d]})
+	defer task.Stop()
+	h := &hashingReader{ctx: ctx, f: f, h: digest.NewHasher(d.Algorithm()), task: task}
 	if v.opts.Inspect != nil {
 		v.opts.Inspect(d, h)
 	}
@@ -266,16 +278,19 @@ func (v *verifier) hashBlob(ctx context.Context, d digest.Digest, buf []byte) (*
 		return &Finding{Code: CodeBlobUnreadable, Digest: d.String(), Path: blobPath(d), Got: cause(h.err).Error()}, h.h.Size()
 	case got != d:
 		return &Finding{Code: CodeBlobDigest, Digest: d.String(), Path: blobPath(d), Got: got.String(), Want: d.String()}, h.h.Size()
+	default:
+		task.Done()
 	}
 	return nil, h.h.Size()
 }
 
 // A hashingReader hashes what is read through it, and keeps the first error.
 type hashingReader struct {
-	ctx context.Context
-	f   *os.File
-	h   *digest.Hasher
-	err error
+	ctx  context.Context
+	f    *os.File
+	h    *digest.Hasher
+	task *progress.Task
+	err  error
 }
 
 func (r *hashingReader) Read(p []byte) (int, error) {
@@ -287,6 +302,7 @@ func (r *hashingReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.f.Read(p)
 	r.h.Write(p[:n])
+	r.task.Add(n)
 	r.err = err
 	return n, err
 }

@@ -12,11 +12,13 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 )
 
 // A Set is a directory with parts and their index.
 type Set struct {
-	Index Index
+	Index    Index
+	Progress func(progress.Event) // is told how far parts are read; nil for nobody
 
 	root *os.Root
 	dir  string
@@ -281,6 +283,8 @@ func (s *Set) read(ctx context.Context, w io.Writer, p Part, also io.Writer, end
 		return err
 	}
 	defer f.Close()
+	task := progress.NewTask(s.Progress, progress.Event{Name: p.Name, Size: p.Size})
+	defer task.Stop()
 	h := digest.NewHasher(p.Digest.Algorithm())
 	src := io.TeeReader(io.LimitReader(f, p.Size), io.MultiWriter(h, also))
 	piece, next := make([]byte, 0, 256<<10), make([]byte, 256<<10)
@@ -289,6 +293,7 @@ func (s *Set) read(ctx context.Context, w io.Writer, p Part, also io.Writer, end
 			return err
 		}
 		n, readErr := io.ReadFull(src, next)
+		task.Add(n)
 		if readErr != nil && readErr != io.EOF && readErr != io.ErrUnexpectedEOF {
 			// A medium that cannot be read is a bad part, too.
 			return &partError{Problem{Name: p.Name, What: "bad", Got: "unreadable (" + pathless(readErr).Error() + ")", Want: p.Digest.String()}}
@@ -306,6 +311,7 @@ func (s *Set) read(ctx context.Context, w io.Writer, p Part, also io.Writer, end
 		}
 		piece, next = next[:n], piece[:cap(piece)]
 		if readErr != nil {
+			task.Done()
 			_, err := w.Write(piece)
 			return err
 		}

@@ -12,21 +12,13 @@ import (
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
-// Progress is one step of a pull.
-type Progress struct {
-	// Kind is "plan" (Size bytes in Count blobs are looked at), "exists", "start", "resume"
-	// (from Offset), "bytes" (Offset is reached), "again" (from the start, for Text), "done",
-	// "skip", "manifest", or "tag".
-	Kind   string        `json:"kind"`
-	Digest digest.Digest `json:"digest,omitzero"`
-	Size   int64         `json:"size,omitempty"`
-	Offset int64         `json:"offset,omitempty"`
-	Count  int           `json:"count,omitempty"`
-	Text   string        `json:"text,omitempty"` // a reason, or a tag
-}
+// Progress is one step of a pull. All blobs of the image are in the plan, whether they are
+// there or not.
+type Progress = progress.Event
 
 // A Step is one thing to do, or done.
 type Step struct {
@@ -181,7 +173,7 @@ func (p *puller) fetch(ctx context.Context, d oci.Descriptor) error {
 	s.Action, s.Reason = p.local(p.l, d)
 	if s.Action == "exists" {
 		p.step(s)
-		p.progress(Progress{Kind: "exists", Digest: d.Digest, Size: d.Size})
+		p.progress(Progress{Kind: "exists", Digest: d.Digest, Size: d.Size, Offset: d.Size})
 		return nil
 	}
 	if d.Data != nil {
@@ -189,13 +181,14 @@ func (p *puller) fetch(ctx context.Context, d oci.Descriptor) error {
 			return fmt.Errorf("embedded data: %w", err)
 		}
 		p.step(s)
+		p.progress(Progress{Kind: "done", Digest: d.Digest, Size: d.Size})
 		return nil
 	}
 	err := p.receive(ctx, d, &s)
 	if errors.Is(err, registry.ErrNotFound) && oci.IsForeignLayer(d.MediaType) {
 		p.notice("skipped layer %s of type %q: the registry does not have it, and it is not distributed with its image", d.Digest, d.MediaType)
 		s.Action = "skip"
-		p.progress(Progress{Kind: "skip", Digest: d.Digest, Size: d.Size})
+		p.progress(Progress{Kind: "skip", Digest: d.Digest, Size: d.Size, Offset: d.Size})
 		err = nil
 	}
 	if err != nil {
@@ -216,7 +209,7 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 	if s.Action == "fetch" {
 		if action, _ := p.local(p.l, d); action == "exists" {
 			s.Action = action
-			p.progress(Progress{Kind: "exists", Digest: d.Digest, Size: d.Size})
+			p.progress(Progress{Kind: "exists", Digest: d.Digest, Size: d.Size, Offset: d.Size})
 			return part.Discard()
 		}
 	}
@@ -260,7 +253,7 @@ func isWrong(err error) bool {
 }
 
 // progressStep is how many bytes pass between two reports of progress.
-const progressStep = 1 << 20
+const progressStep = 64 << 10
 
 // copy receives the rest of a blob and makes it one.
 func (p *puller) copy(ctx context.Context, d oci.Descriptor, part *layout.Partial, s *Step) error {
@@ -285,7 +278,7 @@ func (p *puller) copy(ctx context.Context, d oci.Descriptor, part *layout.Partia
 			}
 			s.Received += int64(n)
 		}
-		if part.Size()-reported >= progressStep {
+		if part.Size()-reported >= progressStep || n > 0 && part.Size() == d.Size {
 			reported = part.Size()
 			p.progress(Progress{Kind: "bytes", Digest: d.Digest, Size: d.Size, Offset: reported})
 		}
