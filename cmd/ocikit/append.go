@@ -18,7 +18,7 @@ import (
 
 func appendCommand() Command {
 	return Command{
-		Name: "append", Args: "IMAGE", Group: groupImage, Files: "dirs",
+		Name: "append", Args: "IMAGE", Group: groupImage, Files: "dirs", Progress: true,
 		Short: "put layers on top of an image",
 		Long: `Append makes an image of IMAGE and further layers, in the order in which they are given, and
 prints its descriptor. A layer is a directory, packed as "ocikit layer" does with the same flags, a
@@ -64,6 +64,7 @@ base.name. IMAGE itself stays as it is.`,
 					return err
 				}
 				defer l.Close()
+				env.watch(l)
 				if _, err := image.Edit(l, desc, opts); err != nil { // before layers are stored
 					return editHint(err)
 				}
@@ -111,7 +112,7 @@ func (a *appending) input(ctx context.Context, env *Env, input string) error {
 		a.layers = append(a.layers, d)
 		return err
 	}
-	f, err := env.input(input)
+	f, err := env.data(input)
 	if err != nil {
 		return err
 	}

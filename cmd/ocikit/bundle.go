@@ -16,7 +16,7 @@ import (
 
 func bundleCommand() Command {
 	return Command{
-		Name: "bundle", Args: "IMAGE...", Group: groupCarry, Files: "dirs",
+		Name: "bundle", Args: "IMAGE...", Group: groupCarry, Files: "dirs", Progress: true,
 		Short: "write images as a tar without the layers that the other side has",
 		Long: `Bundle writes the tar of a layout that lists the images, on standard output: with all their
 manifests, indexes and configs, and the layers that no --have names. --have takes what "ocikit
@@ -62,6 +62,7 @@ compressing them again gives it bit for bit; "ocikit inventory --diff-ids" helps
 				}
 				n, size := plan.Bytes()
 				env.detail("ocikit: %d blobs, %d bytes; %d blobs left out", n, size, len(plan.Omitted))
+				env.planned(n, size)
 				return env.toOutput(*out, true, func(w io.Writer) error { return plan.Save(ctx, w) })
 			}
 		},
@@ -138,6 +139,7 @@ func (f *bundleFlags) plan(ctx context.Context, env *Env, args []string) (plan *
 			return nil, closeAll, err
 		}
 	}
+	env.watch(layouts...)
 	if len(images) == 0 {
 		return nil, closeAll, fmt.Errorf("layout %q: it holds no image: %w", args[0], layout.ErrNotFound)
 	}

@@ -24,6 +24,8 @@ type Command struct {
 	Status  string // what exit statuses mean here beyond the general rule; "" if nothing
 	Files   string // what operands complete to: "files", "dirs", "layouts" or ""
 
+	Progress bool // it may take long: there is --progress
+
 	// Bind declares the flags and returns what runs. Options are locals of Bind, so that
 	// nothing is global.
 	Bind func(fs *flag.FlagSet) Action
@@ -58,12 +60,16 @@ type Env struct {
 	Stderr io.Writer
 	Getenv func(string) string
 	Now    func() time.Time // for tokens and deadlines, never for what is written
-	// Whether the three are terminals: then nobody waits for input that was not asked
-	// for, no bytes are spilled, and progress may be shown.
-	InTTY, OutTTY, ErrTTY bool
-	Version               string
+	// Whether the two are terminals: then nobody waits for input that was not asked for,
+	// and no bytes are spilled.
+	InTTY, OutTTY bool
+	ErrTerm       terminal // that Stderr is, for progress; nil if it is none
+	Ticker        func(time.Duration) (ticks <-chan time.Time, stop func())
+	Version       string
 
 	Quiet, Verbose bool // the flags -q and -v
+	progress       *progressView
+	progressFlag   progressFlag
 }
 
 // notice tells the user something on stderr that is not an error.
@@ -106,7 +112,9 @@ func dispatch(ctx context.Context, env *Env, args []string) (name string, err er
 	case err != nil:
 		return cmd.Name, withSynopsis(cmd, err)
 	}
+	stop := inner.startProgress(inner.progressFlag)
 	err = action(ctx, &inner, operands)
+	stop(err != nil)
 	var usage *usageError
 	if errors.As(err, &usage) {
 		err = withSynopsis(cmd, err)

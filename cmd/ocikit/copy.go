@@ -15,7 +15,7 @@ import (
 
 func copyCommand() Command {
 	return Command{
-		Name: "copy", Args: "IMAGE IMAGE", Group: groupLayout, Files: "dirs",
+		Name: "copy", Args: "IMAGE IMAGE", Group: groupLayout, Files: "dirs", Progress: true,
 		Short: "copy an image from one layout to another",
 		Long: `Copy brings an image, or a whole index, from the first layout to the second, which is made if
 need be, names it there, and prints its descriptor. Without a tag in the second operand it keeps its
@@ -136,6 +136,7 @@ func runCopy(ctx context.Context, env *Env, from *layout.Layout, dir string, ima
 	case !o.DryRun || !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+	env.watch(from)
 	count := map[layout.How]int{}
 	bytes := map[layout.How]int64{}
 	o.Report = func(desc oci.Descriptor, how layout.How) error {

@@ -17,7 +17,7 @@ import (
 
 func diffCommand() Command {
 	return Command{
-		Name: "diff", Args: "OLD NEW", Group: groupLayer, Files: "files",
+		Name: "diff", Args: "OLD NEW", Group: groupLayer, Files: "files", Progress: true,
 		Short: "show what differs between two trees, or write the layer between them",
 		Long: `Diff compares two directories, tars (plain or compressed, "-" is standard input) or images
 (DIR:TAG, or a layout alone; their layers are applied) and prints a line for each path that differs: "added", "changed" or "deleted", then what changed (type, content,
@@ -89,6 +89,7 @@ func openTree(ctx context.Context, env *Env, name, platform string) (tarutil.Tre
 		if err != nil {
 			return nil, nil, err
 		}
+		env.watch(l)
 		stack, err := image.NewStack(ctx, l, desc, tarutil.ApplyOptions{})
 		if err != nil {
 			l.Close()
@@ -101,7 +102,7 @@ func openTree(ctx context.Context, env *Env, name, platform string) (tarutil.Tre
 			return tarutil.DirTree(name), func() error { return nil }, nil
 		}
 	}
-	in, err := env.input(name)
+	in, err := env.data(name)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -52,6 +52,7 @@ func (e *editFlags) open(args []string) (*layout.Layout, oci.Descriptor, image.E
 // run edits the image, stores what that makes, names it and prints its descriptor. The layout
 // more, if not nil, has layers that the result needs.
 func (e *editFlags) run(ctx context.Context, env *Env, l, more *layout.Layout, desc oci.Descriptor, o image.EditOptions) error {
+	env.watch(l)
 	plan, err := image.Edit(l, desc, o)
 	if err != nil {
 		return editHint(err)
@@ -63,6 +64,7 @@ func (e *editFlags) run(ctx context.Context, env *Env, l, more *layout.Layout, d
 		return e.printPlan(env, plan)
 	}
 	if more != nil {
+		env.watch(more)
 		if err := plan.CopyLayers(l, more); err != nil {
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 
 func exportCommand() Command {
 	return Command{
-		Name: "export", Args: "IMAGE [PATH...]", Group: groupFiles, Files: "dirs",
+		Name: "export", Args: "IMAGE [PATH...]", Group: groupFiles, Files: "dirs", Progress: true,
 		Short: "write the files of an image as one tar",
 		Long: `Export applies the layers of an image and writes what a container would see as one tar, on
 standard output: owners, permissions, times, links, devices and extended attributes as the layers have
@@ -36,6 +36,7 @@ the directories on the way. Links on the way and at the end of a PATH are follow
 					return err
 				}
 				defer l.Close()
+				env.watchLayers(l, desc)
 				return env.toOutput(*out, true, func(w io.Writer) error {
 					stack, err := image.NewStack(ctx, l, desc, tarutil.ApplyOptions{})
 					if err != nil {

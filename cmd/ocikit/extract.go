@@ -15,7 +15,7 @@ import (
 
 func extractCommand() Command {
 	return Command{
-		Name: "extract", Args: "IMAGE DIR", Group: groupFiles, Files: "dirs",
+		Name: "extract", Args: "IMAGE DIR", Group: groupFiles, Files: "dirs", Progress: true,
 		Short: "write the files of an image to a directory",
 		Long: `Extract applies the layers of an image and writes what a container would see to DIR, which must
 be absent or empty. Layers are read and verified before the first file is written, and again while
@@ -46,6 +46,7 @@ without root is for running without root. --platform picks from an index.`,
 					return err
 				}
 				defer l.Close()
+				env.watchLayers(l, desc)
 				stack, err := image.NewStack(ctx, l, desc, tarutil.ApplyOptions{})
 				if err != nil {
 					return incompleteHint(l, err)

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"ocikit/oci/progress"
 )
 
 // An outWriter marks the errors of standard output, so that a reader who has gone is told
@@ -62,7 +64,7 @@ func (e *Env) input(name string) (io.ReadCloser, error) {
 		f.Close()
 		return nil, fmt.Errorf("%q: it is a directory", name)
 	}
-	return &named{f, name}, nil
+	return &named{File: f, name: name}, nil
 }
 
 // inputName returns how messages call an input.
@@ -77,10 +79,21 @@ func inputName(name string) string {
 type named struct {
 	*os.File
 	name string
+	task *progress.Task // whom reads are told; nil for nobody
+}
+
+// Close implements io.Closer.
+func (n *named) Close() error {
+	n.task.Stop()
+	return n.File.Close()
 }
 
 func (n *named) Read(p []byte) (int, error) {
 	k, err := n.File.Read(p)
+	n.task.Add(k)
+	if err == io.EOF {
+		n.task.Done()
+	}
 	if err != nil && err != io.EOF {
 		err = fmt.Errorf("%q: %w", n.name, pathless(err))
 	}

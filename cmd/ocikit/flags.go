@@ -14,6 +14,10 @@ func newFlagSet(cmd Command, env *Env) *flag.FlagSet {
 	fs.SetOutput(io.Discard)
 	fs.BoolVar(&env.Quiet, "q", false, "print nothing but the result and errors")
 	fs.BoolVar(&env.Verbose, "v", false, "say on standard error what is done")
+	if cmd.Progress {
+		env.progressFlag = "auto"
+		fs.Var(&env.progressFlag, "progress", progressUsage)
+	}
 	return fs
 }
 

@@ -15,7 +15,7 @@ import (
 
 func inventoryCommand() Command {
 	return Command{
-		Name: "inventory", Args: "LAYOUT|IMAGE|ARCHIVE|REF...", Group: groupCarry, Files: "files",
+		Name: "inventory", Args: "LAYOUT|IMAGE|ARCHIVE|REF...", Group: groupCarry, Files: "files", Progress: true,
 		Short: "list the digests that are there, for a bundle to leave out",
 		Long: `Inventory prints the digest of every blob that the operands have together, sorted, one a line: of a
 layout, of one image in it, of the tar of a layout ("-" is standard input), or what a registry has of
@@ -67,21 +67,21 @@ func (v *inventoryFlags) read(ctx context.Context, env *Env, operand string) (*a
 	case operand == "-", !isLayout && err == nil && !info.IsDir():
 		return archiveInventory(ctx, env, operand, archive.ArchiveInventory)
 	case isLayout || err == nil:
-		return v.layout(ctx, operand)
+		return v.layout(ctx, env, operand)
 	}
 	if n, err := oci.ParseImageName(operand); err == nil && !strings.HasPrefix(operand, "docker://") {
 		if info, err := os.Stat(n.Dir); err == nil && info.IsDir() {
-			return v.layout(ctx, operand)
+			return v.layout(ctx, env, operand)
 		}
 	}
 	host, _, _ := strings.Cut(strings.TrimPrefix(operand, "docker://"), "/")
 	if ref, err := registry.ParseReference(operand); err == nil && (strings.ContainsAny(host, ".:") || host == "localhost" || strings.HasPrefix(operand, "docker://")) && host != operand {
 		return v.ref(ctx, env, ref)
 	}
-	return v.layout(ctx, operand) // and say that it is not there
+	return v.layout(ctx, env, operand) // and say that it is not there
 }
 
-func (v *inventoryFlags) layout(ctx context.Context, operand string) (*archive.Inventory, error) {
+func (v *inventoryFlags) layout(ctx context.Context, env *Env, operand string) (*archive.Inventory, error) {
 	n, err := oci.ParseImageName(operand)
 	if err != nil {
 		return nil, usagef("%v", err)
@@ -92,6 +92,7 @@ func (v *inventoryFlags) layout(ctx context.Context, operand string) (*archive.I
 			return nil, err
 		}
 		defer l.Close()
+		env.watch(l)
 		return archive.LayoutInventory(ctx, l, v.verify)
 	}
 	l, desc, err := openImage(operand)
@@ -99,6 +100,7 @@ func (v *inventoryFlags) layout(ctx context.Context, operand string) (*archive.I
 		return nil, err
 	}
 	defer l.Close()
+	env.watch(l)
 	return archive.ImageInventory(ctx, l, desc, v.verify)
 }
 
@@ -137,7 +139,7 @@ func archiveInventory(ctx context.Context, env *Env, name string, read func(cont
 	if name == "-" && env.InTTY {
 		return nil, usagef("standard input is a terminal: name a FILE, or pipe one in")
 	}
-	in, err := env.input(name)
+	in, err := env.data(name)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +157,7 @@ func readHave(ctx context.Context, env *Env, name string) (*archive.Inventory, e
 	isFile := name == "-" || err == nil && !info.IsDir()
 	if n, err := oci.ParseImageName(name); err == nil && !isFile {
 		if info, err := os.Stat(n.Dir); err == nil && info.IsDir() {
-			return new(inventoryFlags).layout(ctx, name)
+			return new(inventoryFlags).layout(ctx, env, name)
 		}
 	}
 	return archiveInventory(ctx, env, name, archive.ReadInventory)

@@ -12,7 +12,7 @@ import (
 
 func joinCommand() Command {
 	return Command{
-		Name: "join", Args: "DIR", Group: groupCarry, Files: "dirs",
+		Name: "join", Args: "DIR", Group: groupCarry, Files: "dirs", Progress: true,
 		Short: "put the parts together that split made, verified",
 		Long: `Join writes the stream that "ocikit split" cut into the parts in DIR on standard output, so that
 no second copy is needed: "ocikit join DIR | ocikit unbundle LAYOUT". Parts that are missing or have
@@ -42,6 +42,8 @@ named. It is enough to copy those again. Parts of another run are refused.
 					return err
 				}
 				defer set.Close()
+				set.Progress = env.progress.report()
+				env.planned(len(set.Index.Parts), set.Index.Size)
 				if *check {
 					return checkParts(ctx, env, set, args[0], *asJSON)
 				}

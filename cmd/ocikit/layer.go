@@ -15,7 +15,7 @@ import (
 
 func layerCommand() Command {
 	return Command{
-		Name: "layer", Args: "LAYOUT [TAR|DIR]", Group: groupLayer, Files: "files",
+		Name: "layer", Args: "LAYOUT [TAR|DIR]", Group: groupLayer, Files: "files", Progress: true,
 		Short: "store a tar as a layer and print its descriptor",
 		Long: `Layer reads a tar from a file or from standard input, stores it as a blob in LAYOUT, and
 prints its descriptor with its diff ID. It is one pass: the tar is checked, hashed, compressed,
@@ -80,12 +80,13 @@ func addLayer(ctx context.Context, env *Env, l *layout.Layout, args []string, pa
 			return oci.Descriptor{}, err
 		}
 		defer w.Abort()
-		if err := tarutil.Pack(ctx, w, []tarutil.Source{{Path: name}}, pack); err != nil {
+		counted, done := env.written(w, name)
+		if err := done(tarutil.Pack(ctx, counted, []tarutil.Source{{Path: name}}, pack)); err != nil {
 			return oci.Descriptor{}, packHint(err)
 		}
 		return w.Commit()
 	}
-	in, err := env.input(name)
+	in, err := env.data(name)
 	if err != nil {
 		return oci.Descriptor{}, err
 	}

@@ -19,7 +19,7 @@ import (
 
 func loadCommand() Command {
 	return Command{
-		Name: "load", Args: "LAYOUT[:TAG] [FILE]", Group: groupCarry, Files: "files",
+		Name: "load", Args: "LAYOUT[:TAG] [FILE]", Group: groupCarry, Files: "files", Progress: true,
 		Short: "bring the images of an archive into a layout",
 		Long: `Load reads an archive of images from FILE or standard input, as ocikit, docker, podman, skopeo,
 crane and BuildKit write them, compressed or not, stores what is in it, and prints a descriptor for
@@ -61,13 +61,14 @@ images get their names, each of them whole, or none does.`,
 				if name == "-" && env.InTTY {
 					return usagef("standard input is a terminal: name a FILE, or pipe an archive in")
 				}
-				in, err := env.input(name)
+				in, err := env.data(name)
 				if err != nil {
 					return err
 				}
 				defer in.Close()
 				var entries []oci.Descriptor
 				load := func(l *layout.Layout) error {
+					env.watch(l)
 					entries, err = archive.Load(ctx, l, in, o)
 					return err
 				}

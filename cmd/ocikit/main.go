@@ -37,10 +37,16 @@ func main() {
 		Now:     time.Now,
 		InTTY:   isTerminal(os.Stdin),
 		OutTTY:  isTerminal(os.Stdout),
-		ErrTTY:  isTerminal(os.Stderr),
+		ErrTerm: stderrTerminal(os.Stderr),
+		Ticker:  newTicker,
 		Version: buildVersion(),
 	}
 	os.Exit(run(ctx, env, os.Args[1:]))
+}
+
+func newTicker(d time.Duration) (<-chan time.Time, func()) {
+	t := time.NewTicker(d)
+	return t.C, t.Stop
 }
 
 // An interruptible reader returns from Read when its context ends, even if the file below

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"time"
 
 	"ocikit/oci"
 	"ocikit/oci/archive"
@@ -18,7 +17,7 @@ import (
 
 func pullCommand() Command {
 	return Command{
-		Name: "pull", Args: "REF LAYOUT[:TAG]", Group: groupRegistry, Files: "dirs",
+		Name: "pull", Args: "REF LAYOUT[:TAG]", Group: groupRegistry, Files: "dirs", Progress: true,
 		Short: "bring an image from a registry into a layout",
 		Long: `Pull fetches everything that the image REF needs and LAYOUT lacks, names it, and prints its
 descriptor. LAYOUT is made if it is not there. Of an index all platforms come, unless --platform names
@@ -39,7 +38,6 @@ if the registry lacks them; addresses in "urls" are never asked.`,
 			fs.BoolVar(&o.Referrers, "referrers", false, "pull what refers to the image too: signatures, SBOMs")
 			require := bindRequireReferrers(fs)
 			fs.IntVar(&o.Jobs, "j", 0, "fetch `n` blobs at once (0: as many as is good)")
-			progress := fs.String("progress", "auto", "`how` to show progress on standard error: plain, json, none, or auto: plain on a terminal")
 			asJSON := fs.Bool("json", false, "print a report as a JSON line")
 			dryRun := fs.Bool("dry-run", false, "print what would be done, a JSON line for each step")
 			return func(ctx context.Context, env *Env, args []string) (err error) {
@@ -61,9 +59,7 @@ if the registry lacks them; addresses in "urls" are never asked.`,
 				if o.Platform, err = parsePlatformFlag(*platform); err != nil {
 					return err
 				}
-				if o.Progress, err = showProgress(env, *progress); err != nil {
-					return err
-				}
+				o.Progress = env.progress.report()
 				o.Notice = func(text string) { env.notice("ocikit: %s", text) }
 				client, err := flags.client(env, ref, false)
 				if err != nil {
@@ -134,8 +130,9 @@ func runPull(ctx context.Context, env *Env, c *registry.Client, ref registry.Ref
 		}
 		defer l.Close()
 	}
+	env.watch(l)
 	report, err := im.Pull(ctx, l, entry)
-	env.detail("ocikit: %s: %d bytes received, %d requests, %.1f s", report.Reference, report.BytesReceived, report.Requests, report.Seconds)
+	env.summary(err, "ocikit: %s: %d bytes received, %d requests, %.1f s", report.Reference, report.BytesReceived, report.Requests, report.Seconds)
 	switch {
 	case asJSON:
 		return errors.Join(err, writeJSON(env.Stdout, report))
@@ -175,38 +172,4 @@ func pulledEntry(l *layout.Layout, desc oci.Descriptor, ref registry.Reference, 
 		}
 	}
 	return entry.WithAnnotation(oci.AnnotationRefName, tag), nil
-}
-
-// showProgress returns what prints progress, or nil.
-func showProgress(env *Env, how string) (func(pull.Progress), error) {
-	switch {
-	case !slices.Contains([]string{"auto", "plain", "json", "none"}, how):
-		return nil, usagef("flag --progress: %q: want plain, json, none or auto", how)
-	case env.Quiet, how == "none", how == "auto" && !env.ErrTTY:
-		return nil, nil
-	case how == "json":
-		return func(p pull.Progress) { writeJSON(env.Stderr, p) }, nil
-	}
-	last := env.Now()
-	return func(p pull.Progress) {
-		switch p.Kind {
-		case "plan":
-			env.notice("%d blobs, %s", p.Count, humanSize(p.Size))
-		case "bytes":
-			if env.Now().Sub(last) < time.Second {
-				return
-			}
-			last = env.Now()
-			env.notice("%s %s of %s", p.Digest, humanSize(p.Offset), humanSize(p.Size))
-		case "resume":
-			env.notice("%s resume at %s of %s", p.Digest, humanSize(p.Offset), humanSize(p.Size))
-		case "again":
-			env.notice("%s again from the start: %s", p.Digest, p.Text)
-		case "start", "manifest":
-		case "tag":
-			env.notice("%s is named %s", p.Digest, p.Text)
-		default:
-			env.notice("%s %s, %s", p.Digest, p.Kind, humanSize(p.Size))
-		}
-	}, nil
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"slices"
+	"strings"
 
 	"ocikit/oci"
 	"ocikit/oci/layout"
@@ -15,7 +17,7 @@ import (
 
 func pushCommand() Command {
 	return Command{
-		Name: "push", Args: "IMAGE REF", Group: groupRegistry, Files: "dirs",
+		Name: "push", Args: "IMAGE REF", Group: groupRegistry, Files: "dirs", Progress: true,
 		Short: "send an image to a registry",
 		Long: `Push sends everything that IMAGE needs and the registry lacks, then names it by the tag of REF,
 and prints HOST/REPO@DIGEST. Blobs go before the manifests that need them, the tag comes last. Bytes
@@ -104,6 +106,7 @@ func (p *pushFlags) options(env *Env) (pushcmd.Options, error) {
 		}
 	}
 	o.Notice = func(text string) { env.notice("ocikit: %s", text) }
+	o.Progress = env.progress.report()
 	return o, nil
 }
 
@@ -175,7 +178,25 @@ func printReports(env *Env, reports []pushcmd.Report, pushErr error, asJSON, dry
 				return err
 			}
 		}
-		env.detail("ocikit: %s: %d bytes sent, %d needed, %d requests, %.1f s", r.Reference, r.BytesSent, r.BytesNeeded, r.Requests, r.Seconds)
+		env.summary(pushErr, "ocikit: %s: %s; %d bytes sent, %d needed, %d requests, %.1f s",
+			r.Reference, countActions(r), r.BytesSent, r.BytesNeeded, r.Requests, r.Seconds)
 	}
 	return nil
+}
+
+// countActions says what became of blobs: "12 uploaded, 1 exists".
+func countActions(r pushcmd.Report) string {
+	var parts []string
+	for _, action := range []string{"upload", "uploaded", "resumed", "mount", "mounted", "exists", "skip"} {
+		n := 0
+		for _, s := range r.Steps {
+			if s.Action == action {
+				n++
+			}
+		}
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, action))
+		}
+	}
+	return cmp.Or(strings.Join(parts, ", "), "nothing to send")
 }

@@ -11,7 +11,7 @@ import (
 
 func putCommand() Command {
 	return Command{
-		Name: "put", Args: "LAYOUT [FILE]", Group: groupLayout, Files: "files",
+		Name: "put", Args: "LAYOUT [FILE]", Group: groupLayout, Files: "files", Progress: true,
 		Short: "store a blob and print its descriptor",
 		Long: `Put stores FILE, or standard input, as a blob in LAYOUT, byte for byte, and prints its
 descriptor. The media type is found by the content unless --media-type gives it. It names nothing:
@@ -32,7 +32,7 @@ descriptor. The media type is found by the content unless --media-type gives it.
 					return err
 				}
 				defer l.Close()
-				in, err := env.input(name)
+				in, err := env.data(name)
 				if err != nil {
 					return err
 				}

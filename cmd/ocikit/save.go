@@ -14,7 +14,7 @@ import (
 
 func saveCommand() Command {
 	return Command{
-		Name: "save", Args: "IMAGE...", Group: groupCarry, Files: "dirs",
+		Name: "save", Args: "IMAGE...", Group: groupCarry, Files: "dirs", Progress: true,
 		Short: "write images as one tar that docker, podman and readers of layouts load",
 		Long: `Save writes an archive of images on standard output: the tar of an OCI layout that has Docker's
 manifest.json as well, so that "docker load", "podman load", "ctr image import", skopeo's oci-archive
@@ -84,10 +84,19 @@ and its tag: app:v1 is loaded as app:v1. --tag gives another name.`,
 					}
 					return nil
 				}
-				return env.toOutput(*out, true, func(w io.Writer) error { return plan.Save(ctx, w) })
+				return saveArchive(ctx, env, *out, images, plan)
 			}
 		},
 	}
+}
+
+// saveArchive writes what a plan holds, and shows how far it is.
+func saveArchive(ctx context.Context, env *Env, out string, images []archive.Image, plan *archive.Plan) error {
+	for _, im := range images {
+		env.watch(im.Layout)
+	}
+	env.planned(plan.Bytes())
+	return env.toOutput(out, true, func(w io.Writer) error { return plan.Save(ctx, w) })
 }
 
 // savedName returns the tag and the full name that an image has in an archive: as --tag says,

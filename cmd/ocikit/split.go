@@ -12,7 +12,7 @@ import (
 
 func splitCommand() Command {
 	return Command{
-		Name: "split", Args: "FILE DIR", Group: groupCarry, Files: "files",
+		Name: "split", Args: "FILE DIR", Group: groupCarry, Files: "files", Progress: true,
 		Short: "cut a file into parts of the size of a medium",
 		Long: `Split writes FILE, or with "-" standard input, as parts of exactly --size bytes each, but for the
 last, into DIR: NAME.0001, NAME.0002 and so on, and when all are written NAME.parts.json with the
@@ -50,7 +50,7 @@ become a set of parts.`,
 				if o.Pipe && env.InTTY {
 					return usagef("standard input is a terminal: name a FILE, or pipe one in")
 				}
-				in, err := env.input(args[0])
+				in, err := env.data(args[0])
 				if err != nil {
 					return err
 				}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,7 +14,7 @@ import (
 
 func tarCommand() Command {
 	return Command{
-		Name: "tar", Args: "SRC[:DEST]...", Group: groupLayer, Files: "files",
+		Name: "tar", Args: "SRC[:DEST]...", Group: groupLayer, Files: "files", Progress: true,
 		Short: "write a deterministic tar of directories and files",
 		Long: `Tar writes one tar of everything below each SRC, on standard output. The content of a
 directory goes to DEST, or to the root; a file goes to DEST under its own name if DEST ends in a
@@ -45,7 +46,8 @@ with or without any SRC.`,
 					sources[i] = parseSource(a)
 				}
 				return env.toOutput(*out, true, func(w io.Writer) error {
-					return packHint(tarutil.Pack(ctx, w, sources, opts))
+					counted, done := env.written(w, cmp.Or(*out, "standard output"))
+					return packHint(done(tarutil.Pack(ctx, counted, sources, opts)))
 				})
 			}
 		},

@@ -15,7 +15,7 @@ import (
 
 func unbundleCommand() Command {
 	return Command{
-		Name: "unbundle", Args: "LAYOUT [FILE]", Group: groupCarry, Files: "files",
+		Name: "unbundle", Args: "LAYOUT [FILE]", Group: groupCarry, Files: "files", Progress: true,
 		Short: "bring a bundle into a layout, and name the images that are whole",
 		Long: `Unbundle reads the tar of a layout that may lack blobs, as "ocikit bundle" and others write it, from
 FILE or standard input, and stores its blobs in LAYOUT, each verified while it passes. LAYOUT is made
@@ -65,7 +65,7 @@ func runUnbundle(ctx context.Context, env *Env, operand, name string, o archive.
 	if name == "-" && env.InTTY {
 		return usagef("standard input is a terminal: name a FILE, or pipe a bundle in")
 	}
-	in, err := env.input(name)
+	in, err := env.data(name)
 	if err != nil {
 		return err
 	}
@@ -77,6 +77,7 @@ func runUnbundle(ctx context.Context, env *Env, operand, name string, o archive.
 		return err
 	}
 	defer l.Close()
+	env.watch(l)
 	result, err := archive.Unbundle(ctx, l, in, o)
 	if err != nil && len(result.Missing) == 0 {
 		if made && isUnused(l) {

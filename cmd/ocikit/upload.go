@@ -130,7 +130,7 @@ func uploadStart() Command {
 
 func uploadChunk() Command {
 	return Command{
-		Name: "upload chunk", Args: "FILE|-", Group: groupRegistry, Files: "files",
+		Name: "upload chunk", Args: "FILE|-", Group: groupRegistry, Files: "files", Progress: true,
 		Short: "send the next bytes of an upload",
 		Long: `Chunk sends one PATCH. FILE stands for the whole blob: its bytes from the session's offset on are
 sent, --length of them at most. With "-", which takes --session, the bytes on standard input are the
@@ -167,7 +167,7 @@ number first. The bytes are hashed while they are sent, so "upload finish" knows
 					defer f.Close()
 					src = f
 				}
-				o := pushcmd.ChunkOptions{Length: int64(*length), Body: wrong.body}
+				o := pushcmd.ChunkOptions{Length: int64(*length), Body: wrong.body, Progress: env.progress.report(), Name: inputLabel(args[0])}
 				if *u.session != "" {
 					o.Save = func(s *pushcmd.Session) error { return s.Save(*u.session) }
 				}
@@ -369,7 +369,7 @@ func printMounted(ctx context.Context, env *Env, c *registry.Client, repo string
 
 func uploadBlob() Command {
 	return Command{
-		Name: "upload blob", Args: "HOST/REPO FILE", Group: groupRegistry, Files: "files",
+		Name: "upload blob", Args: "HOST/REPO FILE", Group: groupRegistry, Files: "files", Progress: true,
 		Short: "send a whole blob: start, chunk, finish",
 		Long: `Blob opens an upload, sends FILE in one PATCH, closes it under the digest of what was sent, and
 prints the descriptor. It does not ask whether the blob is there, and it does not try again: it shows
@@ -404,7 +404,7 @@ what a registry makes of each request, with -v, --trace or --curl. "ocikit push"
 				if err != nil {
 					return err
 				}
-				if _, err := s.Chunk(ctx, c, src, pushcmd.ChunkOptions{}); err != nil {
+				if _, err := s.Chunk(ctx, c, src, pushcmd.ChunkOptions{Progress: env.progress.report(), Name: inputLabel(args[1])}); err != nil {
 					return err
 				}
 				desc, err := s.Finish(ctx, c, pushcmd.FinishOptions{})

@@ -18,7 +18,7 @@ import (
 
 func verifyCommand() Command {
 	return Command{
-		Name: "verify", Args: "LAYOUT|IMAGE", Group: groupLayout, Files: "dirs",
+		Name: "verify", Args: "LAYOUT|IMAGE", Group: groupLayout, Files: "dirs", Progress: true,
 		Short: "check that a layout, or an image in it, is whole and true",
 		Long: `Verify checks that every blob that is named exists, has its size and its digest, and that
 documents are what they should be. Of a whole layout it checks the blobs that nothing names as well.
@@ -66,6 +66,7 @@ that helps no more. What was repaired is a finding of that severity.
 					return err
 				}
 				defer l.Close()
+				env.watch(l)
 				verify := func() ([]layout.Finding, layout.Summary, error) { return image.Verify(ctx, l, opts) }
 				if *from != "" {
 					source, done, openErr := openSource(env, *from, remote)

@@ -1,0 +1,463 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"ocikit/digest"
+	"ocikit/oci/progress"
+)
+
+var (
+	blobA = digest.FromBytes([]byte("a"))
+	blobB = digest.FromBytes([]byte("b"))
+)
+
+const mib = 1 << 20
+
+// at is an event and when it comes, in seconds.
+type at struct {
+	seconds float64
+	event   progress.Event
+}
+
+var epoch = time.Unix(0, 0)
+
+func after(seconds float64) time.Time {
+	return epoch.Add(time.Duration(seconds * float64(time.Second)))
+}
+
+// stateOf applies events, with a look at the meters before each.
+func stateOf(events []at) *progressState {
+	s := new(progressState)
+	for _, e := range events {
+		s.sample(after(e.seconds))
+		s.apply(e.event, after(e.seconds))
+	}
+	return s
+}
+
+func TestFrames(t *testing.T) {
+	half := []at{
+		{0, progress.Event{Kind: progress.Plan, Count: 3, Size: 41 * mib}},
+		{0, progress.Event{Kind: progress.Start, Digest: blobA, Size: 20 * mib}},
+		{0, progress.Event{Kind: progress.Resume, Digest: blobB, Size: 20 * mib, Offset: 10 * mib}},
+		{1, progress.Event{Kind: progress.Bytes, Digest: blobA, Size: 20 * mib, Offset: 5 * mib}},
+		{2, progress.Event{Kind: progress.Bytes, Digest: blobB, Size: 20 * mib, Offset: 12 * mib}},
+	}
+	file := []at{
+		{0, progress.Event{Kind: progress.Start, Name: "dir/an-archive-with-a-long-name.tar", Size: 3 * mib}},
+		{1, progress.Event{Kind: progress.Bytes, Name: "dir/an-archive-with-a-long-name.tar", Offset: mib}},
+	}
+	tests := []struct {
+		name       string
+		events     []at
+		now        float64
+		cols, rows int
+	}{
+		{"nothing yet", nil, 1, 80, 24},
+		{"two of three blobs", half, 2, 80, 24},
+		{"a wide terminal", half, 2, 120, 24},
+		{"narrow", half, 2, 40, 24},
+		{"narrower", half, 2, 30, 24},
+		{"the narrowest that is of use", half, 2, 20, 24},
+		{"too narrow", half, 2, 5, 24},
+		{"3 rows", half, 2, 80, 3},
+		{"1 row", half, 2, 80, 1},
+		{"one file", file, 1, 80, 24},
+		{"a size that nobody knows", []at{
+			{0, progress.Event{Kind: progress.Start, Name: "standard input"}},
+			{1, progress.Event{Kind: progress.Bytes, Name: "standard input", Offset: 1500 * mib}},
+		}, 2, 80, 24},
+		{"the last byte has passed", append(half, at{3, progress.Event{Kind: progress.Bytes, Digest: blobA, Size: 20 * mib, Offset: 20 * mib}}), 3, 80, 24},
+		{"the last byte on a narrow one", append(half, at{3, progress.Event{Kind: progress.Commit, Digest: blobA, Size: 20 * mib, Offset: 20 * mib}}), 3, 30, 24},
+		{"a retry, with what a registry said", append(half, at{3, progress.Event{Kind: progress.Retry, Digest: blobA, Text: "status 503: \"\x1b[31mbusy\""}}), 3, 100, 24},
+		{"one is done, two need nothing", append(half,
+			at{3, progress.Event{Kind: progress.Done, Digest: blobA, Size: 20 * mib, Text: "mounted"}},
+			at{3, progress.Event{Kind: progress.Exists, Digest: digest.FromBytes([]byte("c")), Size: mib, Offset: mib}}), 3, 120, 24},
+		{"a stopped task is forgotten", append(half, at{3, progress.Event{Kind: progress.Stop, Digest: blobA, Size: 20 * mib}}), 3, 80, 24},
+		{"a name from outside", []at{{0, progress.Event{Kind: progress.Start, Name: "層\x1b]0;x\a.tar", Size: 10}}}, 1, 80, 24},
+	}
+	var got strings.Builder
+	for _, tt := range tests {
+		lines := stateOf(tt.events).frame(after(tt.now), tt.cols, tt.rows)
+		fmt.Fprintf(&got, "# %s, %d columns\n", tt.name, tt.cols)
+		for _, line := range lines {
+			got.WriteString(line + "\n")
+			if columns(line) >= tt.cols {
+				t.Errorf("%s: line of %d columns: %q", tt.name, columns(line), line)
+			}
+		}
+		if len(lines) > max(tt.rows-1, 1) {
+			t.Errorf("%s: %d lines on a terminal of %d rows", tt.name, len(lines), tt.rows)
+		}
+	}
+	const golden = "testdata/progress-frames.txt"
+	if *update {
+		writeTestFile(t, golden, got.String())
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != string(want) {
+		t.Errorf("got\n%s\nwant\n%s", got.String(), want)
+	}
+}
+
+// No frame is ever too wide or too high, and none panics.
+func TestFrameFits(t *testing.T) {
+	s := stateOf([]at{
+		{0, progress.Event{Kind: progress.Plan, Count: 30, Size: 1 << 60}},
+		{0, progress.Event{Kind: progress.Start, Digest: blobA, Size: 1 << 59}},
+		{0, progress.Event{Kind: progress.Retry, Digest: blobA, Text: strings.Repeat("層", 50)}},
+		{0, progress.Event{Kind: progress.Start, Name: strings.Repeat("層", 50)}},
+		{1, progress.Event{Kind: progress.Bytes, Name: strings.Repeat("層", 50), Offset: 1 << 50}},
+	})
+	for cols := range 200 {
+		for rows := range 6 {
+			lines := s.frame(after(2), cols, rows)
+			for _, line := range lines {
+				if columns(line) > max(cols-1, 0) {
+					t.Fatalf("%d columns: %q", cols, line)
+				}
+			}
+			if len(lines) > max(rows-1, 1) {
+				t.Fatalf("%d rows: %d lines", rows, len(lines))
+			}
+		}
+	}
+}
+
+func TestRates(t *testing.T) {
+	var m meter
+	for i := range 100 { // 1 MiB/s for 10 s, then 4 MiB/s for 10 s
+		off := int64(i) * mib / 5
+		if i > 50 {
+			off += int64(i-50) * mib * 3 / 5
+		}
+		m.add(after(float64(i)/5), off)
+		if i == 50 || i == 99 {
+			want := map[int]float64{50: mib, 99: 4 * mib}[i]
+			if got := m.rate(after(float64(i)/5), off); got < want*0.99 || got > want*1.01 {
+				t.Errorf("after %d samples: %.0f bytes/s, want %.0f", i, got, want)
+			}
+		}
+	}
+	m.add(after(21), 0) // back to the start
+	if got := m.rate(after(22), 0); got != 0 {
+		t.Errorf("after a new start: %f, want 0", got)
+	}
+}
+
+// fakeTerminal is a terminal as tests see it: a screen of rows.
+type fakeTerminal struct {
+	mu         sync.Mutex
+	cols, rows int
+	claimed    bool // by another process
+	screen     []string
+	row, col   int
+	unknown    string // the first code that is none of ours
+}
+
+func (f *fakeTerminal) Size() (int, int) { return f.cols, f.rows }
+func (f *fakeTerminal) Claim() bool      { return !f.claimed }
+
+// Write implements io.Writer for the codes that bars are made of.
+func (f *fakeTerminal) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := string(p); s != ""; {
+		var n, up int
+		switch {
+		case s[0] == '\n':
+			f.row, f.col, n = f.row+1, 0, 1
+		case s[0] == '\r':
+			f.col, n = 0, 1
+		case strings.HasPrefix(s, "\x1b[J"):
+			f.screen = f.screen[:min(f.row+1, len(f.screen))]
+			f.cut()
+			n = 3
+		case strings.HasPrefix(s, "\x1b[K"):
+			f.cut()
+			n = 3
+		case s[0] == '\x1b':
+			if k, _ := fmt.Sscanf(s, "\x1b[%dA", &up); k != 1 {
+				f.unknown = s
+			}
+			n = strings.IndexByte(s, 'A') + 1
+			f.row -= up
+		default:
+			f.put(s[0])
+			n = 1
+		}
+		s = s[n:]
+	}
+	return len(p), nil
+}
+
+func (f *fakeTerminal) put(c byte) {
+	for len(f.screen) <= f.row {
+		f.screen = append(f.screen, "")
+	}
+	line := f.screen[f.row] + strings.Repeat(" ", max(f.col-len(f.screen[f.row]), 0))
+	f.screen[f.row] = line[:f.col] + string(c) + line[min(f.col+1, len(line)):]
+	f.col++
+}
+
+func (f *fakeTerminal) cut() {
+	if f.row < len(f.screen) {
+		f.screen[f.row] = f.screen[f.row][:min(f.col, len(f.screen[f.row]))]
+	}
+}
+
+func (f *fakeTerminal) String() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.TrimRight(strings.Join(f.screen, "\n"), "\n")
+}
+
+// A stage is the world of a view under test: a clock, a terminal, and ticks by hand.
+type stageEnv struct {
+	*Env
+	term *fakeTerminal
+	now  time.Time
+}
+
+func newStage(how progressFlag, env map[string]string) (*stageEnv, func(bool)) {
+	s := &stageEnv{term: &fakeTerminal{cols: 60, rows: 10}, now: epoch}
+	s.Env = &Env{
+		Stderr: s.term, ErrTerm: s.term,
+		Getenv: func(k string) string { return env[k] },
+		Now:    func() time.Time { return s.now },
+	}
+	return s, s.startProgress(how)
+}
+
+func (s *stageEnv) tick(seconds float64) {
+	s.now = after(seconds)
+	s.progress.tick()
+}
+
+func TestBars(t *testing.T) {
+	s, stop := newStage("auto", nil)
+	report := s.progress.report()
+	s.notice("before")
+	report(progress.Event{Kind: progress.Start, Digest: blobA, Size: 10 * mib})
+	s.tick(0.4)
+	if got := s.term.String(); got != "before" {
+		t.Fatalf("after 0.4 s: %q: bars come too early", got)
+	}
+	s.tick(0.6)
+	report(progress.Event{Kind: progress.Bytes, Digest: blobA, Size: 10 * mib, Offset: 5 * mib})
+	s.tick(2)
+	bar := "ca978112ca1b  50% 5.0/10.0 MiB    2.5 MiB/s     2s"
+	if got := s.term.String(); got != "before\n"+bar {
+		t.Fatalf("after 2 s:\n%s\nwant before and\n%s", got, bar)
+	}
+	s.notice("meanwhile")
+	fmt.Fprint(s.Stderr, "half a ")
+	s.tick(2.1)
+	fmt.Fprintln(s.Stderr, "line")
+	s.tick(2.2)
+	if got, want := s.term.String(), "before\nmeanwhile\nhalf a line\nca978112ca1b  50%"; !strings.HasPrefix(got, want) {
+		t.Fatalf("with notices:\n%s\nwant\n%s", got, want)
+	}
+	report(progress.Event{Kind: progress.Start, Digest: blobB, Size: mib})
+	s.tick(2.3)
+	report(progress.Event{Kind: progress.Done, Digest: blobA, Size: 10 * mib})
+	report(progress.Event{Kind: progress.Done, Digest: blobB, Size: mib})
+	s.tick(3)
+	stop(false)
+	if got, want := s.term.String(), "before\nmeanwhile\nhalf a line\n2 done, 11.0 MiB in 3.0 s"; got != want {
+		t.Errorf("at the end:\n%s\nwant\n%s", got, want)
+	}
+	if s.term.unknown != "" {
+		t.Errorf("code %q", s.term.unknown)
+	}
+}
+
+func TestBarsEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		failed  bool
+		summary string
+		want    string
+	}{
+		{"well", false, "", "1.0 MiB in 1.0 s"},
+		{"with a summary of the command", false, "all is done", "all is done"},
+		{"with an error", true, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, stop := newStage("auto", nil)
+			s.progress.event(progress.Event{Kind: progress.Start, Name: "f", Size: mib})
+			s.tick(1)
+			s.progress.event(progress.Event{Kind: progress.Done, Name: "f", Size: mib})
+			if tt.summary != "" {
+				s.summary(nil, "%s", tt.summary)
+			}
+			stop(tt.failed)
+			if got := s.term.String(); got != tt.want {
+				t.Errorf("screen %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// A terminal that is made narrower breaks the lines that stand there; none of them is left.
+func TestBarsOnANarrowerTerminal(t *testing.T) {
+	var b bars
+	first := b.draw([]string{strings.Repeat("x", 59), "y"}, 60)
+	if want := strings.Repeat("x", 59) + "\x1b[K\ny\x1b[K\n\x1b[J"; first != want {
+		t.Errorf("first %q, want %q", first, want)
+	}
+	if got, want := b.draw([]string{"z"}, 20), "\r\x1b[4Az\x1b[K\n\x1b[J"; got != want {
+		t.Errorf("on 20 columns %q, want %q", got, want)
+	}
+	if got, want := b.erase(60), "\r\x1b[1A\x1b[J"; got != want {
+		t.Errorf("erase %q, want %q", got, want)
+	}
+}
+
+func TestNoBars(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		how  progressFlag
+		env  map[string]string
+		set  func(*Env)
+	}{
+		{"none", "none", nil, nil},
+		{"no flag", "", nil, nil},
+		{"a dumb terminal", "auto", map[string]string{"TERM": "dumb"}, nil},
+		{"-q", "auto", nil, func(e *Env) { e.Quiet = true }},
+		{"-q with plain", "plain", nil, func(e *Env) { e.Quiet = true }},
+		{"no terminal", "auto", nil, func(e *Env) { e.ErrTerm = nil }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := &Env{ErrTerm: &fakeTerminal{}, Getenv: func(k string) string { return tt.env[k] }, Now: func() time.Time { return epoch }}
+			if tt.set != nil {
+				tt.set(e)
+			}
+			stop := e.startProgress(tt.how)
+			if e.progress.report() != nil {
+				t.Error("there is a view")
+			}
+			stop(false)
+		})
+	}
+}
+
+// Of two processes on one terminal one draws, until it has ended.
+func TestClaim(t *testing.T) {
+	s, stop := newStage("auto", nil)
+	s.term.claimed = true
+	s.progress.event(progress.Event{Kind: progress.Start, Name: "f", Size: mib})
+	s.tick(1)
+	if got := s.term.String(); got != "" {
+		t.Errorf("drawn on the terminal of another: %q", got)
+	}
+	s.term.claimed = false
+	s.tick(2)
+	if got := s.term.String(); !strings.HasPrefix(got, "f ") {
+		t.Errorf("screen %q, want the bar of f", got)
+	}
+	stop(true)
+}
+
+func TestPlainAndJSON(t *testing.T) {
+	events := []at{
+		{0, progress.Event{Kind: progress.Plan, Count: 2, Size: 3 * mib}},
+		{0, progress.Event{Kind: progress.Start, Digest: blobA, Size: 2 * mib}},
+		{0, progress.Event{Kind: progress.Start, Name: "small\x1b", Size: 10}},
+		{0.5, progress.Event{Kind: progress.Bytes, Digest: blobA, Size: 2 * mib, Offset: mib}},
+		{0.6, progress.Event{Kind: progress.Done, Name: "small\x1b", Size: 10}},
+		{7, progress.Event{Kind: progress.Bytes, Digest: blobA, Size: 2 * mib, Offset: 2 * mib}},
+		{8, progress.Event{Kind: progress.Done, Digest: blobA, Size: 2 * mib, Text: "uploaded"}},
+		{8, progress.Event{Kind: progress.Tag, Digest: blobA, Text: "v1"}},
+	}
+	for how, want := range map[progressFlag]string{
+		"plain": `2 blobs, 3.0 MiB
+A start, 2.0 MiB
+small\x1b done, 10 B
+A at 1.0 MiB of 2.0 MiB, 170.7 KiB/s
+A uploaded, 2.0 MiB
+A is named v1
+`,
+		"json": `{"kind":"plan","size":3145728,"count":2}
+{"kind":"start","digest":"A","size":2097152}
+{"kind":"start","name":"small\u001b","size":10}
+{"kind":"done","name":"small\u001b","size":10}
+{"kind":"bytes","digest":"A","size":2097152,"offset":2097152}
+{"kind":"done","digest":"A","size":2097152,"text":"uploaded"}
+{"kind":"tag","digest":"A","text":"v1"}
+`,
+	} {
+		var out strings.Builder
+		now := epoch
+		e := &Env{Stderr: &out, Getenv: func(string) string { return "" }, Now: func() time.Time { return now }}
+		stop := e.startProgress(how)
+		for _, ev := range events {
+			if ev.seconds == 7 && how == "plain" {
+				now = after(6)
+				e.progress.tick()
+			}
+			now = after(ev.seconds)
+			e.progress.event(ev.event)
+		}
+		stop(false)
+		got := strings.ReplaceAll(out.String(), blobA.String(), "A")
+		if got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", how, got, want)
+		}
+	}
+}
+
+// Bars, notices and the end come from several goroutines; the race detector looks on.
+func TestProgressAtOnce(t *testing.T) {
+	ticks := make(chan time.Time)
+	term := &fakeTerminal{cols: 80, rows: 24}
+	e := &Env{
+		Stderr: term, ErrTerm: term, Getenv: func(string) string { return "" }, Now: time.Now,
+		Ticker: func(time.Duration) (<-chan time.Time, func()) { return ticks, func() {} },
+	}
+	stop := e.startProgress("auto")
+	e.progress.began = epoch
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			task := progress.NewTask(e.progress.report(), progress.Event{Name: fmt.Sprint("file", i), Size: 100 << 10})
+			io.Copy(io.Discard, progress.Reader(strings.NewReader(strings.Repeat("x", 100<<10)), task))
+			e.notice("notice %d", i)
+		})
+	}
+	for range 5 {
+		ticks <- epoch
+	}
+	wg.Wait()
+	stop(false)
+	if got := term.String(); strings.Count(got, "notice") != 4 || strings.Contains(got, "total") {
+		t.Errorf("screen:\n%s", got)
+	}
+}
+
+// Every command that may take long has the flag, and says the same about it.
+func TestProgressFlag(t *testing.T) {
+	for _, c := range commands() {
+		fs := newFlagSet(c, new(Env))
+		c.Bind(fs)
+		f := fs.Lookup("progress")
+		if (f != nil) != c.Progress || f != nil && f.Usage != progressUsage {
+			t.Errorf("%s: flag --progress: %+v", c.Name, f)
+		}
+	}
+	env := &Env{Stderr: io.Discard, Stdout: io.Discard, Getenv: func(string) string { return "" }, Now: time.Now}
+	if status := run(context.Background(), env, []string{"digest", "--progress", "loud"}); status != statusUsage {
+		t.Errorf("--progress loud: status %d, want %d", status, statusUsage)
+	}
+}
