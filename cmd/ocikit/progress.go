@@ -130,11 +130,15 @@ func (v *progressView) tick() {
 
 // draw draws the bars, when there have been a few moments of work.
 func (v *progressView) draw(now time.Time) {
-	if now.Sub(v.began) < progressDelay || !v.term.Claim() {
+	if now.Sub(v.began) < progressDelay {
 		return
 	}
 	cols, rows := v.term.Size()
-	io.WriteString(v.out, v.bars.draw(v.state.frame(now, cols, rows), cols))
+	lines := v.state.frame(now, cols, rows)
+	if len(lines) > 0 && !v.term.Claim() {
+		return
+	}
+	io.WriteString(v.out, v.bars.draw(lines, cols))
 }
 
 // Write writes above the bars.

@@ -64,11 +64,12 @@ func inputLabel(name string) string {
 	return name
 }
 
-// data opens an input, as [Env.input] does, and shows how much of it was read.
+// data opens an input, as [Env.input] does, and shows how much of it was read, but not while
+// somebody types it.
 func (e *Env) data(name string) (io.ReadCloser, error) {
 	in, err := e.input(name)
 	report := e.progress.report()
-	if err != nil || report == nil {
+	if err != nil || report == nil || name == "-" && e.InTTY {
 		return in, err
 	}
 	if f, ok := in.(*named); ok {

@@ -13,6 +13,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/image"
 	"ocikit/oci/layout"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -179,7 +180,11 @@ func openSource(env *Env, operand string, flags *registryFlags) (_ layout.Source
 	if n, err := oci.ParseImageName(operand); !strings.HasPrefix(operand, "docker://") && err == nil {
 		if info, err := os.Stat(n.Dir); !remote || err == nil && info.IsDir() {
 			l, err := openDir(n.Dir)
-			return l, func(*error) { l.Close() }, err
+			if err != nil {
+				return nil, nil, err
+			}
+			env.watch(l)
+			return l, func(*error) { l.Close() }, nil
 		}
 	}
 	ref, err := registry.ParseReference(operand)
@@ -190,13 +195,14 @@ func openSource(env *Env, operand string, flags *registryFlags) (_ layout.Source
 	if err != nil {
 		return nil, nil, err
 	}
-	return remoteSource{c, ref.Repo}, func(err *error) { c.Close(); flags.close(err) }, nil
+	return remoteSource{c, ref.Repo, env.progress.report()}, func(err *error) { c.Close(); flags.close(err) }, nil
 }
 
 // remoteSource is a repository of a registry as a source of blobs.
 type remoteSource struct {
-	c    *registry.Client
-	repo string
+	c      *registry.Client
+	repo   string
+	report func(progress.Event)
 }
 
 // Fetch implements [layout.Source].
@@ -204,8 +210,15 @@ func (s remoteSource) Fetch(ctx context.Context, desc oci.Descriptor) (io.ReadCl
 	isManifest := oci.IsManifest(desc.MediaType) || oci.IsIndex(desc.MediaType)
 	if !isManifest {
 		r, err := s.c.OpenBlob(ctx, s.repo, desc)
-		if err == nil || desc.MediaType != "" || !isRemoteNotFound(err) {
-			return r, asLayoutError(err)
+		if err == nil {
+			task := progress.NewTask(s.report, progress.Event{Digest: desc.Digest, Size: desc.Size})
+			return struct {
+				io.Reader
+				io.Closer
+			}{progress.Reader(r, task), r}, nil
+		}
+		if desc.MediaType != "" || !isRemoteNotFound(err) {
+			return nil, asLayoutError(err)
 		}
 	}
 	_, data, err := s.c.GetManifest(ctx, s.repo, desc.Digest.String())
