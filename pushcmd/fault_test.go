@@ -115,6 +115,7 @@ func isPatch(r *http.Request) bool { return r.Method == http.MethodPatch }
 func isPut(r *http.Request) bool {
 	return r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/uploads/")
 }
+func isUpload(r *http.Request) bool { return r.ContentLength > 0 && (isPatch(r) || isPut(r)) }
 func isManifestPut(r *http.Request) bool {
 	return r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/")
 }
@@ -169,6 +170,7 @@ func quirks() []quirk {
 		{name: "F8 cut in PUT", fault: cut, o: pushcmd.Options{Mode: pushcmd.ModePut}, match: isPut, check: resumed},
 		{name: "F8 cut five times", fault: regtest.CutBody(500_000), times: 5, check: resumed},
 		{name: "F9 session gone", fault: cut, set: func(g *regtest.Registry) { g.LoseSession = true }, check: sentTwice},
+		{name: "F9 session gone five times", fault: regtest.CutBody(100_000), times: 5, match: isUpload, set: func(g *regtest.Registry) { g.LoseSession = true }},
 		{name: "F9 400 unknown", fault: cut, set: func(g *regtest.Registry) { g.LoseSession, g.LostStatus = true, 400 }},
 		{name: "F9 404 invalid", fault: cut, set: func(g *regtest.Registry) { g.LoseSession, g.LostCode = true, "BLOB_UPLOAD_INVALID" }},
 		{name: "F9 no status", fault: cut, set: func(g *regtest.Registry) { g.NoStatus = true }, taken: 2 * blobSize},

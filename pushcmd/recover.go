@@ -204,9 +204,9 @@ func (t *task) resume(ctx context.Context, cause error) error {
 			}
 			return t.goOn(ctx, cause)
 		case registry.IsUploadLost(err):
-			return t.renew(ctx, cause, false)
+			return t.startOver(ctx, cause, false)
 		case errors.As(err, &status) && !status.Retryable():
-			return t.renew(ctx, cause, true)
+			return t.startOver(ctx, cause, true)
 		}
 		cause = err
 	}
@@ -257,7 +257,7 @@ func (t *task) goOn(ctx context.Context, cause error) error {
 	refused := errors.As(cause, &status) && t.acked == 0 && t.disorder == 0 // so it took nothing
 	switch {
 	case n < 0, n > t.reached+1, t.up.Ambiguous && t.reached > 0 && !refused:
-		return t.renew(ctx, cause, true) // says nothing, or what cannot be
+		return t.startOver(ctx, cause, true) // says nothing, or what cannot be
 	case t.up.Ambiguous:
 		n = 0
 	case n > t.reached:
@@ -278,8 +278,20 @@ func (t *task) goOn(ctx context.Context, cause error) error {
 	return nil
 }
 
-// renew gives the session up, and the next attempt opens another one.
+// renew gives the session up after an answer that makes it useless, and the next attempt opens
+// another one: at once the first time.
 func (t *task) renew(ctx context.Context, cause error, alive bool) error {
+	if t.sessions > 1 && t.sessions < maxSessions {
+		t.stalls++
+		if err := t.pause(ctx, cause); err != nil {
+			return err
+		}
+	}
+	return t.startOver(ctx, cause, alive)
+}
+
+// startOver gives the session up without a pause.
+func (t *task) startOver(ctx context.Context, cause error, alive bool) error {
 	if alive {
 		t.cancel(ctx)
 	}
@@ -287,12 +299,6 @@ func (t *task) renew(ctx context.Context, cause error, alive bool) error {
 	t.forget()
 	if t.sessions >= maxSessions {
 		return fmt.Errorf("given up after %d uploads: %w", t.sessions, cause)
-	}
-	if t.sessions > 1 {
-		t.stalls++
-		if err := t.pause(ctx, cause); err != nil {
-			return err
-		}
 	}
 	t.because("%v; starting over", cause)
 	var conn *registry.ConnError
