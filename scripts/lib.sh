@@ -8,6 +8,8 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 name=$(basename "$0")
 work=$(mktemp -d)
 pids=
+gobin=${OCIKIT_GOBIN:-$work/gobin}
+PATH=$gobin:$PATH
 finish() {
     for p in $pids; do kill "$p" 2>/dev/null || :; done
     for p in $pids; do wait "$p" 2>/dev/null || :; done
@@ -64,17 +66,35 @@ peak() {
 }
 
 # start_registry starts Debian's docker-registry with the given lines of YAML added to its
-# configuration, and sets $registry to its address.
+# configuration, and sets $registry to its address. A second operand names
+# the program to start in its place: "registry", which is distribution v3.
 start_registry() {
-    need docker-registry
+    program=${2:-docker-registry}
+    need "$program"
     n=$((${n:-0} + 1))
-    mkdir -p "$work/registry$n"
+    data=$work/registry$n
+    mkdir -p "$data"
+    printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0"}\n%s\n' "$data" "$1" >"$data.yml"
+    export OTEL_TRACES_EXPORTER=none # distribution v3 would look for a collector
+    listening "$program" serve "$data.yml"
+}
+
+# start_crane starts the registry of crane, which keeps everything in memory, and sets
+# $registry to its address.
+start_crane() {
+    need_crane
+    n=$((${n:-0} + 1))
+    listening crane registry serve --address 127.0.0.1:0
+    registry=127.0.0.1:${registry##*:}
+}
+
+# listening starts a server and sets $registry to the address that its log says it listens on.
+listening() {
     mkfifo "$work/log$n" "$work/addr$n"
-    printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: "127.0.0.1:0"}\n%s\n' "$work/registry$n" "$1" >"$work/registry$n.yml"
-    docker-registry serve "$work/registry$n.yml" >"$work/log$n" 2>&1 &
+    "$@" >"$work/log$n" 2>&1 &
     pids="$pids $!"
-    sed -un 's/.*listening on \([0-9.:]*[0-9]\).*/\1/p' <"$work/log$n" >"$work/addr$n" &
-    read -r registry <"$work/addr$n" || fail "docker-registry did not start"
+    sed -un 's/.*\(listening on\|serving on port\) \([][0-9.:]*[0-9]\).*/\2/p' <"$work/log$n" >"$work/addr$n" &
+    read -r registry <"$work/addr$n" || fail "$1 did not start"
 }
 
 # shellcheck disable=SC2034 # scripts use $registry
@@ -103,14 +123,44 @@ start_docker() {
     done
 }
 
-# need_crane skips the script unless crane is there; with --real it is built first.
+# go_install builds a program from the module of its makers, unless it is there. Scripts that
+# share $OCIKIT_GOBIN build it once.
+go_install() {
+    command -v "$1" >/dev/null 2>&1 || GOBIN=$gobin GOFLAGS=-mod=mod go install "$2@latest"
+}
+
+# need_crane and need_distribution skip the script unless the program is there; with --real it
+# is built first.
 need_crane() {
-    if ! command -v crane >/dev/null 2>&1 && [ -n "${OCIKIT_REAL:-}" ]; then
-        GOBIN=$work/gobin GOFLAGS=-mod=mod go install github.com/google/go-containerregistry/cmd/crane@latest
-        PATH=$work/gobin:$PATH
-    fi
+    [ -z "${OCIKIT_REAL:-}" ] || go_install crane github.com/google/go-containerregistry/cmd/crane
     need crane
 }
+
+need_distribution() {
+    [ -z "${OCIKIT_REAL:-}" ] || go_install registry github.com/distribution/distribution/v3/cmd/registry
+    need registry
+}
+
+# shellcheck disable=SC2034 # scripts use $proxy
+# start_proxy puts a network with the given flags before $registry, and sets $proxy to the
+# address to use. stop_proxy ends it; what passed is in $work/passed then, see passed.
+start_proxy() {
+    [ -x "$work/slowproxy" ] || (cd "$root" && go build -o "$work/" ./testdata/slowproxy)
+    n=$((${n:-0} + 1))
+    mkfifo "$work/addr$n"
+    "$work/slowproxy" -stats "$work/passed" "$@" "$registry" >"$work/addr$n" &
+    proxy_pid=$!
+    pids="$pids $proxy_pid"
+    read -r proxy <"$work/addr$n" || fail "slowproxy did not start"
+}
+
+stop_proxy() {
+    kill "$proxy_pid"
+    wait "$proxy_pid" || fail "slowproxy: status $?"
+}
+
+# passed prints a number of what passed a proxy: connections, up, down, cuts, pause.
+passed() { sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p" "$work/passed"; }
 
 # hello_image makes the layout "app" with the image of the demo in the current directory.
 hello_image() {
