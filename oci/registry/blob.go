@@ -232,7 +232,10 @@ func (b *resumer) broken(err error) {
 		b.err = err
 		return
 	}
-	if err := b.c.o.Sleep(b.ctx, backoff(b.tries-1)); err != nil {
+	if b.tries == 1 {
+		return // at once: one cut says nothing about the next connection
+	}
+	if err := b.c.o.Sleep(b.ctx, backoff(b.tries-2)); err != nil {
 		b.err = err
 	}
 }
