@@ -20,7 +20,7 @@ func (p *pusher) putManifests(ctx context.Context, g *graph, tags []string) erro
 		level := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool {
 			return n.height != height || n == g.root || p.isPresent(n.desc.Digest) && !p.o.Force
 		})
-		err := p.parallel(ctx, len(level), one, func(ctx context.Context, i int) error {
+		err := p.parallel(ctx, len(level), func(ctx context.Context, i int) error {
 			err := p.putManifest(ctx, level[i], level[i].desc.Digest.String(), nil)
 			if err != nil && level[i].foreign {
 				p.notice(fmt.Sprintf("manifest %s of type %q was refused: %v", level[i].desc.Digest, level[i].desc.MediaType, err))

@@ -17,7 +17,7 @@ func (p *pusher) plan(ctx context.Context, g *graph) error {
 	if p.o.Force {
 		children = nil
 	}
-	err := p.parallel(ctx, len(children), one, func(ctx context.Context, i int) error {
+	err := p.parallel(ctx, len(children), func(ctx context.Context, i int) error {
 		n := children[i]
 		if _, err := p.c.HeadManifest(ctx, p.repo, n.desc.Digest.String()); err == nil {
 			p.setPresent(n.desc.Digest)
@@ -31,7 +31,7 @@ func (p *pusher) plan(ctx context.Context, g *graph) error {
 	}
 	needed := p.neededBlobs(g)
 	steps := make([]Step, len(needed))
-	err = p.parallel(ctx, len(needed), one, func(ctx context.Context, i int) error {
+	err = p.parallel(ctx, len(needed), func(ctx context.Context, i int) error {
 		s, err := p.planBlob(ctx, needed[i])
 		steps[i] = s
 		return err

@@ -1,6 +1,7 @@
 package pushcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -206,18 +207,10 @@ func (p *pusher) upToDate(ctx context.Context, desc oci.Descriptor, tags *[]stri
 
 // sendBlobs uploads what the plan found missing, the largest first.
 func (p *pusher) sendBlobs(ctx context.Context, g *graph) error {
-	var todo []oci.Descriptor
-	for _, b := range p.neededBlobs(g) {
-		todo = append(todo, b)
-	}
-	weight := func(i int) int {
-		if todo[i].Size <= smallBlob {
-			return 1
-		}
-		return largeWeight
-	}
-	slices.SortStableFunc(todo, func(a, b oci.Descriptor) int { return int(min(max(b.Size-a.Size, -1), 1)) })
-	return p.parallel(ctx, len(todo), weight, func(ctx context.Context, i int) error {
+	todo := p.neededBlobs(g)
+	slices.SortStableFunc(todo, func(a, b oci.Descriptor) int { return cmp.Compare(b.Size, a.Size) })
+	size := func(i int) int64 { return todo[i].Size }
+	return registry.Parallel(ctx, p.o.Jobs, len(todo), size, func(ctx context.Context, i int) error {
 		step, err := p.sendBlob(ctx, todo[i])
 		p.replaceStep(step)
 		if err != nil {
@@ -228,53 +221,9 @@ func (p *pusher) sendBlobs(ctx context.Context, g *graph) error {
 	})
 }
 
-// Small blobs cost round trips, large ones bandwidth: without Options.Jobs there are slots
-// for 16 small ones, of which a large one takes four.
-const (
-	slots       = 16
-	largeWeight = 4
-)
-
-func one(int) int { return 1 }
-
-// parallel calls f for 0 to n-1, Options.Jobs at a time, or as many as their weights allow.
-// The first error ends the others.
-func (p *pusher) parallel(ctx context.Context, n int, weight func(int) int, f func(context.Context, int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	free := make(chan struct{}, slots)
-	if p.o.Jobs > 0 {
-		free, weight = make(chan struct{}, p.o.Jobs), one
-	}
-	var (
-		wg    sync.WaitGroup
-		once  sync.Once
-		first error
-	)
-	for i := range n {
-		for range weight(i) {
-			select {
-			case free <- struct{}{}:
-			case <-ctx.Done():
-			}
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		wg.Go(func() {
-			if err := f(ctx, i); err != nil {
-				once.Do(func() { first = err; cancel(err) })
-			}
-			for range weight(i) {
-				<-free
-			}
-		})
-	}
-	wg.Wait()
-	if first == nil && ctx.Err() != nil {
-		first = context.Cause(ctx)
-	}
-	return first
+// parallel calls f for 0 to n-1, Options.Jobs at a time.
+func (p *pusher) parallel(ctx context.Context, n int, f func(context.Context, int) error) error {
+	return registry.Parallel(ctx, p.o.Jobs, n, nil, f)
 }
 
 func (p *pusher) isPresent(d digest.Digest) bool {

@@ -32,7 +32,7 @@ var ErrPlatform = errors.New("no image for the platform")
 type Options struct {
 	Platform  *oci.Platform  // of an index pull the image for this platform alone
 	Referrers bool           // pull what refers to the image too: signatures, SBOMs
-	Jobs      int            // blobs at a time; 0 is 4
+	Jobs      int            // blobs at a time; 0 is 4 large ones, or up to 16 small ones
 	Local     *layout.Layout // manifests that are here are not fetched; nil is none
 
 	Progress func(Progress)    // is called for each step, never concurrently
@@ -67,9 +67,6 @@ type document struct {
 // Find reads the manifests of the image that ref names: by its digest if it has one, else by
 // its tag, else by the tag "latest". Nothing is stored.
 func Find(ctx context.Context, c *registry.Client, ref registry.Reference, o Options) (*Image, error) {
-	if o.Jobs <= 0 {
-		o.Jobs = 4
-	}
 	im := &Image{c: c, ref: ref, o: o, known: map[digest.Digest]bool{}, sizes: map[digest.Digest]int64{}}
 	desc, data, err := c.GetManifest(ctx, ref.Repo, ref.Name())
 	if err != nil {

@@ -140,28 +140,10 @@ func (im *Image) local(l *layout.Layout, d oci.Descriptor) (action, reason strin
 
 // fetchAll gets all blobs, several at a time. The first error ends the others.
 func (p *puller) fetchAll(ctx context.Context) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan oci.Descriptor)
-	var wg sync.WaitGroup
-	for range min(p.o.Jobs, max(len(p.blobs), 1)) {
-		wg.Go(func() {
-			for d := range next {
-				if err := p.fetch(ctx, d); err != nil {
-					cancel(err)
-				}
-			}
-		})
-	}
-	for _, d := range p.blobs {
-		if ctx.Err() != nil {
-			break
-		}
-		next <- d
-	}
-	close(next)
-	wg.Wait()
-	return context.Cause(ctx)
+	size := func(i int) int64 { return p.blobs[i].Size }
+	return registry.Parallel(ctx, p.o.Jobs, len(p.blobs), size, func(ctx context.Context, i int) error {
+		return p.fetch(ctx, p.blobs[i])
+	})
 }
 
 // fetch gets one blob, unless it is there and right.
