@@ -314,6 +314,40 @@ func TestQuirks(t *testing.T) {
 	}
 }
 
+// TestPausesAfterCuts adds up what a push chooses to wait: next to nothing after the first
+// broken connection, more after each that follows without progress.
+func TestPausesAfterCuts(t *testing.T) {
+	s := newStore(t)
+	desc := s.image(t, blobSize)
+	for _, c := range []struct {
+		name     string
+		lose     bool // the registry forgets the upload
+		cuts     int
+		min, max time.Duration
+	}{
+		{"kept, once", false, 1, 0, 300 * time.Millisecond},
+		{"kept, five times", false, 5, 0, 1500 * time.Millisecond}, // there is progress each time
+		{"forgotten, once", true, 1, 0, 0},
+		{"forgotten, five times", true, 5, time.Second, 10 * time.Second},
+	} {
+		reg := regtest.New()
+		reg.LoseSession = c.lose
+		h := regtest.BreakIf(c.cuts, isUpload, regtest.CutBody(500_000), reg)
+		var paused atomic.Int64
+		o := pushcmd.Options{Mode: pushcmd.ModeStream, Jobs: 1, Sleep: func(_ context.Context, d time.Duration) error {
+			paused.Add(int64(d))
+			return nil
+		}}
+		client := newClient(t, regtest.Serve(t, h))
+		if _, err := pushcmd.Push(t.Context(), client.Client, s, desc, repo, o); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if d := time.Duration(paused.Load()); d < c.min || d > c.max {
+			t.Errorf("%s: paused for %s, want %s to %s", c.name, d, c.min, c.max)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, blobSize)
