@@ -66,8 +66,8 @@ peak() {
 }
 
 # start_registry starts Debian's docker-registry with the given lines of YAML added to its
-# configuration, and sets $registry to its address. A second operand names
-# the program to start in its place: "registry", which is distribution v3.
+# configuration, and sets $registry to its address and $data to its directory. A second
+# operand names the program to start in its place: "registry", which is distribution v3.
 start_registry() {
     program=${2:-docker-registry}
     need "$program"
