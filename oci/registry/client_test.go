@@ -520,7 +520,8 @@ func TestPostBlob(t *testing.T) {
 func TestExpect(t *testing.T) {
 	data := bytes.Repeat([]byte("x"), 5<<20)
 	send := func(h http.Handler, reg *regtest.Registry) (*rig, error) {
-		r := newRig(t, regtest.Serve(t, h), login)
+		patient := func(o *registry.Options) { o.Timeout = time.Minute }
+		r := newRig(t, regtest.Serve(t, h), login, patient)
 		up, err := r.StartUpload(t.Context(), "app", "")
 		if err != nil {
 			return r, err
