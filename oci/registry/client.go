@@ -84,9 +84,8 @@ func New(ref Reference, o Options) (*Client, error) {
 	o.setDefaults()
 	c := &Client{o: o, ref: ref, red: &redactor{}, seen: map[string]bool{}, wide: map[string]scope{}}
 	c.red.add(o.Password, o.IdentityToken)
-	c.base = c.baseURL()
+	c.base, c.undecided = ref.BaseURL(o.PlainHTTP)
 	c.hostname = c.base.Hostname()
-	c.undecided = c.base.Scheme == "https" && ref.Scheme == "" && isLoopbackName(c.hostname)
 	c.proxy = newProxyConfig(o.Getenv)
 	for _, secret := range c.proxy.secrets() {
 		c.red.add(secret)
@@ -128,20 +127,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
-}
-
-func (c *Client) baseURL() *url.URL {
-	u := &url.URL{Scheme: "https", Host: c.ref.Host}
-	if c.ref.Host == hubHost {
-		u.Host = hubEndpoint
-	}
-	switch {
-	case c.ref.Scheme != "":
-		u.Scheme = c.ref.Scheme
-	case c.o.PlainHTTP:
-		u.Scheme = "http"
-	}
-	return u
 }
 
 // Host returns the registry's name as users write it.

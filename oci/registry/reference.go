@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -217,6 +218,39 @@ func (r Reference) Name() string {
 		return r.Tag
 	}
 	return "latest"
+}
+
+// BaseURL returns scheme, host and port that requests to the registry go to: HTTPS, unless r
+// or plainHTTP says otherwise. With guessed the host is this machine and nobody said so, and
+// it may turn out to talk HTTP.
+func (r Reference) BaseURL(plainHTTP bool) (base *url.URL, guessed bool) {
+	u := &url.URL{Scheme: "https", Host: r.Host}
+	if r.Host == hubHost {
+		u.Host = hubEndpoint
+	}
+	switch {
+	case r.Scheme != "":
+		u.Scheme = r.Scheme
+	case plainHTTP:
+		u.Scheme = "http"
+	default:
+		guessed = isLoopbackName(u.Hostname())
+	}
+	return u, guessed
+}
+
+// TokenHosts returns the hosts of token servers that belong to a registry of another name.
+// They may be sent its credentials.
+func (r Reference) TokenHosts() []string {
+	switch r.Host {
+	case hubHost:
+		return []string{"auth.docker.io"}
+	case "registry.gitlab.com":
+		return []string{"gitlab.com"}
+	case "registry.redhat.io", "registry.access.redhat.com", "registry.connect.redhat.com":
+		return []string{"registry.redhat.io", "registry.access.redhat.com", "registry.connect.redhat.com"}
+	}
+	return nil
 }
 
 // CheckTag reports whether tag follows the grammar of the distribution-spec.

@@ -20,19 +20,6 @@ const (
 	tokenClientID = "ocikit"
 )
 
-// knownRealms are the token hosts that belong to registries of another name.
-func knownRealms(registry string) []string {
-	switch registry {
-	case hubHost:
-		return []string{"auth.docker.io"}
-	case "registry.gitlab.com":
-		return []string{"gitlab.com"}
-	case "registry.redhat.io", "registry.access.redhat.com", "registry.connect.redhat.com":
-		return []string{"registry.redhat.io", "registry.access.redhat.com", "registry.connect.redhat.com"}
-	}
-	return nil
-}
-
 // fetch asks the token server for a token. The caller holds a.mu.
 func (a *authenticator) fetch(ctx context.Context, want []scope) (*token, error) {
 	realm, err := a.realmURL()
@@ -99,7 +86,7 @@ func redactRealm(s string) string {
 // the same host, known to belong to it, or named by the user.
 func (c *Client) trusts(realm *url.URL) bool {
 	host := strings.ToLower(realm.Hostname())
-	if host == strings.ToLower(c.hostname) || slices.Contains(knownRealms(c.ref.Host), host) {
+	if host == strings.ToLower(c.hostname) || slices.Contains(c.ref.TokenHosts(), host) {
 		return true
 	}
 	return slices.ContainsFunc(c.o.TrustRealms, func(t string) bool {
