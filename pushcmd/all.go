@@ -23,23 +23,14 @@ type Indexed interface {
 // host/mirror/library/alpine:3.20. Images without a name go there by digest. Images are
 // pushed one after the other; the first error ends it.
 func PushAll(ctx context.Context, c *registry.Client, src Indexed, ref registry.Reference, o Options) ([]Report, error) {
-	if ref.Tag != "" || !ref.Digest.IsZero() {
-		return nil, fmt.Errorf("push all to %s: want a repository without tag or digest", ref)
-	}
-	x, err := src.Index()
+	all, err := destinations(src, ref)
 	if err != nil {
 		return nil, err
 	}
 	var reports []Report
 	pushers := map[string]*pusher{}
-	for _, desc := range x.Manifests {
-		if !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType) {
-			continue
-		}
-		to, err := mapName(ref, desc)
-		if err != nil {
-			return reports, err
-		}
+	for _, d := range all {
+		to := d.to
 		p := pushers[to.Repo]
 		if p == nil {
 			more := o
@@ -50,13 +41,42 @@ func PushAll(ctx context.Context, c *registry.Client, src Indexed, ref registry.
 			p = newPusher(c, src, to.Repo, more)
 			pushers[to.Repo] = p
 		}
-		report, err := p.push(ctx, desc, to)
+		report, err := p.push(ctx, d.desc, to)
 		reports = append(reports, report)
 		if err != nil {
 			return reports, fmt.Errorf("push %s: %w", to, err)
 		}
 	}
 	return reports, nil
+}
+
+// A destination is an image and where it goes.
+type destination struct {
+	desc oci.Descriptor
+	to   registry.Reference
+}
+
+// destinations returns where the images of a layout go.
+func destinations(src Indexed, ref registry.Reference) ([]destination, error) {
+	if ref.Tag != "" || !ref.Digest.IsZero() {
+		return nil, fmt.Errorf("push all to %s: want a repository without tag or digest", ref)
+	}
+	x, err := src.Index()
+	if err != nil {
+		return nil, err
+	}
+	var all []destination
+	for _, desc := range x.Manifests {
+		if !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType) {
+			continue
+		}
+		to, err := mapName(ref, desc)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, destination{desc, to})
+	}
+	return all, nil
 }
 
 // mapName returns where an entry of index.json goes.

@@ -120,8 +120,8 @@ func newPusher(c *registry.Client, src Source, repo string, o Options) *pusher {
 }
 
 func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Reference) (report Report, err error) {
-	if !ref.Digest.IsZero() && ref.Digest != desc.Digest {
-		return Report{}, fmt.Errorf("push to %s: the image is %s: %w", ref, desc.Digest, digest.ErrMismatch)
+	if err := checkDigest(ref, desc); err != nil {
+		return Report{}, err
 	}
 	start := time.Now()
 	requests, sent := p.c.Stats()
@@ -156,6 +156,14 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 		return report, err
 	}
 	return report, p.pushReferrers(ctx, g)
+}
+
+// checkDigest compares the digest of ref, if it has one, with what is to be pushed.
+func checkDigest(ref registry.Reference, desc oci.Descriptor) error {
+	if !ref.Digest.IsZero() && ref.Digest != desc.Digest {
+		return fmt.Errorf("push to %s: the image is %s: %w", ref, desc.Digest, digest.ErrMismatch)
+	}
+	return nil
 }
 
 // tags returns the tags to set; none if ref has a digest alone.
