@@ -103,6 +103,11 @@ func (n *named) Read(p []byte) (int, error) {
 // toOutput runs write on the file that -o names, or on standard output for "" and "-". A
 // file appears whole or not at all. Bytes are not spilled on a terminal.
 func (e *Env) toOutput(name string, binary bool, write func(io.Writer) error) error {
+	return e.toOutputMode(name, binary, 0o644, write)
+}
+
+// toOutputMode is toOutput with the mode of a file that is made, before the umask.
+func (e *Env) toOutputMode(name string, binary bool, mode fs.FileMode, write func(io.Writer) error) error {
 	if name == "" || name == "-" {
 		if binary && e.OutTTY && name == "" {
 			return usagef("standard output is a terminal: write to a file with -o FILE, or into a pipe")
@@ -119,7 +124,7 @@ func (e *Env) toOutput(name string, binary bool, write func(io.Writer) error) er
 		}
 		return errors.Join(write(f), f.Close())
 	}
-	return writeFile(name, 0o644, write)
+	return writeFile(name, mode, write)
 }
 
 // writeFile writes a file under a temporary name beside it, syncs and renames it.

@@ -25,14 +25,20 @@ are checked while they are sent. A broken upload goes on where the registry stan
 the next process can do that too. A second push sends nothing.
 
 With --all IMAGE is a layout, and every image in it goes to the repository REF under its own name.
---dry-run prints what would be done, a JSON line for each step.`,
-		Example: "ocikit push app:latest localhost:5000/hello:latest",
+--dry-run prints what would be done, a JSON line for each step.
+
+--script prints a shell script that does the same with nothing but curl, to be run where the layout
+is carried to: "sh push.sh [LAYOUT]". It can be run again after a failure and goes on. Nothing is
+asked of the registry now, and the script holds no credentials; what it takes from its environment
+stands in its first lines.`,
+		Example: "ocikit push app:latest localhost:5000/hello:latest\nocikit push app:latest registry.example.com/hello:v1 --script -o push.sh",
 		Status:  "1 if the image is incomplete or damaged, or the registry refuses it",
 		Bind: func(fs *flag.FlagSet) Action {
 			flags := bindRegistryFlags(fs)
 			o := bindPushFlags(fs)
 			all := fs.Bool("all", false, "push every image of the layout to the repository REF")
 			asJSON := fs.Bool("json", false, "print a report as a JSON line for each image")
+			script := bindScriptFlags(fs)
 			return func(ctx context.Context, env *Env, args []string) (err error) {
 				if len(args) != 2 {
 					return usagef("%d operands, want IMAGE and REF", len(args))
@@ -48,6 +54,17 @@ With --all IMAGE is a layout, and every image in it goes to the repository REF u
 				opts, err := o.options(env)
 				if err != nil {
 					return err
+				}
+				if err := script.check(fs); err != nil {
+					return err
+				}
+				if *all && len(opts.Tags) > 0 {
+					return usagef("--tag does not go with --all: images have their own names")
+				}
+				if *script.wanted {
+					return script.write(env, args[0], ref, *all, pushcmd.ScriptOptions{
+						PlainHTTP: flags.o.PlainHTTP, MountFrom: opts.MountFrom, Tags: opts.Tags, ChunkSize: opts.ChunkSize,
+					})
 				}
 				client, err := flags.client(env, ref, false)
 				if err != nil {
@@ -73,6 +90,7 @@ type pushFlags struct {
 	mode      string
 	chunkSize sizeFlag
 	mountFrom *[]string
+	tags      *[]string
 	require   *bool // referrers
 }
 
@@ -81,6 +99,7 @@ func bindPushFlags(fs *flag.FlagSet) *pushFlags {
 	fs.StringVar(&p.mode, "mode", "auto", "send blobs by `how`: auto, stream (one PATCH), put (one PUT) or chunk")
 	fs.Var(&p.chunkSize, "chunk-size", "send at most `size` bytes a request")
 	fs.IntVar(&p.o.Jobs, "j", 0, "send `n` blobs at once (0: as many as is good)")
+	p.tags = list(fs, "tag", "t", "name the image by `tag` too (repeatable)")
 	p.mountFrom = list(fs, "mount-from", "", "take blobs over from `repo` of the registry if it has them (repeatable)")
 	fs.StringVar(&p.o.State, "state", "", "keep broken uploads in `dir` for the next process")
 	fs.BoolVar(&p.o.Referrers, "referrers", false, "push what refers to the image too: signatures, SBOMs")
@@ -91,7 +110,7 @@ func bindPushFlags(fs *flag.FlagSet) *pushFlags {
 
 func (p *pushFlags) options(env *Env) (pushcmd.Options, error) {
 	o := p.o
-	o.Mode, o.ChunkSize, o.MountFrom = pushcmd.Mode(p.mode), int64(p.chunkSize), *p.mountFrom
+	o.Mode, o.ChunkSize, o.MountFrom, o.Tags = pushcmd.Mode(p.mode), int64(p.chunkSize), *p.mountFrom, *p.tags
 	modes := []pushcmd.Mode{pushcmd.ModeAuto, pushcmd.ModeStream, pushcmd.ModePut, pushcmd.ModeChunk}
 	if !slices.Contains(modes, o.Mode) {
 		return o, usagef("flag --mode: %q: want auto, stream, put or chunk", p.mode)
@@ -105,20 +124,22 @@ func (p *pushFlags) options(env *Env) (pushcmd.Options, error) {
 			return o, usagef("flag --mount-from: %v", err)
 		}
 	}
+	for _, tag := range o.Tags {
+		if err := registry.CheckTag(tag); err != nil {
+			return o, usagef("flag --tag: %v", err)
+		}
+	}
 	o.Notice = func(text string) { env.notice("ocikit: %s", text) }
 	o.Progress = env.progress.report()
 	return o, nil
 }
 
 func pushOne(ctx context.Context, env *Env, c *registry.Client, operand string, ref registry.Reference, o pushcmd.Options, require bool) ([]pushcmd.Report, error) {
-	l, desc, err := openImage(operand)
+	l, desc, err := openCompleteImage(operand)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
-	if err := l.CheckComplete(desc); err != nil {
-		return nil, incompleteHint(l, fmt.Errorf("%q: %w", operand, err))
-	}
 	if o.Referrers {
 		if err := countReferrers(env, l, []oci.Descriptor{desc}, require); err != nil {
 			return nil, err
@@ -129,11 +150,50 @@ func pushOne(ctx context.Context, env *Env, c *registry.Client, operand string, 
 }
 
 func pushAll(ctx context.Context, env *Env, c *registry.Client, operand string, ref registry.Reference, o pushcmd.Options, require bool) ([]pushcmd.Report, error) {
-	l, err := openLayout(operand)
+	l, all, err := openComplete(operand)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Close()
+	if o.Referrers {
+		if err := countReferrers(env, l, all, require); err != nil {
+			return nil, err
+		}
+	}
+	return pushcmd.PushAll(ctx, c, l, ref, o)
+}
+
+// openCompleteImage is openImage for one that lacks nothing.
+func openCompleteImage(operand string) (*layout.Layout, oci.Descriptor, error) {
+	l, desc, err := openImage(operand)
+	if err != nil {
+		return nil, desc, err
+	}
+	if err := l.CheckComplete(desc); err != nil {
+		l.Close()
+		return nil, desc, incompleteHint(l, fmt.Errorf("%q: %w", operand, err))
+	}
+	return l, desc, nil
+}
+
+// openComplete opens a layout with images, none of which lacks anything, and lists them.
+func openComplete(operand string) (*layout.Layout, []oci.Descriptor, error) {
+	l, err := openLayout(operand)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := completeImages(l)
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("layout %q: it holds no image: %w", operand, layout.ErrNotFound)
+	}
+	if err != nil {
+		l.Close()
+		return nil, nil, err
+	}
+	return l, all, nil
+}
+
+func completeImages(l *layout.Layout) ([]oci.Descriptor, error) {
 	x, err := l.Index()
 	if err != nil {
 		return nil, err
@@ -143,15 +203,7 @@ func pushAll(ctx context.Context, env *Env, c *registry.Client, operand string, 
 			return nil, incompleteHint(l, fmt.Errorf("%s: %w", nameOf(desc), err))
 		}
 	}
-	if len(x.Manifests) == 0 {
-		return nil, fmt.Errorf("layout %q: it holds no image: %w", operand, layout.ErrNotFound)
-	}
-	if o.Referrers {
-		if err := countReferrers(env, l, x.Manifests, require); err != nil {
-			return nil, err
-		}
-	}
-	return pushcmd.PushAll(ctx, c, l, ref, o)
+	return x.Manifests, nil
 }
 
 // printReports prints the names of what was pushed, or the plan.
