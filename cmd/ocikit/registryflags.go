@@ -35,7 +35,7 @@ func bindRegistryFlags(fs *flag.FlagSet) *registryFlags {
 	fs.IntVar(&r.o.Retry, "retry", 3, "repeat a request up to `n` times where that is safe")
 	fs.DurationVar(&r.o.Timeout, "timeout", 30*time.Second, "give up when no byte moves for `duration`")
 	fs.Var(&r.trace, "trace", "write each request as a JSON line to `file`, or to standard error")
-	r.curl = fs.Bool("curl", false, "print each request as a curl command on standard error, secrets as $VARS")
+	r.curl = fs.Bool("curl", false, "print each request as a curl command on standard error, with $VARS for secrets, $BODY and $LOCATION")
 	return r
 }
 

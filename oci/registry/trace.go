@@ -93,7 +93,7 @@ func (c *Client) emit(e *Event) {
 		c.o.Trace(*e)
 	}
 	if c.o.Curl != nil {
-		io.WriteString(c.o.Curl, e.curl())
+		io.WriteString(c.o.Curl, c.curl(e))
 	}
 }
 
@@ -175,73 +175,6 @@ func (e Event) text() string {
 		fmt.Fprintf(&b, "  %s: %s\n", v.Level, printable(v.Text))
 	}
 	return b.String()
-}
-
-// curl returns the request as one shell line. Secrets are variables that the user sets.
-func (e Event) curl() string {
-	var b strings.Builder
-	b.WriteString("curl -sS -D - ")
-	switch e.Method {
-	case http.MethodGet:
-	case http.MethodHead:
-		b.WriteString("-I ")
-	default:
-		fmt.Fprintf(&b, "-X %s ", e.Method)
-	}
-	for _, name := range sortedKeys(e.Request) {
-		if name == "Expect" || name == "Content-Length" && e.Sent > 0 {
-			continue
-		}
-		for _, v := range e.Request[name] {
-			if name == "Authorization" {
-				scheme, _, _ := strings.Cut(v, " ")
-				fmt.Fprintf(&b, `-H "Authorization: %s $REGISTRY_%s" `, scheme, strings.ToUpper(scheme))
-				continue
-			}
-			fmt.Fprintf(&b, "-H %s ", shellQuote(name+": "+v))
-		}
-	}
-	if e.Sent > 0 {
-		b.WriteString(`-T "$BODY" `)
-	}
-	// What was taken out of the URL is the state of the session, from the last Location.
-	target := shellQuote(e.URL)
-	if strings.Contains(e.URL, "REDACTED-") {
-		base, query, _ := strings.Cut(e.URL, "?")
-		var keep []string
-		for p := range strings.SplitSeq(query, "&") {
-			if !strings.Contains(p, "=REDACTED-") {
-				keep = append(keep, strings.ReplaceAll(p, "'", `'\''`))
-			} else {
-				key, _, _ := strings.Cut(p, "=")
-				keep = append(keep, strings.ReplaceAll(key, "'", `'\''`)+"='\"$UPLOAD_"+strings.ToUpper(shellName(key))+"\"'")
-			}
-		}
-		target = "'" + strings.ReplaceAll(base, "'", `'\''`) + "?" + strings.Join(keep, "&") + "'"
-	}
-	b.WriteString(target + "\n")
-	return b.String()
-}
-
-func shellName(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' {
-			return c
-		}
-		return -1
-	}, s)
-}
-
-// shellQuote returns s in single quotes. Control characters, which no header or URL of ours
-// holds, are dropped.
-func shellQuote(s string) string {
-	s = strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
-			return -1
-		}
-		return c
-	}, s)
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // isShown reports whether a header tells something about the protocol.

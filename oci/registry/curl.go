@@ -1,0 +1,132 @@
+package registry
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// curl returns a request as one line of shell, which can be pasted. What it cannot hold is a
+// variable that the user sets: $REGISTRY_BASIC and $REGISTRY_BEARER for credentials, $BODY for
+// a file with the bytes that were sent, $LOCATION for the absolute address of an upload, which
+// is another one after each answer.
+func (c *Client) curl(e *Event) string {
+	words := []string{"curl", "-sS"}
+	switch e.Method {
+	case http.MethodGet:
+		words = append(words, "-D -")
+	case http.MethodHead:
+		words = append(words, "-I")
+	default:
+		words = append(words, "-D -", "-X "+e.Method)
+	}
+	words = append(words, c.curlTLS(e)...)
+	words = append(words, e.curlHeaders()...)
+	if e.hasBody() {
+		words = append(words, `-T "$BODY"`)
+	}
+	return strings.Join(append(words, e.curlTarget()), " ") + "\n"
+}
+
+// curlTLS returns the options about certificates, which are for the registry alone.
+func (c *Client) curlTLS(e *Event) []string {
+	var words []string
+	if !strings.HasPrefix(e.URL, "https:") || !strings.HasPrefix(e.URL, c.URL()+"/") {
+		return nil
+	}
+	if c.o.Insecure {
+		words = append(words, "-k")
+	}
+	for _, option := range [][2]string{{"--cacert", c.o.CAFile}, {"--cert", c.o.CertFile}, {"--key", c.o.KeyFile}} {
+		if option[1] != "" {
+			words = append(words, option[0]+" "+shellQuote(option[1]))
+		}
+	}
+	return words
+}
+
+func (e *Event) hasBody() bool {
+	length := e.Request["Content-Length"]
+	return len(length) > 0 && length[0] != "0"
+}
+
+// curlHeaders leaves out what curl finds itself: whether to ask before a large body, and the
+// length of a file, unless a wrong one was sent on purpose.
+func (e *Event) curlHeaders() []string {
+	var words []string
+	for _, name := range sortedKeys(e.Request) {
+		for _, v := range e.Request[name] {
+			scheme, _, _ := strings.Cut(v, " ")
+			switch {
+			case name == "Expect":
+			case name == "Content-Length" && e.hasBody() && (e.Sent == 0 || v == fmt.Sprint(e.Sent)):
+			case name == "Authorization":
+				words = append(words, fmt.Sprintf(`-H "Authorization: %s $REGISTRY_%s"`, scheme, strings.ToUpper(scheme)))
+			default:
+				words = append(words, "-H "+shellQuote(name+": "+v))
+			}
+		}
+	}
+	return words
+}
+
+// curlTarget returns the address of the request. That of an upload is good for one request, so
+// it would be of no use; of it only the digest is kept, which was added to it.
+func (e *Event) curlTarget() string {
+	base, query, _ := strings.Cut(e.URL, "?")
+	params := strings.Split(query, "&")
+	if slices.Contains([]string{"end-5", "end-6", "end-13", "end-14"}, e.Endpoint) {
+		last := params[len(params)-1]
+		switch {
+		case e.Endpoint != "end-6" || !strings.HasPrefix(last, "digest="):
+			return `"$LOCATION"`
+		case len(params) == 1:
+			return `"$LOCATION"` + shellQuote("?"+last)
+		}
+		return `"$LOCATION"` + shellQuote("&"+last)
+	}
+	words, plain := "", base
+	for i, p := range params {
+		if p == "" {
+			continue
+		}
+		sign := "&"
+		if i == 0 {
+			sign = "?"
+		}
+		key, value, _ := strings.Cut(p, "=")
+		if strings.HasPrefix(value, "REDACTED-") {
+			words += shellQuote(plain+sign+key+"=") + `"$SECRET_` + strings.ToUpper(shellName(key)) + `"`
+			plain = ""
+			continue
+		}
+		plain += sign + p
+	}
+	if plain != "" {
+		words += shellQuote(plain)
+	}
+	return words
+}
+
+// shellName returns what of s may stand in the name of a variable.
+func shellName(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' {
+			return c
+		}
+		return -1
+	}, s)
+}
+
+// shellQuote returns s in single quotes. Control characters, which no header or URL of ours
+// holds, are dropped.
+func shellQuote(s string) string {
+	s = strings.Map(func(c rune) rune {
+		if c < ' ' || c == 0x7f {
+			return -1
+		}
+		return c
+	}, s)
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
