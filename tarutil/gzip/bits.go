@@ -16,14 +16,6 @@ const (
 	stepBytes  = 4 << 10
 )
 
-// reserve makes room for the given number of bits and what tokens may touch behind them.
-func (w *bitWriter) reserve(bits int) {
-	need := len(w.out) + bits/8 + 2*stepBytes
-	if need > cap(w.out) {
-		w.out = append(make([]byte, 0, max(need, 2*cap(w.out))), w.out...)
-	}
-}
-
 // put appends the low n bits of v, at most 48; the bits above must be zero.
 func (w *bitWriter) put(v uint64, n uint) {
 	w.acc |= v << (w.n & 63)
@@ -67,7 +59,7 @@ func storedBits(n int) int {
 	return 8*n + 8*5*(n/maxStored+1) + 7
 }
 
-// tokens appends the codes of ts, for which there is room. It is the innermost loop of all
+// tokens appends the codes of ts, for which there is room, and stepBytes to spare. It is the innermost loop of all
 // writing, so it has no branches: a literal is a match whose distance takes no bits. A token
 // takes at most 48 bits: 15 and 5 for the length, 15 and 13 for the distance.
 func (w *bitWriter) tokens(ts []uint32, c *codes) {

@@ -17,7 +17,7 @@ type block struct {
 	size   uint32
 	ended  []func(offset int64)
 
-	out  []byte        // the result, once done
+	out  []byte        // the result, once done: it takes the place of the input in in
 	done chan struct{} // receives one value when out is ready
 }
 
@@ -25,14 +25,12 @@ func newBlock() *block {
 	return &block{done: make(chan struct{}, 1)}
 }
 
-// reset empties the block but for its window: what the block before, if not nil, ends with.
-func (b *block) reset(before *block) {
-	b.window, b.first, b.last = 0, before == nil, false
-	b.out, b.ended = b.out[:0], b.ended[:0]
-	if before != nil {
-		b.window = copy(b.in[:windowSize], before.in[before.end-windowSize:before.end])
-	}
-	b.end = b.window
+// reset empties the block but for its window, what the block before ends with. Without one
+// it begins a member.
+func (b *block) reset(window []byte) {
+	b.window = copy(b.in[:], window)
+	b.end, b.first, b.last = b.window, len(window) == 0, false
+	b.ended = b.ended[:0]
 }
 
 // fill appends bytes of p until the block is full and returns how many.
@@ -48,14 +46,16 @@ func (b *block) run(encoders chan *encoder, level int) {
 	if e == nil {
 		e = newEncoder(level)
 	}
+	out := e.room(b.end - b.window)
 	if b.first {
-		b.out = append(b.out, memberHeader...)
+		out = append(out, memberHeader...)
 	}
-	b.out = e.encode(b.out, &b.in, b.window, b.end, b.last)
+	out = e.encode(out, &b.in, b.window, b.end, b.last)
 	if b.last {
-		b.out = binary.LittleEndian.AppendUint32(b.out, b.crc)
-		b.out = binary.LittleEndian.AppendUint32(b.out, b.size)
+		out = binary.LittleEndian.AppendUint32(out, b.crc)
+		out = binary.LittleEndian.AppendUint32(out, b.size)
 	}
+	b.out = b.in[:copy(b.in[:], out)]
 	encoders <- e
 	b.done <- struct{}{}
 }

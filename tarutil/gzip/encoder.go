@@ -1,7 +1,10 @@
 package gzip
 
+const minSegment = 2 << 10 // the least number of tokens in a DEFLATE block that is not the last
+
 // encoder compresses blocks, one after the other, each without a trace of those before.
 type encoder struct {
+	out     []byte // see room
 	w       bitWriter
 	parse   parser // nil for level 0
 	segment int    // tokens between two decisions about where a DEFLATE block ends
@@ -12,7 +15,7 @@ type encoder struct {
 }
 
 func newEncoder(level int) *encoder {
-	e := &encoder{parse: newParser(level), segment: 2 << 10}
+	e := &encoder{parse: newParser(level), segment: minSegment}
 	if level <= 3 {
 		e.segment = 8 << 10
 	}
@@ -23,8 +26,20 @@ func newEncoder(level int) *encoder {
 	return e
 }
 
+// room returns an empty buffer for what encode makes of n bytes, with space for a header and
+// a trailer. A DEFLATE block is never longer than stored, 5 bytes and a part of one for each
+// 64 KiB, and no shorter than minSegment bytes of input unless it is the last.
+func (e *encoder) room(n int) []byte {
+	need := n + n/256 + 64 + 2*stepBytes
+	if cap(e.out) < need {
+		e.out = make([]byte, 0, need)
+	}
+	return e.out[:0]
+}
+
 // encode appends b[window:end] in DEFLATE blocks to out. If last is set, they end the DEFLATE
-// stream. If not, they end at a byte boundary, so that others can follow.
+// stream. If not, they end at a byte boundary, so that others can follow. There must be room
+// in out, see [encoder.room].
 func (e *encoder) encode(out []byte, b *buffer, window, end int, last bool) []byte {
 	e.w = bitWriter{out: out}
 	switch {
@@ -88,16 +103,13 @@ func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
 		final = 1
 	}
 	if n := storedBits(len(in)); n <= min(ownBits, fixedBits) {
-		e.w.reserve(n)
 		e.w.stored(in, last)
 		return
 	}
 	if fixedBits <= ownBits {
-		e.w.reserve(fixedBits)
 		e.w.put(final|1<<1, 3)
 		e.codes.init(&fixed, &e.length)
 	} else {
-		e.w.reserve(ownBits)
 		e.w.put(final|2<<1, 3)
 		own.write(&e.w)
 		e.codes.init(&own, &e.length)

@@ -29,9 +29,10 @@ type Writer struct {
 	w        io.Writer
 	err      error // the first error of w; every later call returns it
 	closed   bool
-	members  int           // members begun
-	written  int64         // bytes given to w
-	cur      *block        // being filled; nil when nothing was written to it yet
+	members  int    // members begun
+	written  int64  // bytes given to w
+	cur      *block // being filled; nil when nothing was written to it yet
+	window   [windowSize]byte
 	crc      uint32        // of the current member
 	size     uint32        // of the current member, modulo 2^32
 	queue    []*block      // handed to goroutines, oldest first
@@ -154,11 +155,9 @@ func (z *Writer) usable() error {
 
 // begin takes a block for the first bytes of a member.
 func (z *Writer) begin() error {
-	b, err := z.take(nil)
-	if err != nil {
+	if err := z.take(nil); err != nil {
 		return err
 	}
-	z.cur = b
 	z.members++
 	z.crc, z.size = 0, 0
 	return nil
@@ -177,13 +176,9 @@ func (z *Writer) endMember(ended func(int64)) error {
 
 // dispatch hands out the full current block and takes another which knows its window.
 func (z *Writer) dispatch() error {
-	next, err := z.take(z.cur)
-	if err != nil {
-		return err
-	}
+	copy(z.window[:], z.cur.in[z.cur.end-windowSize:z.cur.end])
 	z.start(z.cur)
-	z.cur = next
-	return nil
+	return z.take(z.window[:])
 }
 
 func (z *Writer) start(b *block) {
@@ -191,21 +186,20 @@ func (z *Writer) start(b *block) {
 	go b.run(z.encoders, z.level)
 }
 
-// take returns an empty block to follow the one before: an idle one, a new one, or after
-// waiting the oldest under way. One block more than workers keeps these busy while the
-// oldest is written.
-func (z *Writer) take(before *block) (*block, error) {
-	if err := z.drain(cap(z.encoders) + 1); err != nil {
-		return nil, err
+// take makes the current block an empty one with this window: an idle one, a new one, or
+// after waiting the oldest under way. There is one block more than workers, which keeps
+// these busy while the oldest is written and filled again.
+func (z *Writer) take(window []byte) error {
+	if err := z.drain(cap(z.encoders)); err != nil {
+		return err
 	}
-	var b *block
 	if n := len(z.free); n > 0 {
-		b, z.free = z.free[n-1], z.free[:n-1]
+		z.cur, z.free = z.free[n-1], z.free[:n-1]
 	} else {
-		b = newBlock()
+		z.cur = newBlock()
 	}
-	b.reset(before)
-	return b, nil
+	z.cur.reset(window)
+	return nil
 }
 
 // drain writes blocks, oldest first, until no more than keep are under way.
