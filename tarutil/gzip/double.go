@@ -58,24 +58,25 @@ func (p *doubleParser) next(pos, limit int, t *tokens) int {
 		hs, hl := shortHash(v), longHash(v)
 		ds, dl := int(uint16(s)-p.short[hs]), int(uint16(s)-p.long[hl])
 		p.short[hs], p.long[hl] = uint16(s), uint16(s)
-		d := dl
-		x := load64(b, s-d) ^ v
-		if uint32(x) != 0 || uint(d-1) >= windowSize {
-			d = ds
-			x = load64(b, s-d) ^ v
-			if uint32(x) != 0 || uint(d-1) >= windowSize {
-				s += 1 + (s-anchor)>>7
-				if s-anchor >= maxRun {
-					s = min(s, end)
-					t.literals(b, anchor, s)
-					anchor = s
-				}
-				continue
+		d, x := dl, load64(b, s-dl)^v
+		if uint32(x)|tooFar(d) != 0 {
+			d, x = ds, load64(b, s-ds)^v
+		}
+		if uint32(x)|tooFar(d) != 0 {
+			s += 1 + (s-anchor)>>7
+			if s-anchor >= maxRun {
+				s = min(s, end)
+				t.literals(b, anchor, s)
+				anchor = s
 			}
+			continue
 		}
 		n := bits.TrailingZeros64(x) >> 3
 		if x == 0 {
-			n = matchLen(b, s, d, end)
+			x = load64(b, s+8) ^ load64(b, s+8-d)
+			if n += bits.TrailingZeros64(x) >> 3; x == 0 || s+8 >= end {
+				n = matchLen(b, s, d, end)
+			}
 		}
 		if n < longMatch {
 			s, n, d = p.ahead(s, n, d)
@@ -102,25 +103,26 @@ func (p *doubleParser) next(pos, limit int, t *tokens) int {
 func (p *doubleParser) ahead(s, n, d int) (s1, n1, d1 int) {
 	b := p.b
 	s1, n1, d1 = s, n, d
-	for i := s + 1; i <= s+2; i++ {
-		d := int(uint16(i) - p.long[longHash(load64(b, i))])
-		e := i + n1 - 3 // where the last four bytes of a longer match would be
-		if uint32(load64(b, e)) != uint32(load64(b, e-d)) || uint(d-1) >= windowSize {
-			continue
-		}
-		if n := p.length(i, d); n > n1 {
-			s1, n1, d1 = i, n, d
+	v1, v2 := load64(b, s+1), load64(b, s+2)
+	long1, long2 := p.long[longHash(v1)], p.long[longHash(v2)]
+	short1 := p.short[shortHash(v1)]
+	// A longer match has equal bytes where its last four would be.
+	if d := int(uint16(s+1) - long1); unequal(b, s+n1-2, d) == 0 {
+		if n := p.length(s+1, d); n > n1 {
+			s1, n1, d1 = s+1, n, d
 		}
 	}
-	if n1 < 8 {
-		i := s + 1
-		d := int(uint16(i) - p.short[shortHash(load64(b, i))])
-		e := i + n1 - 3
-		if uint32(load64(b, e)) != uint32(load64(b, e-d)) || uint(d-1) >= windowSize {
-			return s1, n1, d1
+	if d := int(uint16(s+2) - long2); unequal(b, s+n1-1, d) == 0 {
+		if n := p.length(s+2, d); n > n1 {
+			s1, n1, d1 = s+2, n, d
 		}
-		if n := p.length(i, d); n > n1 {
-			return i, n, d
+	}
+	if n1 >= 8 {
+		return s1, n1, d1
+	}
+	if d := int(uint16(s+1) - short1); unequal(b, s+n1-2, d) == 0 {
+		if n := p.length(s+1, d); n > n1 {
+			return s + 1, n, d
 		}
 	}
 	return s1, n1, d1

@@ -9,6 +9,7 @@ type encoder struct {
 	parse   parser // nil for level 0
 	segment int    // tokens between two decisions about where a DEFLATE block ends
 	length  [256]lengthCode
+	fixed   description
 	log     logTable
 	tokens  tokens
 	codes   codes
@@ -22,6 +23,7 @@ func newEncoder(level int) *encoder {
 	for i := range e.length {
 		e.length[i] = codeOfLength(i + minMatch)
 	}
+	e.fixed.fixed()
 	e.log.init()
 	return e
 }
@@ -92,12 +94,11 @@ func (e *encoder) blocks(b *buffer, start, end int, last bool) {
 
 // block writes one DEFLATE block in the shortest of the three ways.
 func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
-	var own, fixed description
+	var own description
 	own.init(c)
-	fixed.fixed()
 	extra := c.extraBits()
 	ownBits := 3 + own.bits + own.dataBits(c) + extra
-	fixedBits := 3 + fixed.dataBits(c) + extra
+	fixedBits := 3 + e.fixed.dataBits(c) + extra
 	final := uint64(0)
 	if last {
 		final = 1
@@ -108,7 +109,7 @@ func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
 	}
 	if fixedBits <= ownBits {
 		e.w.put(final|1<<1, 3)
-		e.codes.init(&fixed, &e.length)
+		e.codes.init(&e.fixed, &e.length)
 	} else {
 		e.w.put(final|2<<1, 3)
 		own.write(&e.w)

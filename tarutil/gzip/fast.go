@@ -38,7 +38,7 @@ func (p *fastParser) next(pos, limit int, t *tokens) int {
 		d := int(uint16(s) - p.table[h])
 		p.table[h] = uint16(s)
 		x := load64(b, s-d) ^ v
-		if uint32(x) != 0 || uint(d-1) >= windowSize {
+		if uint32(x)|tooFar(d) != 0 {
 			s += 1 + (s-anchor)>>5
 			if s-anchor >= maxRun {
 				s = min(s, end)

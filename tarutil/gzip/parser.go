@@ -43,6 +43,16 @@ func load64(b *buffer, i int) uint64 {
 	return binary.LittleEndian.Uint64(b[p : p+8])
 }
 
+// tooFar returns 0 if d, from 0 to 2^16-1, is the distance of a match, and something else if
+// not. Joined to a difference of bytes it makes one branch of two, and those between a
+// match and none are what parsing takes its time with: no processor can predict them.
+func tooFar(d int) uint32 { return uint32(d-1) / windowSize }
+
+// unequal returns 0 if the four bytes at i equal those d before and d is a distance.
+func unequal(b *buffer, i, d int) uint32 {
+	return uint32(load64(b, i)^load64(b, i-d)) | tooFar(d)
+}
+
 // matchLen returns how many bytes at s equal those d before, when the first eight are known
 // to. It may count some bytes behind end or beyond maxMatch.
 func matchLen(b *buffer, s, d, end int) int {
