@@ -75,6 +75,10 @@ func TestFrames(t *testing.T) {
 			{0, progress.Event{Kind: progress.Start, Name: "standard input"}},
 			{1, progress.Event{Kind: progress.Bytes, Name: "standard input", Offset: 1500 * mib}},
 		}, 2, 80, 24},
+		{"a size that nobody knows, narrow", []at{
+			{0, progress.Event{Kind: progress.Start, Name: "standard input"}},
+			{1, progress.Event{Kind: progress.Bytes, Name: "standard input", Offset: 1500 * mib}},
+		}, 2, 20, 24},
 		{"the last byte has passed", append(half, at{3, progress.Event{Kind: progress.Bytes, Digest: blobA, Size: 20 * mib, Offset: 20 * mib}}), 3, 80, 24},
 		{"the last byte on a narrow one", append(half, at{3, progress.Event{Kind: progress.Commit, Digest: blobA, Size: 20 * mib, Offset: 20 * mib}}), 3, 30, 24},
 		{"a retry, with what a registry said", append(half, at{3, progress.Event{Kind: progress.Retry, Digest: blobA, Text: "status 503: \"\x1b[31mbusy\""}}), 3, 100, 24},

@@ -100,6 +100,9 @@ func label(name string) string {
 
 // format writes a row into so many columns, with so many for the label and the bytes.
 func (r progressRow) format(width, nameWidth, amountWidth int) string {
+	if room := width - 1 - amountWidth; r.size <= 0 && room > 0 {
+		nameWidth = min(nameWidth, room) // there is nothing but the bytes to see
+	}
 	left := width - nameWidth
 	take := func(n int) bool {
 		if left < n+1 {
