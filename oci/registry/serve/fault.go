@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // A Fault is something that the registry can do wrong on purpose, so that people can test
@@ -49,7 +50,12 @@ type call struct {
 }
 
 func faultTable() []*fault {
-	return slices.Concat(locationFaults(), uploadFaults(), chunkFaults(), startFaults(), manifestFaults(), pullFaults(), generalFaults())
+	return slices.Concat(
+		challengeFaults(), realmFaults(), tokenFaults(), authFaults(),
+		startFaults(), locationFaults(), rangeFaults(), patchFaults(), chunkFaults(), endFaults(), wireFaults(),
+		manifestFaults(), referrerFaults(), tagFaults(), headFaults(), blobFaults(), redirectFaults(),
+		rateFaults(), errorFaults(),
+	)
 }
 
 func findFaults(names []string) ([]*fault, error) {
@@ -97,7 +103,14 @@ func (c *call) first(n int, key string) bool {
 	return c.f.seen[key] <= n
 }
 
-// has reports whether the request has a body that is worth cutting.
+// known reports whether first was called with the key.
+func (c *call) known(key string) bool {
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	return c.f.seen[key] > 0
+}
+
+// hasBody reports whether the request has a body that is worth cutting.
 func (c *call) hasBody() bool { return c.r.ContentLength > 1 || c.r.ContentLength < 0 }
 
 // half is about the middle of the body.
@@ -106,6 +119,13 @@ func (c *call) half() int64 {
 		return 1 << 20
 	}
 	return c.r.ContentLength / 2
+}
+
+// refuse makes a fault that answers some requests with a failure.
+func refuse(name, short string, applies func(c *call) bool, status int, code, message string) *fault {
+	return &fault{Fault: Fault{name, short}, applies: applies, commit: func(c *call, _ func() error) error {
+		return c.answer(status, code, message)
+	}}
 }
 
 // cut lets the connection break after n bytes of the body.
@@ -179,11 +199,31 @@ func (c *call) shorten(size func(int64) int64) {
 	}
 }
 
+// wait waits, unless the client goes away or another request for the session comes.
+func (c *call) wait(d time.Duration) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(d)
+	for !c.w.body.cut.Load() {
+		select {
+		case <-tick.C:
+		case <-end:
+			c.w.extend()
+			return
+		case <-c.r.Context().Done():
+			return
+		}
+	}
+}
+
 // What a fault applies to.
 
-func isPost(c *call) bool   { return c.rt.kind == endUploads && c.r.Method == http.MethodPost }
-func isPatch(c *call) bool  { return c.rt.kind == endUpload && c.r.Method == http.MethodPatch }
-func isPut(c *call) bool    { return c.rt.kind == endUpload && c.r.Method == http.MethodPut }
+func isPost(c *call) bool  { return c.rt.kind == endUploads && c.r.Method == http.MethodPost }
+func isPatch(c *call) bool { return c.rt.kind == endUpload && c.r.Method == http.MethodPatch }
+func isPut(c *call) bool   { return c.rt.kind == endUpload && c.r.Method == http.MethodPut }
+func isCancel(c *call) bool {
+	return c.rt.kind == endUpload && c.r.Method == http.MethodDelete
+}
 func isStatus(c *call) bool { return c.rt.kind == endUpload && c.r.Method == http.MethodGet }
 func isUpload(c *call) bool { return c.rt.kind == endUploads || c.rt.kind == endUpload }
 func isMount(c *call) bool  { return isPost(c) && c.r.URL.Query().Has("mount") }

@@ -37,7 +37,7 @@ func errorBody(name, short, mediaType string, write func(w io.Writer, f *failure
 	}}
 }
 
-func generalFaults() []*fault {
+func rateFaults() []*fault {
 	second := func(time.Time) string { return "1" }
 	return []*fault{
 		rateLimit("429", "the first request for each path is answered with 429 and no hint", "", nil),
@@ -50,6 +50,11 @@ func generalFaults() []*fault {
 		refuse("503", "the first two requests for each path are answered with 503",
 			func(c *call) bool { return c.first(2, c.r.Method+" "+c.r.URL.Path) },
 			http.StatusServiceUnavailable, codeUnknown, "try again later"),
+	}
+}
+
+func errorFaults() []*fault {
+	return []*fault{
 		errorBody("errors-html", "failures have a body of HTML", "text/html", func(w io.Writer, f *failure) {
 			io.WriteString(w, "<html><body><h1>error</h1></body></html>")
 		}),
@@ -78,22 +83,6 @@ func generalFaults() []*fault {
 					}
 					h.Add("Warning", `299 - "a \"quoted\" warning"`)
 					h.Add("Warning", `potato`)
-					return status
-				})
-			}},
-		{Fault: Fault{"tags-loop", "the list of tags has a Link to itself for ever"},
-			applies: func(c *call) bool { return c.rt.kind == endTags },
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(status int, h http.Header) int {
-					h.Set("Link", fmt.Sprintf(`<%s>; rel="next"`, c.r.URL.RequestURI()))
-					return status
-				})
-			}},
-		{Fault: Fault{"tags-foreign", "the list of tags has a Link to another host"},
-			applies: func(c *call) bool { return c.rt.kind == endTags },
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(status int, h http.Header) int {
-					h.Set("Link", fmt.Sprintf(`<%s://%s%s>; rel="next"`, scheme(c.r), otherName(c.r.Host), c.r.URL.RequestURI()))
 					return status
 				})
 			}},

@@ -193,22 +193,32 @@ type tokenAnswer struct {
 	IssuedAt    time.Time `json:"issued_at"`
 }
 
-// giveToken is GET of a token, which wants name and password if anything does.
+// giveToken is GET of a token.
 func (s *Server) giveToken(w *recorder, r *http.Request) error {
-	if err := s.authorizeBasic(w, r); err != nil {
+	answer, err := s.newToken(w, r)
+	if err != nil {
 		return err
+	}
+	return sendJSON(w, "application/json", answer)
+}
+
+// newToken makes the token that a request asks for. It wants name and password if anything
+// does.
+func (s *Server) newToken(w *recorder, r *http.Request) (tokenAnswer, error) {
+	if err := s.authorizeBasic(w, r); err != nil {
+		return tokenAnswer{}, err
 	}
 	q, err := query(r)
 	if err != nil {
-		return err
+		return tokenAnswer{}, err
 	}
 	access, err := s.grants(q["scope"])
 	if err != nil {
-		return err
+		return tokenAnswer{}, err
 	}
 	token, c := s.tokens.sign(w.access.User, access)
 	w.Header().Set("Cache-Control", "no-store")
-	return sendJSON(w, "application/json", tokenAnswer{token, token, c.Expires - c.Issued, time.Unix(c.Issued, 0).UTC()})
+	return tokenAnswer{token, token, c.Expires - c.Issued, time.Unix(c.Issued, 0).UTC()}, nil
 }
 
 // grants returns what is allowed of what a client asks for: all that the registry does. Scopes

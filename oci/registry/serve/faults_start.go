@@ -2,10 +2,54 @@ package serve
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 )
+
+// mountStatus makes a fault that answers a mount with a status.
+func mountStatus(status int, short string) *fault {
+	return refuse("mount-"+itoa(status), short, isMount, status, codeDenied, "the blob cannot be mounted")
+}
+
+func hasDigest(c *call) bool { return isPost(c) && c.r.URL.Query().Has("digest") }
+
+// startOnly makes of a POST with the whole blob one that opens a session.
+func (c *call) startOnly(next func() error) error {
+	c.w.body.r = http.NoBody
+	c.r.URL.RawQuery, c.r.TransferEncoding = "", nil
+	return next()
+}
+
+func startFaults() []*fault {
+	return []*fault{
+		{Fault: Fault{"post-lost", "the answer to the first POST of a repository is lost"},
+			applies: func(c *call) bool { return isPost(c) && c.first(1, c.rt.repo) }, commit: loseAnswer},
+		{Fault: Fault{"post-202", "POST with the whole blob is answered with 202, its bytes are read and forgotten"}, applies: hasDigest,
+			commit: func(c *call, next func() error) error {
+				c.note()
+				io.Copy(io.Discard, c.w.body)
+				return c.startOnly(next)
+			}},
+		{Fault: Fault{"post-202-unread", "POST with the whole blob is answered with 202 before its bytes are read"}, applies: hasDigest,
+			commit: func(c *call, next func() error) error {
+				c.note()
+				return c.startOnly(next)
+			}},
+		{Fault: Fault{"mount-202", "no blob is ever mounted: a session is opened in its place"}, applies: isMount,
+			commit: func(c *call, next func() error) error {
+				c.note()
+				c.r.URL.RawQuery = ""
+				return next()
+			}},
+		mountStatus(400, "a mount is refused with 400"),
+		mountStatus(403, "a mount is refused with 403"),
+		mountStatus(404, "a mount is refused with 404"),
+		mountStatus(405, "a mount is refused with 405"),
+		mountStatus(500, "a mount is answered with 500"),
+	}
+}
 
 // location makes a fault that changes the Location of answers about sessions.
 func location(name, short string, change func(c *call, u *url.URL) string) *fault {
@@ -78,23 +122,6 @@ func (f *fault) requiring(ok func(c *call) bool) *fault {
 	return f
 }
 
-// patchStatus makes a fault that answers PATCH with another status.
-func patchStatus(status int) *fault {
-	name := fmt.Sprintf("patch-%d", status)
-	return &fault{Fault: Fault{name, fmt.Sprintf("PATCH is answered with %d in place of 202", status)}, applies: isPatch,
-		commit: func(c *call, next func() error) error {
-			return c.edit(next, func(got int, h http.Header) int {
-				if got != http.StatusAccepted {
-					return got
-				}
-				if status == http.StatusNoContent {
-					h.Del("Content-Length")
-				}
-				return status
-			})
-		}}
-}
-
 // rangeFault makes a fault that changes the Range of answers about sessions; end is the last
 // byte, -1 if there is none.
 func rangeFault(name, short string, change func(end int64) string) *fault {
@@ -111,82 +138,22 @@ func rangeFault(name, short string, change func(end int64) string) *fault {
 	}}
 }
 
-func uploadFaults() []*fault {
-	once := func(c *call) bool { return isPatch(c) && c.hasBody() && c.first(1, c.rt.ref) }
+func rangeFaults() []*fault {
 	return []*fault{
-		patchStatus(http.StatusOK), patchStatus(http.StatusCreated), patchStatus(http.StatusNoContent),
 		rangeFault("range-missing", "answers about sessions have no Range", func(int64) string { return "" }),
 		rangeFault("range-bytes", "Range is written bytes=0-n", func(end int64) string { return fmt.Sprintf("bytes=0-%d", max(end, 0)) }),
 		rangeFault("range-negative", "Range of an empty session is 0--1", func(end int64) string { return fmt.Sprintf("0-%d", end) }),
 		rangeFault("range-frozen", "Range never moves from 0-0", func(int64) string { return "0-0" }),
 		rangeFault("range-off-by-one", "Range ends behind the last byte", func(end int64) string { return fmt.Sprintf("0-%d", end+1) }),
 		rangeFault("range-garbage", "Range is no range", func(int64) string { return "potato" }),
-		{Fault: Fault{"patch-cut", "the first PATCH of a session is cut half way; the bytes are kept"}, applies: once,
-			commit: func(c *call, next func() error) error { c.note(); return c.cut(c.half(), next) }},
-		{Fault: Fault{"patch-cut-lost", "the first PATCH of a session is cut half way, and the session is gone"}, applies: once, commit: cutAndForget},
-		{Fault: Fault{"patch-cut-part", "the first PATCH of a session is cut half way, and only half of that is kept"}, applies: once,
-			commit: func(c *call, next func() error) error {
-				c.note()
-				err := c.cut(c.half(), next)
-				c.shorten(func(n int64) int64 { return n / 2 })
-				return err
-			}},
-		{Fault: Fault{"patch-half", "the first PATCH of a session keeps half of its bytes and says so, with 202"}, applies: once, commit: keepHalf},
-		{Fault: Fault{"patch-503", "the first PATCH of a session is answered with 503 and no body, but its bytes are kept"}, applies: once,
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(_ int, h http.Header) int {
-					h.Del("Location")
-					h.Del("Range")
-					return http.StatusServiceUnavailable
-				})
-			}},
-		{Fault: Fault{"status-ahead", "the status of a session claims 1,000 bytes too many"}, applies: isStatus,
+		{Fault: Fault{"status-ahead", "the status of a session claims 1 TiB too many"}, applies: isStatus,
 			commit: func(c *call, next func() error) error {
 				return c.edit(next, func(status int, h http.Header) int {
 					if c.w.access.Offset != nil {
-						h.Set("Range", fmt.Sprintf("0-%d", *c.w.access.Offset+999))
+						h.Set("Range", fmt.Sprintf("0-%d", *c.w.access.Offset+1<<40-1))
 					}
 					return status
 				})
 			}},
-		{Fault: Fault{"put-500", "PUT of a session is answered with 500 although the blob was stored"}, applies: isPut,
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(status int, h http.Header) int {
-					h.Del("Location")
-					return http.StatusInternalServerError
-				})
-			}},
-		{Fault: Fault{"put-lost", "the answer to PUT of a session is lost although the blob was stored"}, applies: isPut, commit: loseAnswer},
-		{Fault: Fault{"post-lost", "the answer to the first POST of a repository is lost"},
-			applies: func(c *call) bool { return isPost(c) && c.first(1, c.rt.repo) }, commit: loseAnswer},
-		{Fault: Fault{"cancel-500", "DELETE of a session is answered with 500"},
-			applies: func(c *call) bool { return c.rt.kind == endUpload && c.r.Method == http.MethodDelete },
-			commit: func(c *call, _ func() error) error {
-				return c.answer(http.StatusInternalServerError, codeUnknown, "no")
-			}},
 	}
 }
-
-func cutAndForget(c *call, next func() error) error {
-	c.note()
-	err := c.cut(c.half(), next)
-	if u := c.session(); u != nil && c.s.take(c.r.Context(), u) == nil {
-		c.s.drop(u)
-		c.s.release(u)
-	}
-	return err
-}
-
-// loseAnswer does what was asked and breaks the connection in place of the answer.
-func loseAnswer(c *call, next func() error) error {
-	c.note()
-	c.w.ResponseWriter = muted{c.w.ResponseWriter}
-	c.w.abort = true
-	return next()
-}
-
-// muted is a ResponseWriter that says nothing.
-type muted struct{ http.ResponseWriter }
-
-func (muted) WriteHeader(int)             {}
-func (muted) Write(p []byte) (int, error) { return len(p), nil }
