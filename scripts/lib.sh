@@ -98,11 +98,12 @@ listening() {
 }
 
 # shellcheck disable=SC2034 # scripts use $registry
-# start_serve starts ocikit serve on a directory, and sets $registry to its address.
+# start_serve starts ocikit serve on a directory, with more flags if need be, and sets $registry
+# to its address.
 start_serve() {
     n=$((${n:-0} + 1))
     mkfifo "$work/addr$n"
-    ocikit serve "$1" --listen 127.0.0.1:0 --log none >"$work/addr$n" &
+    ocikit serve "$@" --listen 127.0.0.1:0 --log none >"$work/addr$n" &
     pids="$pids $!"
     read -r registry <"$work/addr$n" || fail "ocikit serve did not start"
 }
@@ -129,11 +130,16 @@ go_install() {
     command -v "$1" >/dev/null 2>&1 || GOBIN=$gobin GOFLAGS=-mod=mod go install "$2@latest"
 }
 
-# need_crane and need_distribution skip the script unless the program is there; with --real it
-# is built first.
+# need_crane, need_regctl and need_distribution skip the script unless the program is there;
+# with --real it is built first.
 need_crane() {
     [ -z "${OCIKIT_REAL:-}" ] || go_install crane github.com/google/go-containerregistry/cmd/crane
     need crane
+}
+
+need_regctl() {
+    [ -z "${OCIKIT_REAL:-}" ] || go_install regctl github.com/regclient/regclient/cmd/regctl
+    need regctl
 }
 
 need_distribution() {
