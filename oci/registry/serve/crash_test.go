@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,8 +47,9 @@ func runChild(dir string) {
 
 // A child is a registry in a process of its own, to be killed.
 type child struct {
-	cmd *exec.Cmd
-	url string
+	cmd   *exec.Cmd
+	url   string
+	tries atomic.Int64 // requests that were made
 }
 
 func startChild(t *testing.T, dir string) *child {
@@ -66,7 +68,7 @@ func startChild(t *testing.T, dir string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &child{cmd, "http://" + strings.TrimSpace(addr)}
+	return &child{cmd: cmd, url: "http://" + strings.TrimSpace(addr)}
 }
 
 func (c *child) kill() {
@@ -74,8 +76,21 @@ func (c *child) kill() {
 	c.cmd.Wait()
 }
 
+// waitTries waits until so many more requests were made, in the middle of the last one, or
+// nobody makes any.
+func (c *child) waitTries(n int, ended <-chan struct{}) {
+	for before := c.tries.Load(); c.tries.Load()-before < int64(n); {
+		select {
+		case <-ended:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
 // try sends a request and returns status and Location, 0 if the connection broke.
 func (c *child) try(method, url string, body []byte, header ...string) (int, string) {
+	c.tries.Add(1)
 	if strings.HasPrefix(url, "/") {
 		url = c.url + url
 	}
@@ -98,17 +113,17 @@ func (c *child) try(method, url string, body []byte, header ...string) (int, str
 // A registry that is killed again and again among its uploads has every layout sound, every
 // name that it confirmed, and every session at least as far as it said.
 func TestKilled(t *testing.T) {
-	rounds := 20
+	rounds, enough := 20, 200 // kills and uploads at least, however slow the machine is
 	if testing.Short() {
-		rounds = 3
+		rounds, enough = 3, 1
 	}
 	dir := t.TempDir()
 	var mu sync.Mutex
 	confirmed := map[string]string{} // path of a manifest: its digest
 	open := map[string]int{}         // Location: offset that was confirmed
 	data := random(3<<20, 100)       // of every session that is open
-	uploads, resumed := 0, 0
-	for round := range rounds {
+	uploads, resumed, kills := 0, 0, 0
+	for round := 0; round < rounds || uploads < enough; round++ {
 		c := startChild(t, dir)
 		resumed += c.resumeAll(t, open, data)
 		var wg sync.WaitGroup
@@ -129,9 +144,12 @@ func TestKilled(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Duration(40+round*17%120) * time.Millisecond)
+		ended := make(chan struct{})
+		go func() { wg.Wait(); close(ended) }()
+		c.waitTries(30+round*17%120, ended)
 		c.kill()
-		wg.Wait()
+		kills++
+		<-ended
 		verifyAll(t, dir)
 	}
 	if resumed == 0 || len(confirmed) == 0 {
@@ -146,7 +164,7 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	verifyAll(t, dir)
-	t.Logf("%d kills, %d uploads, %d images confirmed, %d sessions resumed", rounds, uploads, len(confirmed), resumed)
+	t.Logf("%d kills, %d uploads, %d images confirmed, %d sessions resumed", kills, uploads, len(confirmed), resumed)
 }
 
 // pushSmall pushes an image of one blob, which is layer and config.
