@@ -25,7 +25,7 @@ func verifyCommand() Command {
 documents are what they should be. Of a whole layout it checks the blobs that nothing names as well.
 Each blob is read once. --fast reads no layers: existence, size and shape only. --deep looks into the
 images, too: layers are decompressed while they are hashed, and compared with their diff IDs and media
-types; configs with manifests, history and platforms; names, nesting, subjects and foreign files are
+types, then applied, so that what passes can be extracted; configs with manifests, history and platforms; names, nesting, subjects and foreign files are
 looked at. Media types of Docker, sha512, unknown artifact types and layers that are not distributed
 are not errors.
 

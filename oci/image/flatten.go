@@ -67,11 +67,7 @@ func Flatten(ctx context.Context, l *layout.Layout, o FlattenOptions) Change {
 
 // mergeLayers stores the layer that does what all layers from o.From on do.
 func mergeLayers(ctx context.Context, l *layout.Layout, descs []oci.Descriptor, o FlattenOptions) (oci.Descriptor, error) {
-	layers := make([]tarutil.Layer, len(descs))
-	for i, d := range descs {
-		layers[i] = StackLayer(l, d)
-	}
-	stack, err := tarutil.Apply(ctx, layers, tarutil.ApplyOptions{Base: o.From})
+	stack, err := applyLayers(ctx, l, descs, tarutil.ApplyOptions{Base: o.From})
 	if err != nil {
 		return oci.Descriptor{}, err
 	}

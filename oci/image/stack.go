@@ -29,9 +29,14 @@ func NewStack(ctx context.Context, l *layout.Layout, desc oci.Descriptor, opts t
 	if err != nil {
 		return nil, err
 	}
+	return applyLayers(ctx, l, descs, opts)
+}
+
+// applyLayers applies layers that carry their diff IDs.
+func applyLayers(ctx context.Context, l *layout.Layout, descs []oci.Descriptor, opts tarutil.ApplyOptions) (*tarutil.Stack, error) {
 	layers := make([]tarutil.Layer, len(descs))
 	for i, d := range descs {
-		layers[i] = StackLayer(l, d)
+		layers[i] = stackLayer(l, d)
 		if opts.Workers == 0 && isZstd(l, d) {
 			opts.Workers = 1 // each may take a window of 128 MiB
 		}
@@ -52,10 +57,10 @@ func isZstd(l *layout.Layout, desc oci.Descriptor) bool {
 	return tarutil.Sniff(head[:n]) == tarutil.FormatZstd
 }
 
-// StackLayer returns a layer of a layout as [tarutil.Apply] takes it. Its digest is verified
+// stackLayer returns a layer of a layout as [tarutil.Apply] takes it. Its digest is verified
 // each time it is read, and its diff ID, if the descriptor carries one, until that was found
 // right once.
-func StackLayer(l *layout.Layout, desc oci.Descriptor) tarutil.Layer {
+func stackLayer(l *layout.Layout, desc oci.Descriptor) tarutil.Layer {
 	id, ok := desc.DiffID()
 	known := new(atomic.Bool)
 	return tarutil.Layer{

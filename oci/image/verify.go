@@ -17,12 +17,13 @@ import (
 
 // Verify checks a layout as [layout.Layout.Verify] does. If opts.Deep is set it looks into the
 // images as well: layers are decompressed while they are hashed, each once, and compared with
-// media types and diff IDs; configs with manifests and platforms.
+// media types and diff IDs; configs with manifests and platforms. Layers that stand all that
+// are read again, and applied: an image without an error is one that can be extracted.
 func Verify(ctx context.Context, l *layout.Layout, opts layout.VerifyOptions) ([]layout.Finding, layout.Summary, error) {
 	if !opts.Deep {
 		return l.Verify(ctx, opts)
 	}
-	d := &deep{l: l, layers: map[digest.Digest]*layerFacts{}}
+	d := &deep{l: l, layers: map[digest.Digest]*layerFacts{}, bad: map[string]bool{}}
 	roots := opts.Roots
 	if roots == nil {
 		if x, err := l.Index(); err == nil { // if not, l.Verify says so
@@ -43,6 +44,9 @@ func Verify(ctx context.Context, l *layout.Layout, opts layout.VerifyOptions) ([
 	}
 	d.findings = findings
 	d.judge()
+	if err := d.apply(ctx); err != nil {
+		return nil, sum, err
+	}
 	return d.findings, sum, nil
 }
 
@@ -85,6 +89,7 @@ type deep struct {
 	l        *layout.Layout
 	images   []imageFacts
 	layers   map[digest.Digest]*layerFacts
+	bad      map[string]bool // blobs that are damaged: what is inside them says nothing
 	findings []layout.Finding
 }
 
@@ -174,10 +179,9 @@ func (f *layerFacts) read(r io.Reader) {
 
 // judge compares what was collected, and adds what is wrong.
 func (d *deep) judge() {
-	bad := map[string]bool{} // blobs that are damaged: what is inside them says nothing
 	for _, f := range d.findings {
 		if f.Repairable() {
-			bad[f.Digest] = true
+			d.bad[f.Digest] = true
 		}
 	}
 	said := map[digest.Digest]bool{}
@@ -185,7 +189,7 @@ func (d *deep) judge() {
 		d.manifest(img)
 		for i, layer := range img.manifest.Layers {
 			facts := d.layers[layer.Digest]
-			if facts == nil || !facts.done || bad[layer.Digest.String()] {
+			if facts == nil || !facts.done || d.bad[layer.Digest.String()] {
 				continue
 			}
 			if !said[layer.Digest] {
@@ -201,6 +205,35 @@ func (d *deep) judge() {
 			}
 		}
 	}
+}
+
+// apply applies the layers of each image that has nothing wrong with them one by one: what
+// one layer says may make sense only, or no sense, above others.
+func (d *deep) apply(ctx context.Context) error {
+	done := map[string]bool{} // lists of layers
+	for _, img := range d.images {
+		key := fmt.Sprint(img.manifest.Layers)
+		if img.config == nil || done[key] || !d.readable(img.manifest.Layers) {
+			continue
+		}
+		done[key] = true
+		if _, err := applyLayers(ctx, d.l, img.manifest.Layers, tarutil.ApplyOptions{}); ctx.Err() != nil {
+			return context.Cause(ctx)
+		} else if err != nil {
+			d.add(layout.CodeLayerApply, img.desc.Digest, err.Error(), "")
+		}
+	}
+	return nil
+}
+
+// readable says whether all layers were read without an error.
+func (d *deep) readable(layers []oci.Descriptor) bool {
+	for _, desc := range layers {
+		if facts := d.layers[desc.Digest]; facts == nil || !facts.done || facts.err != nil || d.bad[desc.Digest.String()] {
+			return false
+		}
+	}
+	return true
 }
 
 func (d *deep) add(code string, blob digest.Digest, got, want string) {

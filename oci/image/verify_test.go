@@ -167,6 +167,18 @@ func TestVerifyDeep(t *testing.T) {
 			s.diffIDs[1] = digest.FromBytes(s.layers[1])
 		}, []string{"layer-malformed error"}},
 		{"xz under the type of gzip", func(s *sample) { s.layers[0] = []byte("\xfd7zXZ\x00 and so on") }, []string{"layer-type error"}},
+		{"a name that climbs", func(s *sample) {
+			s.layers[1] = tarOf(t, tar.Header{Name: "a/../../b", Mode: 0o644, Typeflag: tar.TypeReg})
+			s.diffIDs[1] = digest.FromBytes(s.layers[1])
+		}, []string{"layer-apply error"}},
+		{"a hard link to what a lower layer has", func(s *sample) {
+			s.layers[1] = tarOf(t, tar.Header{Name: "b", Linkname: "a", Typeflag: tar.TypeLink})
+			s.diffIDs[1] = digest.FromBytes(s.layers[1])
+		}, nil},
+		{"a hard link to what no layer has", func(s *sample) {
+			s.layers[1] = tarOf(t, tar.Header{Name: "b", Linkname: "c", Typeflag: tar.TypeLink})
+			s.diffIDs[1] = digest.FromBytes(s.layers[1])
+		}, []string{"layer-apply error"}},
 		{"another compression", func(s *sample) { s.types[0] = oci.MediaTypeLayer + "+lz4" }, []string{"layer-unchecked note"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

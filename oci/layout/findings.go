@@ -44,6 +44,7 @@ const (
 	CodeLayerMalformed   = "layer-malformed"
 	CodeLayerNoEnd       = "layer-no-end"
 	CodeLayerType        = "layer-type"
+	CodeLayerApply       = "layer-apply"
 	CodeLayerCount       = "layer-count"
 	CodeLayerUnchecked   = "layer-unchecked"
 	CodeDiffID           = "diff-id"
@@ -93,6 +94,7 @@ func Codes() []Code {
 		{CodeLayerMalformed, SeverityError, true, "a layer does not decompress, or is no whole tar", rebuild},
 		{CodeLayerNoEnd, SeverityWarning, true, "the tar of a layer lacks the zero blocks at its end, as umoci writes it; some tools complain", rebuild},
 		{CodeLayerType, SeverityError, true, "a layer's bytes are not of the media type that its descriptor says", rebuild},
+		{CodeLayerApply, SeverityError, true, "the layers of an image make up no file system, as if a name climbs or a hard link leads to nothing: extract refuses them", rebuild},
 		{CodeLayerCount, SeverityError, true, "a config has more or fewer diff IDs than there are layers", rebuild},
 		{CodeLayerUnchecked, SeverityNote, true, "a layer has a compression that cannot be read here", ""},
 		{CodeDiffID, SeverityError, true, "the uncompressed layer does not have the diff ID in the config", rebuild},
