@@ -35,6 +35,8 @@ type ApplyOptions struct {
 	MaxSparse int64
 	// Workers is how many layers are read at once; 0 stands for one a processor.
 	Workers int
+	// Watch, if there is one, is told what becomes of each entry.
+	Watch Watcher
 }
 
 // DefaultMaxEntries is the number of files at which a stack is refused if no limit is set.
@@ -76,7 +78,7 @@ func Apply(ctx context.Context, layers []Layer, opts ApplyOptions) (*Stack, erro
 	if opts.Workers <= 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
 	}
-	s := &Stack{layers: layers, opts: opts, tree: newStackTree(opts.MaxEntries, opts.Base)}
+	s := &Stack{layers: layers, opts: opts, tree: newStackTree(opts.MaxEntries, opts.Base, opts.Watch)}
 	if err := s.scan(ctx); err != nil {
 		return nil, err
 	}

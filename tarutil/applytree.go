@@ -26,7 +26,8 @@ type stackTree struct {
 	entry   int32 // its entry that is being applied
 	limit   int
 	base    int32             // layers below the result
-	gone    map[childKey]bool // names of these that were removed; true if of a directory
+	lost    map[childKey]bool // names of these that were removed; true if of a directory
+	watch   Watcher           // may be nil
 	lastDir string            // the directory of the entry before,
 	last    *node             // and what it led to; nil if that may have changed
 }
@@ -112,8 +113,8 @@ func (a *attributes) header(flag byte, name, target string, size int64) *tar.Hea
 // impliedAttrs is what directories have that no entry is for.
 func impliedAttrs() *attributes { return &attributes{mode: 0o755} }
 
-func newStackTree(limit, base int) *stackTree {
-	t := &stackTree{limit: limit, base: int32(base), names: make(map[childKey]*node), gone: make(map[childKey]bool)}
+func newStackTree(limit, base int, watch Watcher) *stackTree {
+	t := &stackTree{limit: limit, base: int32(base), names: make(map[childKey]*node), lost: make(map[childKey]bool), watch: watch}
 	t.root = &node{file: t.impliedDir()}
 	return t
 }
@@ -138,11 +139,14 @@ func (t *stackTree) apply(hdr *tar.Header, entry int32) error {
 	if err != nil {
 		return err
 	}
+	n := t.root
 	if hdr.Name == "" {
-		t.root.file = file
-		return nil
+		t.gone(n, false)
+		n.file = file
+	} else if n, err = t.put(dir, base, file); err != nil {
+		return err
 	}
-	return t.put(dir, base, file)
+	return t.placed(n, hdr)
 }
 
 // checkWhiteoutDir refuses directories with the name of a whiteout, but ignores those in
@@ -186,27 +190,29 @@ func (t *stackTree) newFile(hdr *tar.Header) (*stackFile, error) {
 }
 
 // put gives file the name base in dir.
-func (t *stackTree) put(dirPath, base string, file *stackFile) error {
+func (t *stackTree) put(dirPath, base string, file *stackFile) (*node, error) {
 	dir, err := t.walk(dirPath, true)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n := t.names[childKey{dir, base}]
 	if n == nil {
-		_, err := t.add(dir, base, file)
-		return err
+		return t.add(dir, base, file)
 	}
-	if n.file.flag != typeDir || file.flag != typeDir {
+	if n.file.flag == typeDir && file.flag == typeDir {
+		t.gone(n, false)
+	} else {
 		t.replace(n)
 	}
 	n.file = file
-	return nil
+	return n, nil
 }
 
 // replace makes n a name of the current layer, for another file than before.
 func (t *stackTree) replace(n *node) {
 	t.last = nil
 	t.note(n)
+	t.gone(n, false)
 	if n.file.flag == typeDir {
 		t.clear(n)
 	}
@@ -231,12 +237,15 @@ func (t *stackTree) link(hdr *tar.Header, dirPath, base string) error {
 	if dir, err = t.walk(dirPath, true); err != nil {
 		return err
 	}
-	if n := t.names[childKey{dir, base}]; n != nil && n.file == file {
-		t.note(n) // the same file by two names already, or a link to itself
+	n := t.names[childKey{dir, base}]
+	if n != nil && n.file == file { // the same file by two names already, or a link to itself
+		t.note(n)
+		t.gone(n, false)
 		n.layer, n.entry = t.layer, t.entry
-		return nil
+	} else if n, err = t.put(dirPath, base, file); err != nil {
+		return err
 	}
-	return t.put(dirPath, base, file)
+	return t.placed(n, hdr)
 }
 
 // whiteout hides what lower layers have.
@@ -280,7 +289,7 @@ func (t *stackTree) hideIn(dir *node) {
 func (t *stackTree) hide(n *node) {
 	if n.file.flag != typeDir {
 		if n.layer < t.layer {
-			t.remove(n)
+			t.remove(n, true)
 		}
 		return
 	}
@@ -288,9 +297,10 @@ func (t *stackTree) hide(n *node) {
 	switch {
 	case n.file.layer == t.layer: // an entry of this layer, or there for one
 	case n.child == nil:
-		t.remove(n)
+		t.remove(n, true)
 	default:
 		t.note(n)
+		t.gone(n, true)
 		n.file, n.layer, n.entry = t.impliedDir(), t.layer, t.entry
 	}
 }
@@ -302,15 +312,16 @@ func (t *stackTree) clear(n *node) {
 		if c.file.flag == typeDir {
 			t.clear(c)
 		}
-		t.remove(c)
+		t.remove(c, false)
 		c = next
 	}
 }
 
 // remove removes n, which is no directory or holds nothing.
-func (t *stackTree) remove(n *node) {
+func (t *stackTree) remove(n *node, whiteout bool) {
 	t.last = nil
 	t.note(n)
+	t.gone(n, whiteout)
 	delete(t.names, childKey{n.dir, n.name})
 	if n.prev != nil {
 		n.prev.next = n.next
@@ -326,7 +337,7 @@ func (t *stackTree) remove(n *node) {
 // note remembers that what n was for the layers below the result is no more.
 func (t *stackTree) note(n *node) {
 	if n.layer < t.base && t.layer >= t.base {
-		t.gone[childKey{n.dir, n.name}] = n.file.flag == typeDir
+		t.lost[childKey{n.dir, n.name}] = n.file.flag == typeDir
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func (s *Stack) Select(paths ...string) (*Stack, error) {
 	sel := &selection{
 		from:   s,
-		tree:   newStackTree(math.MaxInt, 0),
+		tree:   newStackTree(math.MaxInt, 0, nil),
 		cloned: make(map[*stackFile]*stackFile),
 	}
 	for _, p := range paths {

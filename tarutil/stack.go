@@ -245,14 +245,14 @@ func (w *stackWalk) whiteouts() error {
 	var names []string
 	dirs := make(map[string]*node) // that they are in
 	opaque := make(map[*node]bool)
-	for key, wasDir := range t.gone {
+	for key, wasDir := range t.lost {
 		if n := t.names[key]; n != nil && wasDir && n.file.flag == typeDir {
 			opaque[n] = true
 			names = append(names, joinPath(n.path(), opaqueName))
 			dirs[names[len(names)-1]] = n
 		}
 	}
-	for key := range t.gone {
+	for key := range t.lost {
 		if t.names[key] == nil && !key.dir.removed && key.dir.file.flag == typeDir && !opaque[key.dir] {
 			names = append(names, joinPath(key.dir.path(), whiteoutPrefix+key.name))
 			dirs[names[len(names)-1]] = key.dir
