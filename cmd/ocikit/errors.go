@@ -140,3 +140,15 @@ func printable(s string) string {
 	}
 	return b.String()
 }
+
+// shorten takes the middle out of a line that is longer than anyone reads, as an error can be
+// about a name that fills an extended header. What happened stands at its ends.
+func shorten(line string) string {
+	const limit, end = 4096, 512
+	if len(line) <= limit {
+		return line
+	}
+	head := strings.ToValidUTF8(line[:limit-end], "")
+	tail := strings.ToValidUTF8(line[len(line)-end:], "")
+	return fmt.Sprintf("%s …%d bytes… %s", head, len(line)-len(head)-len(tail), tail)
+}

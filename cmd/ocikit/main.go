@@ -114,7 +114,7 @@ func run(ctx context.Context, env *Env, args []string) int {
 		return 141 // the reader of our output has gone: as if SIGPIPE had ended us
 	}
 	if !errors.Is(err, errAnswerNo) {
-		fmt.Fprintf(env.Stderr, "%s\n", printable(prefix(cmd)+err.Error()))
+		fmt.Fprintf(env.Stderr, "%s\n", shorten(printable(prefix(cmd)+err.Error())))
 		if hint := hintOf(err); hint != "" {
 			fmt.Fprintf(env.Stderr, "hint: %s\n", printable(hint))
 		}
