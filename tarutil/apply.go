@@ -88,14 +88,29 @@ func Apply(ctx context.Context, layers []Layer, opts ApplyOptions) (*Stack, erro
 
 // A scanned is one entry on its way from the reader of a layer to the tree.
 type scanned struct {
-	hdr   *tar.Header
-	at    int64 // offset of its header
-	index int32 // number in its layer
+	hdr    *tar.Header
+	at     int64 // offset of its header
+	index  int32 // number in its layer
+	sparse int64 // its size, if it is sparse
+}
+
+// size returns about how much memory the entry needs beyond its structs.
+func (s scanned) size() int {
+	return len(s.hdr.Name) + len(s.hdr.Linkname) + recordsSize(s.hdr.PAXRecords)
+}
+
+func recordsSize(records map[string]string) int {
+	n := 0
+	for key, value := range records {
+		n += len(key) + len(value)
+	}
+	return n
 }
 
 const (
-	scanBatch = 128 // entries that travel together
-	scanAhead = 64  // batches that a layer may be ahead of the tree
+	scanBatch = 128      // entries that travel together
+	scanBytes = 64 << 10 // of their names and records, after which no more join
+	scanAhead = 64       // batches that a layer may be ahead of the tree
 )
 
 // scan reads all layers, several at once, and applies their entries in order.
@@ -131,16 +146,17 @@ func (s *Stack) scan(ctx context.Context) error {
 			}
 		}
 	}()
-	sparse := s.opts.MaxSparse
+	sparse, xattrs := s.opts.MaxSparse, maxXattrs
 	for i, r := range results {
 		s.tree.layer = int32(i)
 		for batch := range r.batches {
 			for _, e := range batch {
 				err := s.tree.apply(e.hdr, e.index)
-				if isSparse(e.hdr) {
-					if sparse -= e.hdr.Size; sparse < 0 && err == nil {
-						err = fmt.Errorf("%w: sparse files of over %d bytes", ErrMalformed, s.opts.MaxSparse)
-					}
+				if sparse -= e.sparse; sparse < 0 && err == nil {
+					err = fmt.Errorf("%w: sparse files of over %d bytes", ErrMalformed, s.opts.MaxSparse)
+				}
+				if xattrs -= recordsSize(e.hdr.PAXRecords); xattrs < 0 && err == nil {
+					err = errXattrs
 				}
 				if err != nil {
 					return layerError(s.layers[i], fmt.Errorf("entry %q at offset %d: %w", e.hdr.Name, e.at, err))
@@ -167,10 +183,12 @@ func scanLayer(ctx context.Context, l Layer, maxSparse int64, to chan<- []scanne
 	}
 	defer in.Close()
 	var batch []scanned
+	var size int
+	var sparse int64
 	send := func() error {
 		select {
 		case to <- batch:
-			batch = make([]scanned, 0, scanBatch)
+			batch, size = make([]scanned, 0, scanBatch), 0
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -184,8 +202,13 @@ func scanLayer(ctx context.Context, l Layer, maxSparse int64, to chan<- []scanne
 		if err != nil {
 			return err
 		}
-		batch = append(batch, scanned{hdr, in.check.at, in.index})
-		if len(batch) == scanBatch {
+		if isRegular(hdr.Typeflag) {
+			hdr.PAXRecords = nil // they are read again with the content
+		}
+		e := scanned{hdr, in.check.at, in.index, in.sparse - sparse}
+		sparse = in.sparse
+		batch = append(batch, e)
+		if size += e.size(); len(batch) == scanBatch || size > scanBytes {
 			if err := send(); err != nil {
 				return err
 			}

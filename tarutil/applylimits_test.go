@@ -3,6 +3,7 @@ package tarutil
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -166,6 +167,9 @@ func TestSparseTogether(t *testing.T) {
 	if _, err := Apply(t.Context(), []Layer{bytesLayer("0", two)}, ApplyOptions{}); err == nil {
 		t.Error("two sparse files of 5 GB: no error")
 	}
+	if err := Rewrite(t.Context(), io.Discard, bytes.NewReader(two), RewriteOptions{MaxSparse: 1 << 20}); !errors.Is(err, ErrMalformed) {
+		t.Errorf("Rewrite: %v, want %v", err, ErrMalformed)
+	}
 }
 
 // FuzzApply checks that a stack that is accepted is the same when it is flattened and read
@@ -222,4 +226,82 @@ func FuzzExtract(f *testing.F) {
 		defer root.Close()
 		s.Extract(t.Context(), root, ExtractOptions{})
 	})
+}
+
+// bigXattrs is an entry with n extended attributes of size bytes.
+func bigXattrs(t testing.TB, flag byte, name string, n, size int) []byte {
+	t.Helper()
+	hdr := &tar.Header{Typeflag: flag, Name: name, Mode: 0o755, PAXRecords: map[string]string{}}
+	for i := range n {
+		hdr.PAXRecords[fmt.Sprintf("%suser.a%d", xattrPrefix, i)] = strings.Repeat("v", size)
+	}
+	head, err := appendHeader(nil, hdr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
+// TestXattrsTogether refuses extended attributes that no system can hold, and those that are
+// small one by one and fill the memory together: of one layer, or over many.
+func TestXattrsTogether(t *testing.T) {
+	repeated := func(flag byte, entries int) []byte {
+		var buf bytes.Buffer
+		for i := range entries {
+			buf.Write(bigXattrs(t, flag, fmt.Sprintf("f%d", i), 15, 60<<10))
+		}
+		return append(buf.Bytes(), zeros[:2*blockSize]...)
+	}
+	one := append(bigXattrs(t, typeReg, "a", 1, maxXattrValue+1), zeros[:2*blockSize]...)
+	for name, layers := range map[string][][]byte{
+		"one value of 64 KiB and a byte": {one},
+		"directories of one layer":       {repeated(typeDir, 40)},
+		"directories of two layers":      {repeated(typeDir, 20), repeated(typeDir, 20)},
+	} {
+		var stack []Layer
+		for _, data := range layers {
+			stack = append(stack, bytesLayer("l", data))
+		}
+		if _, err := Apply(t.Context(), stack, ApplyOptions{}); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v, want %v", name, err, ErrMalformed)
+		}
+	}
+	// Those of regular files are not kept, so what counts is one layer.
+	files := []Layer{bytesLayer("0", repeated(typeReg, 20)), bytesLayer("1", repeated(typeReg, 20))}
+	if _, err := Apply(t.Context(), files, ApplyOptions{}); err != nil {
+		t.Errorf("files of two layers: %v", err)
+	}
+	if err := Rewrite(t.Context(), io.Discard, bytes.NewReader(repeated(typeReg, 40)), RewriteOptions{}); !errors.Is(err, ErrMalformed) {
+		t.Errorf("Rewrite: %v, want %v", err, ErrMalformed)
+	}
+}
+
+// TestRecordsStayBehind looks at what a header keeps of a large extended header: nothing
+// that lives in its memory.
+func TestRecordsStayBehind(t *testing.T) {
+	hdr := &tar.Header{Typeflag: typeDir, Name: "d", PAXRecords: map[string]string{
+		xattrPrefix + "user.a": "v", "VENDOR.comment": strings.Repeat("c", 1000),
+	}}
+	var buf bytes.Buffer
+	tw := tar.NewWriter(&buf)
+	if err := errors.Join(tw.WriteHeader(hdr), tw.Close()); err != nil {
+		t.Fatal(err)
+	}
+	in, err := newEntryReader(t.Context(), &buf, false, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := in.next()
+	if err != nil || len(got.PAXRecords) != 1 || got.Xattrs != nil {
+		t.Errorf("records %q, attributes %q, %v: want one record", got.PAXRecords, got.Xattrs, err)
+	}
+}
+
+// TestDeepPath refuses a path that no system can hold where a tree is compared, too: each of
+// its directories has a name of its own, and all of them together are the square of it.
+func TestDeepPath(t *testing.T) {
+	data := layerTar(t, entries(strings.Repeat("d/", 50_000)+"f x"))
+	if err := Rewrite(t.Context(), io.Discard, bytes.NewReader(data), RewriteOptions{}); !errors.Is(err, ErrBadPath) {
+		t.Errorf("Rewrite: %v, want %v", err, ErrBadPath)
+	}
 }

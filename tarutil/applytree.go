@@ -8,11 +8,8 @@ import (
 	"time"
 )
 
-// What Linux can hold. Names beyond it could be written by no program in the image, and
-// bound the work for one entry.
+// What Linux does in one name.
 const (
-	maxComponent = 255
-	maxPathLen   = 4095
 	maxLinkHops  = 40   // links in one name
 	maxLinkSteps = 2048 // components looked at once a link was followed
 )

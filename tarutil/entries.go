@@ -9,8 +9,17 @@ import (
 	"strings"
 )
 
-// DefaultMaxSparse is the size above which sparse files are refused if no limit is set.
+// DefaultMaxSparse is the size above which the sparse files of a tar, all together, are
+// refused if no limit is set.
 const DefaultMaxSparse = 8 << 30
+
+// What Linux can hold of one extended attribute, and how much all of a tar may be together:
+// who compares or applies trees keeps them in memory.
+const (
+	maxXattrName  = 255
+	maxXattrValue = 64 << 10
+	maxXattrs     = 32 << 20
+)
 
 // An entryReader reads the entries of a tar that nobody has verified yet, under the eyes
 // of a Checker.
@@ -19,6 +28,8 @@ type entryReader struct {
 	src       io.Reader
 	check     Checker
 	maxSparse int64
+	sparse    int64 // size of the sparse files so far
+	xattrs    int   // size of the extended attributes so far
 }
 
 // newEntryReader reads a tar, compressed or not, from r.
@@ -36,8 +47,8 @@ func newEntryReader(ctx context.Context, r io.Reader, allowNoEnd bool, maxSparse
 	return e, nil
 }
 
-// next returns the next header, with name and hard link target cleaned. The root is "",
-// and is a directory. At the end of the tar it reads the rest of the stream, and returns io.EOF
+// next returns the next header, with name and hard link target cleaned, and with those records
+// alone that belong in an image. The root is "", and is a directory. At the end of the tar it reads the rest of the stream, and returns io.EOF
 // if all is well.
 func (e *entryReader) next() (*tar.Header, error) {
 	for {
@@ -106,6 +117,9 @@ func (e *entryReader) clean(hdr *tar.Header) error {
 	if hdr.Name == "" && hdr.Typeflag != typeDir {
 		return fmt.Errorf("%w: the root can only be a directory", ErrBadPath)
 	}
+	if err := checkLengths(hdr.Name); err != nil {
+		return err
+	}
 	if hdr.Typeflag == typeLink {
 		target := hdr.Linkname
 		if hdr.Linkname, err = cleanPath(target); err == nil && hdr.Linkname == "" {
@@ -115,11 +129,37 @@ func (e *entryReader) clean(hdr *tar.Header) error {
 			return fmt.Errorf("hard link to %w", err)
 		}
 	}
-	if hdr.Size > e.maxSparse && isSparse(hdr) {
-		return fmt.Errorf("%w: sparse file of %d bytes, over the limit of %d", ErrMalformed, hdr.Size, e.maxSparse)
+	if isSparse(hdr) {
+		if hdr.Size > e.maxSparse-e.sparse {
+			return fmt.Errorf("%w: sparse files of over %d bytes", ErrMalformed, e.maxSparse)
+		}
+		e.sparse += hdr.Size
+	}
+	return e.cleanRecords(hdr)
+}
+
+// cleanRecords drops the records that mean nothing in an image. What is kept lives apart from
+// the rest, which may be as large as an extended header.
+func (e *entryReader) cleanRecords(hdr *tar.Header) error {
+	if len(hdr.PAXRecords) == 0 {
+		return nil
+	}
+	hdr.Name, hdr.Linkname = strings.Clone(hdr.Name), strings.Clone(hdr.Linkname)
+	hdr.PAXRecords, hdr.Xattrs = imageRecords(hdr.PAXRecords), nil // the same once more
+	for key, value := range hdr.PAXRecords {
+		attr, ok := strings.CutPrefix(key, xattrPrefix)
+		if ok && (len(attr) > maxXattrName || len(value) > maxXattrValue) {
+			return fmt.Errorf("%w: extended attribute %.40q with a name of %d bytes and a value of %d, over the limits of %d and %d",
+				ErrMalformed, attr, len(attr), len(value), maxXattrName, maxXattrValue)
+		}
+	}
+	if e.xattrs += recordsSize(hdr.PAXRecords); e.xattrs > maxXattrs {
+		return errXattrs
 	}
 	return nil
 }
+
+var errXattrs = fmt.Errorf("%w: extended attributes of over %d bytes in all", ErrMalformed, maxXattrs)
 
 func isSparse(hdr *tar.Header) bool {
 	if hdr.Typeflag == tar.TypeGNUSparse {

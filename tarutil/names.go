@@ -41,6 +41,29 @@ func cleanPath(s string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
+// What Linux can hold of names. Those beyond it could be written by no program in the image,
+// and bound the work for one entry.
+const (
+	maxComponent = 255
+	maxPathLen   = 4095
+)
+
+// checkLengths refuses a clean path that no Linux system can hold.
+func checkLengths(path string) error {
+	if len(path) > maxPathLen {
+		return fmt.Errorf("%w: a path of %d bytes, over the limit of %d", ErrBadPath, len(path), maxPathLen)
+	}
+	if len(path) <= maxComponent {
+		return nil
+	}
+	for part := range strings.SplitSeq(path, "/") {
+		if len(part) > maxComponent {
+			return fmt.Errorf("%w: a component of %d bytes, over the limit of %d", ErrBadPath, len(part), maxComponent)
+		}
+	}
+	return nil
+}
+
 // isClean says whether cleanPath would return s, without building anything.
 func isClean(s string) bool {
 	start := 0

@@ -223,8 +223,8 @@ func (rw *rewriter) header(hdr *tar.Header, place string) *tar.Header {
 	return out
 }
 
-// imageRecords returns the PAX records that are kept, with their values as they belong in
-// an image.
+// imageRecords returns copies of the PAX records that are kept, with their values as they
+// belong in an image.
 func imageRecords(records map[string]string) map[string]string {
 	var kept map[string]string
 	for key, value := range records {
@@ -238,7 +238,7 @@ func imageRecords(records map[string]string) map[string]string {
 		if ok {
 			value = imageXattr(attr, value)
 		}
-		kept[key] = value
+		kept[strings.Clone(key)] = strings.Clone(value)
 	}
 	return kept
 }

@@ -114,6 +114,8 @@ type stackWalk struct {
 	s     *Stack
 	fn    func(TreeEntry) error
 	upper map[*stackFile]bool // files of the layers below the result with names that are not
+
+	xattrs int // size of the extended attributes of files with several names
 }
 
 // layer emits what comes with a layer. It opens it only if contents are wanted of it.
@@ -146,6 +148,9 @@ func (w *stackWalk) layer(ctx context.Context, i int) error {
 		}
 		if f.many {
 			f.attrs = attrs // for its further names
+			if w.xattrs += recordsSize(attrs.records); w.xattrs > maxXattrs {
+				return layerError(w.s.layers[i], in.check.entryError(errXattrs))
+			}
 		}
 		hdr := attrs.header(typeReg, n.path(), "", size)
 		if err := w.fn(TreeEntry{Header: hdr, Content: in}); err != nil {

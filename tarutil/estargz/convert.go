@@ -27,10 +27,17 @@ type converter struct {
 	plain *digest.Hasher // of everything given to z
 	toc   toc
 	names map[string]bool // of entries, if two of that name could not be told apart
-	raw   rawReader
-	tr    *tar.Reader // reads from raw
-	buf   []byte
+
+	records int // size of the extended headers so far
+
+	raw rawReader
+	tr  *tar.Reader // reads from raw
+	buf []byte
 }
+
+// maxRecords is how large all extended headers may be: the table of contents, which holds
+// extended attributes, is made in memory.
+const maxRecords = 32 << 20
 
 // rawReader keeps or forwards what a tar.Reader takes from its input. A tar.Reader takes
 // nothing in advance, so what it has taken by the end of Next is the padding of the entry
@@ -148,6 +155,12 @@ func (c *converter) end(kept []byte, pad int, keep bool) error {
 func (c *converter) entry(h *tar.Header) error {
 	if h.Typeflag == tar.TypeXGlobalHeader { // says nothing of a file
 		return nil
+	}
+	for key, value := range h.PAXRecords {
+		c.records += len(key) + len(value)
+	}
+	if c.records > maxRecords {
+		return fmt.Errorf("%w: extended headers of over %d bytes in all", ErrUnsupported, maxRecords)
 	}
 	e, err := c.toc.describe(h)
 	if err != nil {
