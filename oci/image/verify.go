@@ -200,8 +200,11 @@ func (d *deep) judge() {
 				continue
 			}
 			want := img.config.RootFS.DiffIDs[i]
-			if got := facts.ids[want.Algorithm()]; want.Verifiable() && got != want {
-				d.add(layout.CodeDiffID, layer.Digest, got.String(), fmt.Sprintf("%s, as layer %d of %s", want, i, img.desc.Digest))
+			where := fmt.Sprintf("as layer %d of %s", i, img.desc.Digest)
+			if got := facts.ids[want.Algorithm()]; !want.Verifiable() {
+				d.add(layout.CodeDigestUnsupported, layer.Digest, "diff ID "+want.String(), "sha256 or sha512, "+where)
+			} else if got != want {
+				d.add(layout.CodeDiffID, layer.Digest, got.String(), want.String()+", "+where)
 			}
 		}
 	}

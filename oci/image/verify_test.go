@@ -145,6 +145,12 @@ func TestVerifyDeep(t *testing.T) {
 			s.diffIDs[1] = digest.FromBytes(s.layers[1])
 		}, []string{"layer-no-end warning"}},
 		{"wrong diff ID", func(s *sample) { s.diffIDs[0] = s.diffIDs[1] }, []string{"diff-id error"}},
+		{"a diff ID that cannot be verified", func(s *sample) {
+			var err error
+			if s.diffIDs[0], err = digest.Parse("blake3:" + strings.Repeat("a", 64)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"digest-unsupported error"}},
 		{"fewer diff IDs", func(s *sample) { s.diffIDs = s.diffIDs[:1] }, []string{"layer-count error"}},
 		{"more diff IDs", func(s *sample) { s.diffIDs = append(s.diffIDs, s.diffIDs[0]) }, []string{"layer-count error"}},
 		{"more history", func(s *sample) { s.history = append(s.history, s.history[0]) }, []string{"history-count error"}},
