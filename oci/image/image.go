@@ -73,7 +73,7 @@ func bare(d oci.Descriptor) oci.Descriptor {
 }
 
 // CheckConfig compares a config with the layers of the manifest it is for: there must be as
-// many diff IDs as layers, and those that the layers carry must be the same in this order.
+// many diff IDs as layers, none of them null, and those that the layers carry must be the same in this order.
 // A mismatch wraps [oci.ErrMalformed].
 func CheckConfig(config *oci.Config, layers []oci.Descriptor) error {
 	v, err := config.View()
@@ -84,6 +84,9 @@ func CheckConfig(config *oci.Config, layers []oci.Descriptor) error {
 		return fmt.Errorf("the config has %d diff IDs for %d layers: %w", len(v.RootFS.DiffIDs), len(layers), oci.ErrMalformed)
 	}
 	for i, d := range layers {
+		if v.RootFS.DiffIDs[i].IsZero() {
+			return fmt.Errorf("layer %d, %s: its diff ID in the config is null: %w", i, d.Digest, oci.ErrMalformed)
+		}
 		if id, ok := d.DiffID(); ok && id != v.RootFS.DiffIDs[i] {
 			return fmt.Errorf("layer %d, %s: its diff ID is %s, the config says %s: %w", i, d.Digest, id, v.RootFS.DiffIDs[i], oci.ErrMalformed)
 		}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -206,6 +207,17 @@ func TestVerifyDeep(t *testing.T) {
 				t.Errorf("not deep: %+v, %v", plain, err)
 			}
 		})
+	}
+}
+
+// A diff ID of null would be none, and the layer not be verified.
+func TestCheckConfigNullDiffID(t *testing.T) {
+	config, err := oci.ParseConfig([]byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[null]}}`))
+	if err == nil {
+		err = CheckConfig(config, []oci.Descriptor{{Digest: digest.FromBytes(nil)}})
+	}
+	if !errors.Is(err, oci.ErrMalformed) {
+		t.Errorf("CheckConfig = %v, want %v", err, oci.ErrMalformed)
 	}
 }
 
