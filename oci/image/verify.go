@@ -216,7 +216,7 @@ func (d *deep) apply(ctx context.Context) error {
 	done := map[string]bool{} // lists of layers
 	for _, img := range d.images {
 		key := fmt.Sprint(img.manifest.Layers)
-		if img.config == nil || done[key] || !d.readable(img.manifest.Layers) {
+		if img.config == nil || len(img.config.RootFS.DiffIDs) != len(img.manifest.Layers) || done[key] || !d.readable(img.manifest.Layers) {
 			continue
 		}
 		done[key] = true
