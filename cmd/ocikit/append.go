@@ -18,7 +18,7 @@ import (
 
 func appendCommand() Command {
 	return Command{
-		Name: "append", Args: "IMAGE", Group: groupImage, Files: "dirs", Progress: true,
+		Name: "append", Args: "IMAGE", Group: groupImage, Progress: true,
 		Short: "put layers on top of an image",
 		Long: `Append makes an image of IMAGE and further layers, in the order in which they are given, and
 prints its descriptor. A layer is a directory, packed as "ocikit layer" does with the same flags, a

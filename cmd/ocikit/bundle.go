@@ -16,7 +16,7 @@ import (
 
 func bundleCommand() Command {
 	return Command{
-		Name: "bundle", Args: "IMAGE...", Group: groupCarry, Files: "dirs", Progress: true,
+		Name: "bundle", Args: "IMAGE...", Group: groupCarry, Progress: true,
 		Short: "write images as a tar without the layers that the other side has",
 		Long: `Bundle writes the tar of a layout that lists the images, on standard output: with all their
 manifests, indexes and configs, and the layers that no --have names. --have takes what "ocikit

@@ -11,7 +11,7 @@ import (
 
 func catCommand() Command {
 	return Command{
-		Name: "cat", Args: "IMAGE|LAYOUT@DIGEST", Group: groupLayout, Files: "dirs",
+		Name: "cat", Args: "IMAGE|LAYOUT@DIGEST", Group: groupLayout,
 		Short: "print a blob, verified",
 		Long: `Cat prints the manifest or index of an image, or any blob by its digest. The bytes are checked
 while they are printed: if they are not what the digest names, the exit status is 1, and what was

@@ -22,7 +22,6 @@ type Command struct {
 	Long    string // paragraphs, split by blank lines
 	Example string // lines of shell that work as they stand; tests run them
 	Status  string // what exit statuses mean here beyond the general rule; "" if nothing
-	Files   string // what operands complete to: "files", "dirs", "layouts" or ""
 
 	Progress bool // it may take long: there is --progress
 

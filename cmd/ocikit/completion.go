@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 )
@@ -12,144 +11,111 @@ import (
 func completionCommand() Command {
 	return Command{
 		Name: "completion", Args: "bash|zsh|fish", Group: groupHelp,
-		Short:   "print completion code for a shell",
-		Long:    "Completion prints code that completes commands, flags and files. Load it with `eval \"$(ocikit completion bash)\"`, the same with zsh, or `ocikit completion fish | source`.",
-		Example: "ocikit completion bash > ocikit.bash",
+		Short: "print completion code for a shell",
+		Long: `Completion prints code for a shell that completes commands, flags and their values, topics of help,
+layouts, their tags, and files. Load it with eval "$(ocikit completion bash)", the same with zsh (behind
+compinit), or "ocikit completion fish | source".
+
+The code asks ocikit itself what may follow: with --words the operands are a command line without the
+program, and each line that is printed is what the last of them may be completed to, a tab, and what it
+means.`,
+		Example: "ocikit completion bash > ocikit.bash\nocikit completion --words -- tag app:",
 		Bind: func(fs *flag.FlagSet) Action {
+			words := fs.Bool("words", false, "print what the last operand may be completed to")
 			return func(ctx context.Context, env *Env, args []string) error {
-				write := map[string]func(io.Writer) error{"bash": writeBash, "zsh": writeZsh, "fish": writeFish}
-				if len(args) != 1 || write[args[0]] == nil {
-					return usagef("want one of bash, zsh, fish")
+				if *words {
+					return writeCompletions(env, args)
 				}
-				return write[args[0]](env.Stdout)
+				code := map[string]string{"bash": bashCode, "zsh": zshCode, "fish": fishCode}
+				if len(args) != 1 {
+					return usagef("%d operands, want one of bash, zsh, fish", len(args))
+				}
+				if code[args[0]] == "" {
+					return usagef("shell %q: want one of bash, zsh, fish", args[0])
+				}
+				return writeAll(env.Stdout, []byte(code[args[0]]))
 			}
 		},
 	}
 }
 
-// flagWords returns the long flags of a command as words.
+func writeCompletions(env *Env, words []string) error {
+	for _, c := range complete(env, words) {
+		if _, err := fmt.Fprintf(env.Stdout, "%s\t%s\n", c.word, strings.ReplaceAll(printable(c.short), "\t", " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flagWords returns the flags of a command as words.
 func flagWords(c Command) []string {
 	var words []string
 	for _, f := range flagsOf(c) {
 		words = append(words, f.names...)
 	}
-	return append(words, "-h")
+	return slices.Concat(words, []string{"-h"})
 }
 
-// firstWords returns the first words of all commands, and the second words of each.
-func firstWords() (first []string, second map[string][]string) {
-	second = map[string][]string{}
-	for _, c := range commands() {
-		a, b, two := strings.Cut(c.Name, " ")
-		if !slices.Contains(first, a) {
-			first = append(first, a)
-		}
-		if two {
-			second[a] = append(second[a], b)
-		}
-	}
-	return first, second
-}
-
-// writeCases prints a shell case statement that sets "words" by the command line so far. It
-// is the same for bash and zsh.
-func writeCases(b *strings.Builder, word func(i int) string) {
-	first, second := firstWords()
-	fmt.Fprintf(b, "    case \"%s %s\" in\n", word(1), word(2))
-	for _, c := range commands() {
-		pattern := fmt.Sprintf("%q", c.Name)
-		if !strings.Contains(c.Name, " ") {
-			pattern = fmt.Sprintf("%q*", c.Name+" ")
-		}
-		fmt.Fprintf(b, "        %s) words=%q ;;\n", pattern, strings.Join(flagWords(c), " "))
-	}
-	b.WriteString("    esac\n")
-	fmt.Fprintf(b, "    if [ \"$at\" -eq 1 ]; then words=%q; fi\n", strings.Join(first, " "))
-	b.WriteString("    if [ \"$at\" -eq 2 ]; then case \"" + word(1) + "\" in\n")
-	for _, a := range first {
-		if len(second[a]) > 0 {
-			fmt.Fprintf(b, "        %s) words=%q ;;\n", a, strings.Join(second[a], " "))
-		}
-	}
-	fmt.Fprintf(b, "        help) words=%q ;;\n", strings.Join(first, " "))
-	b.WriteString("        completion) words=\"bash zsh fish\" ;;\n    esac; fi\n")
-}
-
-func writeBash(w io.Writer) error {
-	var b strings.Builder
-	b.WriteString(`# bash completion for ocikit
+// bashCode puts the words together again that readline has split at colons and equals signs,
+// and takes off the part of each answer that stands in front of the last of these. It needs
+// nothing of the package bash-completion, and runs in bash 3.2 as macOS has it.
+const bashCode = `# bash completion for ocikit
 _ocikit() {
-    local words="" at=$COMP_CWORD cur=${COMP_WORDS[COMP_CWORD]}
-`)
-	writeCases(&b, func(i int) string { return fmt.Sprintf("${COMP_WORDS[%d]}", i) })
-	b.WriteString(`    COMPREPLY=()
-    if [ "$at" -le 1 ] || [ "${cur#-}" != "$cur" ] || { [ "$at" -eq 2 ] && [ "${words#-}" = "$words" ]; }; then
-        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-    fi
+    local rest=${COMP_LINE:0:COMP_POINT} word words=() i trimmed keep answer
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        trimmed=${rest#"${rest%%[![:space:]]*}"}
+        if [ "$i" -lt 2 ] || [ "$trimmed" != "$rest" ] || [ -z "$rest$word" ]; then
+            words[${#words[@]}]=
+        fi
+        [ "$i" -lt "$COMP_CWORD" ] || word=$trimmed
+        rest=${trimmed#"$word"}
+        words[${#words[@]} - 1]+=$word
+    done
+    word=${words[${#words[@]} - 1]}
+    keep=
+    case $word in *[:=]*) keep=${word%"${word##*[:=]}"} ;; esac
+    case $COMP_WORDBREAKS in *:*) ;; *) keep= ;; esac
+    for ((i = 0; i < ${#words[@]}; i++)); do
+        words[i]=${words[i]//\\/}
+    done
+    COMPREPLY=()
+    while IFS=$'\t' read -r answer _; do
+        case $answer in "~/"*) answer="~/$(printf %q "${answer#"~/"}")" ;; *) answer=$(printf %q "$answer") ;; esac
+        COMPREPLY[${#COMPREPLY[@]}]=${answer#"$keep"}
+    done < <("$1" completion --words -- "${words[@]:1}" 2>/dev/null)
+    case ${COMPREPLY[0]-} in
+    *[:/=,]) [ "${#COMPREPLY[@]}" -gt 1 ] || ! type compopt >/dev/null 2>&1 || compopt -o nospace ;;
+    esac
 }
-complete -o default -o bashdefault -F _ocikit ocikit
-`)
-	_, err := io.WriteString(w, b.String())
-	return err
-}
+complete -F _ocikit ocikit
+`
 
-func writeZsh(w io.Writer) error {
-	var b strings.Builder
-	b.WriteString(`#compdef ocikit
+const zshCode = `#compdef ocikit
 _ocikit() {
-    local -a line; line=("${(@)words}")
-    local at=$((CURRENT - 1)) cur=${line[CURRENT]}
-    local words=""
-`)
-	writeCases(&b, func(i int) string { return fmt.Sprintf("${line[%d]}", i+1) })
-	b.WriteString(`    if [ "$at" -le 1 ] || [ "${cur#-}" != "$cur" ] || { [ "$at" -eq 2 ] && [ "${words#-}" = "$words" ]; }; then
-        compadd -- ${=words}
-    else
-        _files
-    fi
+    local -a plain described further
+    local line word
+    while IFS= read -r line; do
+        word=${line%%$'\t'*}
+        if [[ $word == *[:/=,] ]]; then
+            further+=("$word")
+        else
+            plain+=("$word") described+=("$word  ${line#*$'\t'}")
+        fi
+    done < <("${words[1]}" completion --words -- "${(@Q)words[2,CURRENT]}" 2>/dev/null)
+    (( $#further )) && compadd -S '' -- "${further[@]}"
+    (( $#plain )) && compadd -l -d described -- "${plain[@]}"
+    (( $#further + $#plain ))
 }
-compdef _ocikit ocikit
-`)
-	_, err := io.WriteString(w, b.String())
-	return err
-}
+if [ "${funcstack[1]}" = _ocikit ]; then _ocikit "$@"; else compdef _ocikit ocikit; fi
+`
 
-func writeFish(w io.Writer) error {
-	var b strings.Builder
-	b.WriteString("# fish completion for ocikit\n")
-	first, second := firstWords()
-	short := map[string]string{}
-	for _, c := range commands() {
-		short[c.Name] = c.Short
-	}
-	for _, a := range first {
-		fmt.Fprintf(&b, "complete -c ocikit -n __fish_use_subcommand -f -a %s -d %s\n", a, fishQuote(short[a]))
-		for _, verb := range second[a] {
-			fmt.Fprintf(&b, "complete -c ocikit -n '__fish_seen_subcommand_from %s; and not __fish_seen_subcommand_from %s' -f -a %s -d %s\n",
-				a, strings.Join(second[a], " "), verb, fishQuote(short[a+" "+verb]))
-		}
-	}
-	for _, c := range commands() {
-		condition := "__fish_seen_subcommand_from " + strings.ReplaceAll(c.Name, " ", "; and __fish_seen_subcommand_from ")
-		for _, f := range flagsOf(c) {
-			line := fmt.Sprintf("complete -c ocikit -n '%s'", condition)
-			for _, n := range f.names {
-				if long, ok := strings.CutPrefix(n, "--"); ok {
-					line += " -l " + long
-				} else {
-					line += " -s " + n[1:]
-				}
-			}
-			if f.value != "" && !f.optionalArg {
-				line += " -r"
-			}
-			fmt.Fprintf(&b, "%s -d %s\n", line, fishQuote(f.usage))
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-func fishQuote(s string) string {
-	return "'" + strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "'", `\'`) + "'"
-}
+const fishCode = `# fish completion for ocikit
+function __ocikit_words
+    set -l before (commandline -opc)
+    set -l current (commandline -ct)
+    $before[1] completion --words -- $before[2..] "$current" 2>/dev/null
+end
+complete -c ocikit -f -a '(__ocikit_words)'
+`

@@ -15,7 +15,7 @@ import (
 
 func copyCommand() Command {
 	return Command{
-		Name: "copy", Args: "IMAGE IMAGE", Group: groupLayout, Files: "dirs", Progress: true,
+		Name: "copy", Args: "IMAGE IMAGE", Group: groupLayout, Progress: true,
 		Short: "copy an image from one layout to another",
 		Long: `Copy brings an image, or a whole index, from the first layout to the second, which is made if
 need be, names it there, and prints its descriptor. Without a tag in the second operand it keeps its

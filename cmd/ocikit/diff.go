@@ -17,7 +17,7 @@ import (
 
 func diffCommand() Command {
 	return Command{
-		Name: "diff", Args: "OLD NEW", Group: groupLayer, Files: "files", Progress: true,
+		Name: "diff", Args: "OLD NEW", Group: groupLayer, Progress: true,
 		Short: "show what differs between two trees, or write the layer between them",
 		Long: `Diff compares two directories, tars (plain or compressed, "-" is standard input) or images
 (DIR:TAG, or a layout alone; their layers are applied) and prints a line for each path that differs: "added", "changed" or "deleted", then what changed (type, content,
@@ -31,7 +31,7 @@ status is 0. Owners and times in it are those of NEW; "ocikit retar" changes the
 		Bind: func(fs *flag.FlagSet) Action {
 			layer := fs.Bool("layer", false, "write the layer that turns OLD into NEW")
 			asJSON := fs.Bool("json", false, "print JSON lines")
-			ignore := list(fs, "ignore", "", "do not look at `what` changed: times, owner, mode, … (repeatable)")
+			ignore := list(fs, "ignore", "", "do not look at `what` changed: type, content, mode, owner, times, xattrs or link (repeatable)")
 			exclude := list(fs, "exclude", "", "do not look at what matches `pattern` (repeatable)")
 			platform := fs.String("platform", "", "take the images for this `platform` from indexes")
 			out := fs.String("o", "", "write to `file` instead of standard output")

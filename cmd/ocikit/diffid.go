@@ -11,7 +11,7 @@ import (
 
 func diffidCommand() Command {
 	return Command{
-		Name: "diffid", Args: "[FILE...]", Group: groupLayer, Files: "files", Progress: true,
+		Name: "diffid", Args: "[FILE...]", Group: groupLayer, Progress: true,
 		Short: "print the diff ID of a layer: the digest of its uncompressed tar",
 		Long: `Diffid prints the digest of the uncompressed bytes of FILE, or of standard input: the same
 for a tar and for the tar compressed. Of several files each line has the name behind it. The

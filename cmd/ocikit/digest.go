@@ -12,7 +12,7 @@ import (
 
 func digestCommand() Command {
 	return Command{
-		Name: "digest", Args: "[FILE...]", Group: groupLayer, Files: "files", Progress: true,
+		Name: "digest", Args: "[FILE...]", Group: groupLayer, Progress: true,
 		Short: "print the digest of bytes, or their descriptor",
 		Long: `Digest prints the digest of FILE, or of standard input; of several files, each with its name
 behind it. --check compares: status 0 and no output if the digest is right, 1 if not.

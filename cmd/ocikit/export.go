@@ -11,7 +11,7 @@ import (
 
 func exportCommand() Command {
 	return Command{
-		Name: "export", Args: "IMAGE [PATH...]", Group: groupFiles, Files: "dirs", Progress: true,
+		Name: "export", Args: "IMAGE [PATH...]", Group: groupFiles, Progress: true,
 		Short: "write the files of an image as one tar",
 		Long: `Export applies the layers of an image and writes what a container would see as one tar, on
 standard output: owners, permissions, times, links, devices and extended attributes as the layers have

@@ -15,7 +15,7 @@ import (
 
 func extractCommand() Command {
 	return Command{
-		Name: "extract", Args: "IMAGE DIR", Group: groupFiles, Files: "dirs", Progress: true,
+		Name: "extract", Args: "IMAGE DIR", Group: groupFiles, Progress: true,
 		Short: "write the files of an image to a directory",
 		Long: `Extract applies the layers of an image and writes what a container would see to DIR, which must
 be absent or empty. Layers are read and verified before the first file is written, and again while

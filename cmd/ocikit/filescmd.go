@@ -11,7 +11,7 @@ import (
 
 func filesCommand() Command {
 	return Command{
-		Name: "files", Args: "IMAGE [PATH]", Group: groupLayout, Files: "dirs",
+		Name: "files", Args: "IMAGE [PATH]", Group: groupLayout,
 		Short: "list the files of an image, each with the layer it comes from",
 		Long: `Files lists what a container of the image would see, all of it or PATH and what is below, a
 line for each: "TYPE MODE UID:GID BYTES LAYER PATH", and behind a link "-> TARGET". Types are those of

@@ -10,7 +10,7 @@ import (
 
 func flattenCommand() Command {
 	return Command{
-		Name: "flatten", Args: "IMAGE", Group: groupImage, Files: "dirs", Progress: true,
+		Name: "flatten", Args: "IMAGE", Group: groupImage, Progress: true,
 		Short: "merge the layers of an image into one",
 		Long: `Flatten makes an image whose layers are merged into one that holds what a container would see,
 and prints its descriptor. With --from N the lowest N layers stay as they are, and those above become

@@ -13,7 +13,7 @@ import (
 
 func gcCommand() Command {
 	return Command{
-		Name: "gc", Args: "LAYOUT", Group: groupLayout, Files: "dirs",
+		Name: "gc", Args: "LAYOUT", Group: groupLayout,
 		Short: "list, or delete, the blobs that nothing refers to",
 		Long: `Gc lists what is in a layout and needed by no image in it: blobs, as "DIGEST BYTES", and
 temporary files that killed writers left behind, as "PATH BYTES". With --json each is an object.

@@ -11,7 +11,7 @@ import (
 
 func gzipCommand() Command {
 	return Command{
-		Name: "gzip", Args: "[FILE]", Group: groupLayer, Files: "files", Progress: true,
+		Name: "gzip", Args: "[FILE]", Group: groupLayer, Progress: true,
 		Short: "compress, with bytes that never change",
 		Long: `Gzip compresses FILE, or standard input, to standard output. The output depends on the
 input and the level alone: not on the number of processors, the machine, the release of Go or of

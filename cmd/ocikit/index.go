@@ -14,7 +14,7 @@ import (
 
 func indexCommand() Command {
 	return Command{
-		Name: "index", Args: "[LAYOUT]", Group: groupDocument, Files: "dirs",
+		Name: "index", Args: "[LAYOUT]", Group: groupDocument,
 		Short: "make an image index of manifests, one for each platform",
 		Long: `Index joins manifests to one image for several platforms. They come as descriptors on
 standard input, or from --manifest. With LAYOUT the platform of each is read from its config, the

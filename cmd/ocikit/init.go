@@ -9,7 +9,7 @@ import (
 
 func initCommand() Command {
 	return Command{
-		Name: "init", Args: "DIR", Group: groupLayout, Files: "dirs",
+		Name: "init", Args: "DIR", Group: groupLayout,
 		Short: "make an empty layout",
 		Long: `Init makes DIR an empty OCI image layout: oci-layout, index.json and blobs. DIR is created if
 need be. A layout that is there already is left as it is; a directory that holds anything else is an

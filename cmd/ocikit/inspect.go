@@ -19,7 +19,7 @@ import (
 
 func inspectCommand() Command {
 	return Command{
-		Name: "inspect", Args: "IMAGE", Group: groupLayout, Files: "dirs",
+		Name: "inspect", Args: "IMAGE", Group: groupLayout,
 		Short: "show what an image is made of",
 		Long: `Inspect shows an image as a tree: indexes, manifests, configs with how they run, layers with
 their sizes and how they were made, steps that made no layer. Of each index and manifest it says how

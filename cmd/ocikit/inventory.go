@@ -15,7 +15,7 @@ import (
 
 func inventoryCommand() Command {
 	return Command{
-		Name: "inventory", Args: "LAYOUT|IMAGE|ARCHIVE|REF...", Group: groupCarry, Files: "files", Progress: true,
+		Name: "inventory", Args: "LAYOUT|IMAGE|ARCHIVE|REF...", Group: groupCarry, Progress: true,
 		Short: "list the digests that are there, for a bundle to leave out",
 		Long: `Inventory prints the digest of every blob that the operands have together, sorted, one a line: of a
 layout, of one image in it, of the tar of a layout ("-" is standard input), or what a registry has of

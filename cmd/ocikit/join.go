@@ -12,7 +12,7 @@ import (
 
 func joinCommand() Command {
 	return Command{
-		Name: "join", Args: "DIR", Group: groupCarry, Files: "dirs", Progress: true,
+		Name: "join", Args: "DIR", Group: groupCarry, Progress: true,
 		Short: "put the parts together that split made, verified",
 		Long: `Join writes the stream that "ocikit split" cut into the parts in DIR on standard output, so that
 no second copy is needed: "ocikit join DIR | ocikit unbundle LAYOUT". Parts that are missing or have

@@ -15,7 +15,7 @@ import (
 
 func layerCommand() Command {
 	return Command{
-		Name: "layer", Args: "LAYOUT [TAR|DIR]", Group: groupLayer, Files: "files", Progress: true,
+		Name: "layer", Args: "LAYOUT [TAR|DIR]", Group: groupLayer, Progress: true,
 		Short: "store a tar as a layer and print its descriptor",
 		Long: `Layer reads a tar from a file or from standard input, stores it as a blob in LAYOUT, and
 prints its descriptor with its diff ID. It is one pass: the tar is checked, hashed, compressed,

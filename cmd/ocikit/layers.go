@@ -10,7 +10,7 @@ import (
 
 func layersCommand() Command {
 	return Command{
-		Name: "layers", Args: "IMAGE", Group: groupLayout, Files: "dirs",
+		Name: "layers", Args: "IMAGE", Group: groupLayout,
 		Short: "print the descriptors of an image's layers",
 		Long: `Layers prints the descriptors of the layers, the lowest first, each with its diff ID from the
 config: what "ocikit config" reads. --platform picks from an index.`,

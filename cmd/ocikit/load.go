@@ -19,7 +19,7 @@ import (
 
 func loadCommand() Command {
 	return Command{
-		Name: "load", Args: "LAYOUT[:TAG] [FILE]", Group: groupCarry, Files: "files", Progress: true,
+		Name: "load", Args: "LAYOUT[:TAG] [FILE]", Group: groupCarry, Progress: true,
 		Short: "bring the images of an archive into a layout",
 		Long: `Load reads an archive of images from FILE or standard input, as ocikit, docker, podman, skopeo,
 crane and BuildKit write them, compressed or not, stores what is in it, and prints a descriptor for

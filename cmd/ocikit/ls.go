@@ -12,7 +12,7 @@ import (
 
 func lsCommand() Command {
 	return Command{
-		Name: "ls", Args: "LAYOUT|ARCHIVE", Group: groupLayout, Files: "files",
+		Name: "ls", Args: "LAYOUT|ARCHIVE", Group: groupLayout,
 		Short: "list the names in a layout, or in an archive",
 		Long: `Ls prints a line for each entry of index.json: its tag, or the full name that containerd gave it,
 or "@" and the digest if it has neither. Each may be put behind the layout's name, as in app:TAG and

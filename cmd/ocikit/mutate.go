@@ -12,7 +12,7 @@ import (
 
 func mutateCommand() Command {
 	return Command{
-		Name: "mutate", Args: "IMAGE", Group: groupImage, Files: "dirs",
+		Name: "mutate", Args: "IMAGE", Group: groupImage,
 		Short: "change the config and annotations of an image",
 		Long: `Mutate makes an image of IMAGE with another config, or other annotations, and prints its
 descriptor. What no flag names stays as it is, known to ocikit or not: no field follows from another,

@@ -17,7 +17,7 @@ import (
 
 func pullCommand() Command {
 	return Command{
-		Name: "pull", Args: "REF LAYOUT[:TAG]", Group: groupRegistry, Files: "dirs", Progress: true,
+		Name: "pull", Args: "REF LAYOUT[:TAG]", Group: groupRegistry, Progress: true,
 		Short: "bring an image from a registry into a layout",
 		Long: `Pull fetches everything that the image REF needs and LAYOUT lacks, names it, and prints its
 descriptor. LAYOUT is made if it is not there. Of an index all platforms come, unless --platform names

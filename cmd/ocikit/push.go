@@ -17,7 +17,7 @@ import (
 
 func pushCommand() Command {
 	return Command{
-		Name: "push", Args: "IMAGE REF", Group: groupRegistry, Files: "dirs", Progress: true,
+		Name: "push", Args: "IMAGE REF", Group: groupRegistry, Progress: true,
 		Short: "send an image to a registry",
 		Long: `Push sends everything that IMAGE needs and the registry lacks, then names it by the tag of REF,
 and prints HOST/REPO@DIGEST. Blobs go before the manifests that need them, the tag comes last. Bytes

@@ -11,7 +11,7 @@ import (
 
 func putCommand() Command {
 	return Command{
-		Name: "put", Args: "LAYOUT [FILE]", Group: groupLayout, Files: "files", Progress: true,
+		Name: "put", Args: "LAYOUT [FILE]", Group: groupLayout, Progress: true,
 		Short: "store a blob and print its descriptor",
 		Long: `Put stores FILE, or standard input, as a blob in LAYOUT, byte for byte, and prints its
 descriptor. The media type is found by the content unless --media-type gives it. It names nothing:

@@ -13,7 +13,7 @@ import (
 
 func rebaseCommand() Command {
 	return Command{
-		Name: "rebase", Args: "IMAGE", Group: groupImage, Files: "dirs", Progress: true,
+		Name: "rebase", Args: "IMAGE", Group: groupImage, Progress: true,
 		Short: "put an image on another base",
 		Long: `Rebase makes an image in which the layers of --new-base stand in the place of those of
 --old-base, and prints its descriptor. The layers of the old base must be the lowest ones of IMAGE, by

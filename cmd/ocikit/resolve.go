@@ -9,7 +9,7 @@ import (
 
 func resolveCommand() Command {
 	return Command{
-		Name: "resolve", Args: "IMAGE", Group: groupLayout, Files: "dirs",
+		Name: "resolve", Args: "IMAGE", Group: groupLayout,
 		Short: "print the descriptor that a name means",
 		Long: `Resolve prints the descriptor of an image: one line of JSON. TAG@DIGEST asserts that the tag
 has that digest. --platform picks from an index.`,

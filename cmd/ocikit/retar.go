@@ -12,7 +12,7 @@ import (
 
 func retarCommand() Command {
 	return Command{
-		Name: "retar", Args: "[FILE]", Group: groupLayer, Files: "files", Progress: true,
+		Name: "retar", Args: "[FILE]", Group: groupLayer, Progress: true,
 		Short: "write a tar again: moved, filtered, with another owner",
 		Long: `Retar reads a tar, plain or compressed, from FILE or standard input, and writes a plain tar in
 which entries have other places, or which holds some of them alone: it puts an upstream archive below

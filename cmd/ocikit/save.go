@@ -14,7 +14,7 @@ import (
 
 func saveCommand() Command {
 	return Command{
-		Name: "save", Args: "IMAGE...", Group: groupCarry, Files: "dirs", Progress: true,
+		Name: "save", Args: "IMAGE...", Group: groupCarry, Progress: true,
 		Short: "write images as one tar that docker, podman and readers of layouts load",
 		Long: `Save writes an archive of images on standard output: the tar of an OCI layout that has Docker's
 manifest.json as well, so that "docker load", "podman load", "ctr image import", skopeo's oci-archive

@@ -18,7 +18,7 @@ import (
 
 func serveCommand() Command {
 	return Command{
-		Name: "serve", Args: "DIR", Group: groupRegistry, Files: "dirs",
+		Name: "serve", Args: "DIR", Group: groupRegistry,
 		Short: "be a registry whose repositories are the layouts below a directory",
 		Long: `Serve answers the registry protocol on a loopback address until it is interrupted. Repository
 a/b is the layout DIR/a/b: what is pushed is at once a layout for every other command, and what a

@@ -12,7 +12,7 @@ import (
 
 func splitCommand() Command {
 	return Command{
-		Name: "split", Args: "FILE DIR", Group: groupCarry, Files: "files", Progress: true,
+		Name: "split", Args: "FILE DIR", Group: groupCarry, Progress: true,
 		Short: "cut a file into parts of the size of a medium",
 		Long: `Split writes FILE, or with "-" standard input, as parts of exactly --size bytes each, but for the
 last, into DIR: NAME.0001, NAME.0002 and so on, and when all are written NAME.parts.json with the

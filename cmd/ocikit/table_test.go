@@ -87,11 +87,6 @@ func TestTable(t *testing.T) {
 	}
 }
 
-func exists(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
-}
-
 func TestHelpOfEveryCommand(t *testing.T) {
 	for _, c := range commands() {
 		for _, args := range [][]string{append(strings.Fields(c.Name), "-h"), append([]string{"help"}, strings.Fields(c.Name)...)} {
@@ -102,22 +97,6 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			for line := range strings.Lines(out) {
 				if len(line) > 100 && !strings.HasPrefix(line, "usage:") && !strings.HasPrefix(line, "  ocikit") {
 					t.Errorf("ocikit %q: a line of %d bytes: %s", args, len(line), line)
-				}
-			}
-		}
-	}
-}
-
-func TestCompletionNamesEveryCommand(t *testing.T) {
-	for _, shell := range []string{"bash", "zsh", "fish"} {
-		status, out, errs := runOcikit(t.Context(), nil, "completion", shell)
-		if status != 0 || errs != "" {
-			t.Fatalf("completion %s: status %d, %s", shell, status, errs)
-		}
-		for _, c := range commands() {
-			for _, word := range strings.Fields(c.Name) {
-				if !regexp.MustCompile(`\b` + word + `\b`).MatchString(out) {
-					t.Errorf("completion %s does not name %q", shell, c.Name)
 				}
 			}
 		}

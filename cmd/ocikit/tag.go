@@ -13,7 +13,7 @@ import (
 
 func tagCommand() Command {
 	return Command{
-		Name: "tag", Args: "IMAGE [DESCRIPTOR|DIGEST]", Group: groupLayout, Files: "dirs",
+		Name: "tag", Args: "IMAGE [DESCRIPTOR|DIGEST]", Group: groupLayout,
 		Short: "name an image in a layout",
 		Long: `Tag gives the manifest or index of a descriptor the name that IMAGE holds ("latest" if it
 holds none), in place of what had that name, and prints the descriptor. The descriptor is a literal, a

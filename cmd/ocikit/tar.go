@@ -14,7 +14,7 @@ import (
 
 func tarCommand() Command {
 	return Command{
-		Name: "tar", Args: "SRC[:DEST]...", Group: groupLayer, Files: "files", Progress: true,
+		Name: "tar", Args: "SRC[:DEST]...", Group: groupLayer, Progress: true,
 		Short: "write a deterministic tar of directories and files",
 		Long: `Tar writes one tar of everything below each SRC, on standard output. The content of a
 directory goes to DEST, or to the root; a file goes to DEST under its own name if DEST ends in a

@@ -15,7 +15,7 @@ import (
 
 func unbundleCommand() Command {
 	return Command{
-		Name: "unbundle", Args: "LAYOUT [FILE]", Group: groupCarry, Files: "files", Progress: true,
+		Name: "unbundle", Args: "LAYOUT [FILE]", Group: groupCarry, Progress: true,
 		Short: "bring a bundle into a layout, and name the images that are whole",
 		Long: `Unbundle reads the tar of a layout that may lack blobs, as "ocikit bundle" and others write it, from
 FILE or standard input, and stores its blobs in LAYOUT, each verified while it passes. LAYOUT is made

@@ -11,7 +11,7 @@ import (
 
 func untagCommand() Command {
 	return Command{
-		Name: "untag", Args: "IMAGE", Group: groupLayout, Files: "dirs",
+		Name: "untag", Args: "IMAGE", Group: groupLayout,
 		Short: "remove a name from a layout",
 		Long: `Untag removes the name that IMAGE holds, as DIR:TAG. The blobs stay. With --expect, or with
 DIR:TAG@DIGEST, it is removed only if it means that digest.`,

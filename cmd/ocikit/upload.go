@@ -130,7 +130,7 @@ func uploadStart() Command {
 
 func uploadChunk() Command {
 	return Command{
-		Name: "upload chunk", Args: "FILE|-", Group: groupRegistry, Files: "files", Progress: true,
+		Name: "upload chunk", Args: "FILE|-", Group: groupRegistry, Progress: true,
 		Short: "send the next bytes of an upload",
 		Long: `Chunk sends one PATCH. FILE stands for the whole blob: its bytes from the session's offset on are
 sent, --length of them at most. With "-", which takes --session, the bytes on standard input are the
@@ -230,7 +230,7 @@ that goes on is printed in place of the number.
 
 func uploadFinish() Command {
 	return Command{
-		Name: "upload finish", Args: "[FILE]", Group: groupRegistry, Files: "files",
+		Name: "upload finish", Args: "[FILE]", Group: groupRegistry,
 		Short: "close an upload under its digest",
 		Long: `Finish sends PUT with the digest of the bytes that were sent, which the session knows, and
 prints the descriptor of the blob. With FILE, which stands for the whole blob, the bytes from the
@@ -369,7 +369,7 @@ func printMounted(ctx context.Context, env *Env, c *registry.Client, repo string
 
 func uploadBlob() Command {
 	return Command{
-		Name: "upload blob", Args: "HOST/REPO FILE", Group: groupRegistry, Files: "files", Progress: true,
+		Name: "upload blob", Args: "HOST/REPO FILE", Group: groupRegistry, Progress: true,
 		Short: "send a whole blob: start, chunk, finish",
 		Long: `Blob opens an upload, sends FILE in one PATCH, closes it under the digest of what was sent, and
 prints the descriptor. It does not ask whether the blob is there, and it does not try again: it shows

@@ -19,7 +19,7 @@ import (
 
 func verifyCommand() Command {
 	return Command{
-		Name: "verify", Args: "LAYOUT|IMAGE", Group: groupLayout, Files: "dirs", Progress: true,
+		Name: "verify", Args: "LAYOUT|IMAGE", Group: groupLayout, Progress: true,
 		Short: "check that a layout, or an image in it, is whole and true",
 		Long: `Verify checks that every blob that is named exists, has its size and its digest, and that
 documents are what they should be. Of a whole layout it checks the blobs that nothing names as well.
