@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -75,6 +76,9 @@ at once; a copy that fails, or is killed, leaves the target as it was, but for b
 
 func copyTarget(operand string, all bool) (oci.ImageName, error) {
 	n, err := oci.ParseImageName(operand)
+	if port, _, ok := strings.Cut(n.Tag, "/"); ok && strings.Trim(port, "0123456789") == "" { // host:5000/x, docker://x
+		return n, &usageError{msg: fmt.Sprintf("%q: want an image in a layout", operand), hint: "`ocikit push IMAGE REF` sends images to a registry"}
+	}
 	if err == nil && n.Tag != "" {
 		err = oci.CheckTag(n.Tag)
 	}

@@ -50,6 +50,7 @@ status is 0. Owners and times in it are those of NEW; "ocikit retar" changes the
 				if o.Ignore, err = parseWhat(*ignore); err != nil {
 					return err
 				}
+				trees := fmt.Sprintf("%q and %q", args[0], args[1])
 				before, closeOld, err := openTree(ctx, env, args[0], *platform)
 				if err != nil {
 					return err
@@ -62,13 +63,15 @@ status is 0. Owners and times in it are those of NEW; "ocikit retar" changes the
 				defer closeNew()
 				if *layer {
 					return env.toOutput(*out, true, func(w io.Writer) error {
-						_, err := tarutil.WriteDiff(ctx, w, before, after, o)
-						return packHint(err)
+						if _, err := tarutil.WriteDiff(ctx, w, before, after, o); err != nil {
+							return packHint(fmt.Errorf("%s: %w", trees, err))
+						}
+						return nil
 					})
 				}
 				changes, err := tarutil.Diff(ctx, before, after, o)
 				if err != nil {
-					return err
+					return fmt.Errorf("%s: %w", trees, err)
 				}
 				if err := env.toOutput(*out, false, func(w io.Writer) error { return writeChanges(w, changes, *asJSON) }); err != nil {
 					return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 	"unicode"
 	"unicode/utf8"
 
@@ -79,8 +80,11 @@ func withHint(err error, format string, args ...any) error {
 
 func hintOf(err error) string {
 	var h interface{ Hint() string }
-	if errors.As(err, &h) {
+	switch {
+	case errors.As(err, &h) && h.Hint() != "":
 		return h.Hint()
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing answers at that address: is the registry running? `ocikit serve DIR` is one"
 	}
 	return ""
 }

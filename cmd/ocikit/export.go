@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 
 	"ocikit/oci/image"
@@ -44,7 +45,7 @@ the directories on the way. Links on the way and at the end of a PATH are follow
 					}
 					if len(args) > 1 {
 						if stack, err = stack.Select(args[1:]...); err != nil {
-							return err
+							return fmt.Errorf("%q: path %w", args[0], err)
 						}
 					}
 					return incompleteHint(l, stack.WriteTar(ctx, w))

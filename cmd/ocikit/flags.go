@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // newFlagSet returns a set with the flags that every command has.
@@ -53,7 +55,7 @@ func parseFlags(fs *flag.FlagSet, args []string) (operands []string, err error) 
 			}
 		}
 		if err := fs.Set(name, value); err != nil {
-			return nil, &usageError{msg: fmt.Sprintf("flag %s: %q: %v", dashed(name), value, plainParse(err))}
+			return nil, &usageError{msg: fmt.Sprintf("flag %s: %q: %v", dashed(name), value, plainParse(f, err))}
 		}
 	}
 	return operands, nil
@@ -65,9 +67,19 @@ func unknownFlag(fs *flag.FlagSet, name string) error {
 	return &usageError{msg: fmt.Sprintf("unknown flag %s", dashed(name)), hint: suggestFlag(fs.Name(), names, name)}
 }
 
-func plainParse(err error) error {
-	if err.Error() == "parse error" {
-		return fmt.Errorf("not a value that this flag takes")
+// plainParse says what a flag wants whose value package flag could not parse.
+func plainParse(f *flag.Flag, err error) error {
+	getter, ok := f.Value.(flag.Getter)
+	if !ok {
+		return err
+	}
+	switch getter.Get().(type) {
+	case time.Duration:
+		return errors.New("want a duration, as 500ms, 30s or 24h")
+	case int, int64:
+		return errors.New("want a whole number")
+	case bool:
+		return errors.New("want true or false, or no value")
 	}
 	return err
 }

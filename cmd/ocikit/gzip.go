@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 
 	"ocikit/tarutil/estargz"
@@ -40,7 +41,10 @@ single files; "ocikit layer --compress estargz" also says what the manifest need
 				defer in.Close()
 				return env.toOutput(*out, true, func(w io.Writer) error {
 					if *star {
-						return writeEstargz(ctx, w, in, *level, *workers)
+						if err := writeEstargz(ctx, w, in, *level, *workers); err != nil {
+							return fmt.Errorf("%s: make eStargz of a tar: %w", inputName(name), err)
+						}
+						return nil
 					}
 					z, err := gzip.NewWriter(w, *level, *workers)
 					if err != nil {

@@ -127,7 +127,7 @@ func incompleteHint(l *layout.Layout, err error) error {
 		err = fmt.Errorf("%w: %v", layout.ErrIncomplete, err)
 	}
 	if errors.Is(err, layout.ErrIncomplete) {
-		return withHint(err, "`ocikit put %s FILE` stores a blob", l.Dir())
+		return withHint(err, "`ocikit verify %s` lists what is missing, --repair-from fetches it, `ocikit put` stores a blob", l.Dir())
 	}
 	return err
 }

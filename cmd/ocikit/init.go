@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 
+	"ocikit/oci"
 	"ocikit/oci/layout"
 )
 
@@ -19,6 +20,9 @@ error.`,
 			return func(ctx context.Context, env *Env, args []string) error {
 				if len(args) != 1 {
 					return usagef("%d operands, want DIR", len(args))
+				}
+				if n, err := oci.ParseImageName(args[0]); err != nil || n.Tag != "" || !n.Digest.IsZero() {
+					return usagef("%q: want a directory alone; `ocikit tag` gives names to what is in it", args[0])
 				}
 				l, err := layout.Init(args[0])
 				if err != nil {

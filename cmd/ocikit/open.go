@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"ocikit/oci"
 	"ocikit/oci/image"
@@ -17,21 +18,39 @@ func openLayout(operand string) (*layout.Layout, error) {
 		return nil, usagef("%v", err)
 	}
 	if n.Tag != "" || !n.Digest.IsZero() {
-		return nil, usagef("%q names an image, want a layout alone", operand)
+		e := &usageError{msg: fmt.Sprintf("%q names an image, want a layout alone", operand)}
+		if namesRegistry(operand) && !exists(n.Dir) {
+			e.hint = registryHint
+		}
+		return nil, e
 	}
-	l, err := openDir(n.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, withHint(err, "`ocikit init %s` makes an empty layout", n.Dir)
-	}
-	return l, err
+	return openDir(n.Dir)
 }
 
 func openDir(dir string) (*layout.Layout, error) {
 	l, err := layout.Open(dir)
-	if errors.Is(err, layout.ErrNotLayout) {
+	switch {
+	case errors.Is(err, layout.ErrNotLayout):
 		return nil, withHint(err, "a layout holds oci-layout, index.json and blobs; `ocikit init` makes an empty one")
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, withHint(err, "`ocikit init %s` makes an empty layout", dir)
 	}
 	return l, err
+}
+
+// registryHint is for who names an image in a registry where one in a layout is wanted.
+const registryHint = "of a registry, `ocikit registry tags` lists tags, `ocikit pull REF LAYOUT` brings an image into a layout"
+
+// namesRegistry reports whether an operand looks like a REF: it begins with "docker://", or
+// with a host and a slash. A layout may be called so, too.
+func namesRegistry(operand string) bool {
+	if strings.HasPrefix(operand, "docker://") {
+		return true
+	}
+	host, _, isPath := strings.Cut(operand, "/")
+	name, port, _ := strings.Cut(host, ":")
+	isPort := port != "" && strings.Trim(port, "0123456789") == ""
+	return isPath && (name == "localhost" || isPort || strings.Contains(name, ".") && strings.Trim(name, ".") != "")
 }
 
 // openName opens the layout of an image that need not exist.
@@ -41,6 +60,9 @@ func openName(operand string) (*layout.Layout, oci.ImageName, error) {
 		return nil, n, usagef("%v", err)
 	}
 	l, err := openDir(n.Dir)
+	if errors.Is(err, fs.ErrNotExist) && namesRegistry(operand) {
+		err = withHint(err, registryHint)
+	}
 	return l, n, err
 }
 

@@ -271,8 +271,23 @@ func (s *script) output(line string) string {
 	return strings.TrimSuffix(string(s.stdout), "\n")
 }
 
-// pipeline runs the stages at once, joined by pipes of the system.
+// pipeline runs the stages, all of which must succeed, or the last of which must fail.
 func (s *script) pipeline(stages []stage, negated bool) {
+	statuses := s.execute(stages)
+	if negated {
+		if s.status == 0 {
+			s.fatalf("status 0, want a failure")
+		}
+		return
+	}
+	if i := slices.IndexFunc(statuses, func(n int) bool { return n != 0 }); i >= 0 {
+		s.fatalf("%q: status %d", stages[i].words, statuses[i])
+	}
+}
+
+// execute runs the stages at once, joined by pipes of the system, and returns the status of
+// each.
+func (s *script) execute(stages []stage) []int {
 	s.stdout, s.stderr = nil, nil
 	var stdout, stderr lockedBuffer
 	statuses := make([]int, len(stages))
@@ -314,15 +329,7 @@ func (s *script) pipeline(stages []stage, negated bool) {
 	wg.Wait()
 	s.status = statuses[len(stages)-1]
 	s.stdout, s.stderr = stdout.Bytes(), stderr.Bytes()
-	if negated {
-		if s.status == 0 {
-			s.fatalf("status 0, want a failure")
-		}
-		return
-	}
-	if i := slices.IndexFunc(statuses, func(n int) bool { return n != 0 }); i >= 0 {
-		s.fatalf("%q: status %d", stages[i].words, statuses[i])
-	}
+	return statuses
 }
 
 func (s *script) command(words []string, in io.Reader, out, stderr io.Writer) int {

@@ -53,7 +53,7 @@ whole.
 						input = args[1]
 					}
 					if desc, _, err = oneDescriptor(ctx, env, input); err != nil {
-						return err
+						return withHint(err, "`ocikit manifest`, `ocikit index` and `ocikit resolve IMAGE` print descriptors to pipe in here")
 					}
 				}
 				if !n.Digest.IsZero() && n.Digest != desc.Digest {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"os"
 
 	"ocikit/digest"
@@ -37,7 +38,11 @@ func bindUploadFlags(fs *flag.FlagSet) uploadFlags {
 // load reads the session from the file or from standard input.
 func (u uploadFlags) load(env *Env) (*pushcmd.Session, error) {
 	if *u.session != "" {
-		return pushcmd.LoadSession(*u.session)
+		s, err := pushcmd.LoadSession(*u.session)
+		if errors.Is(err, iofs.ErrNotExist) {
+			err = withHint(fmt.Errorf("session %q: %w", *u.session, pathless(err)), "`ocikit upload start HOST/REPO --session %s` begins one", *u.session)
+		}
+		return s, err
 	}
 	if env.InTTY {
 		return nil, usagef("no session: pipe from `ocikit upload start`, or name a file with --session")
@@ -353,7 +358,12 @@ in the file that --session names, or else cancelled.`,
 				} else {
 					err = s.Cancel(ctx, c)
 				}
-				return errors.Join(fmt.Errorf("blob %s: the registry did not take it over from %q", d, *from), err)
+				source := "another repository"
+				if *from != "" {
+					source = fmt.Sprintf("%q", *from)
+				}
+				refused := fmt.Errorf("blob %s: the registry did not take it over from %s", d, source)
+				return errors.Join(withHint(refused, "it must be there, and you must be allowed to read it; `ocikit upload blob` sends it"), err)
 			}
 		},
 	}

@@ -175,8 +175,7 @@ func findingLine(f layout.Finding) string {
 // openSource opens what blobs are fetched from: a repository of a registry if the operand
 // begins with a host or "docker://", and there is no such directory; else a layout.
 func openSource(env *Env, operand string, flags *registryFlags) (_ layout.Source, done func(*error), err error) {
-	host, _, isPath := strings.Cut(strings.TrimPrefix(operand, "docker://"), "/")
-	remote := strings.HasPrefix(operand, "docker://") || isPath && (host == "localhost" || strings.ContainsAny(host, ".:") && strings.Trim(host, ".") != "")
+	remote := namesRegistry(operand)
 	if n, err := oci.ParseImageName(operand); !strings.HasPrefix(operand, "docker://") && err == nil {
 		if info, err := os.Stat(n.Dir); !remote || err == nil && info.IsDir() {
 			l, err := openDir(n.Dir)

@@ -35,6 +35,9 @@ func Names(ctx context.Context, r io.Reader) ([]oci.Descriptor, error) {
 		if err == io.EOF {
 			break
 		}
+		if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("%w: it is not a whole tar: %v", ErrNotArchive, err)
+		}
 		if err == nil {
 			err = context.Cause(ctx)
 		}

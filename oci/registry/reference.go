@@ -66,6 +66,9 @@ func ParseRepository(s string) (Reference, error) {
 // ParseHost reads HOST[:PORT], the name of a registry alone.
 func ParseHost(s string) (Reference, error) {
 	r, host := cutScheme(s)
+	if strings.Contains(host, "/") {
+		return Reference{}, fmt.Errorf("%w %s: want HOST[:PORT] without a repository", ErrReference, quoteReference(s))
+	}
 	host, err := parseHost(host)
 	if err != nil {
 		return Reference{}, fmt.Errorf("%w %s: %w", ErrReference, quoteReference(s), err)
