@@ -28,3 +28,15 @@ report_head() { printf '%-28s %8s %8s %8s %12s\n' "$1" "wall s" "CPU s" "peak Mi
 ratio() {
     awk -v what="$1" -v a="$2" -v b="$3" -v want="$4" 'BEGIN { r = a / b; printf "%-60s %.3f (want at most %s) %s\n", what, r, want, (r <= want ? "" : "MISSED") }'
 }
+
+# versions prints a line for each program that benchmarks compare with, and is there.
+versions() {
+    printf '%s, %s processors\n' "$(uname -srm)" "$(getconf _NPROCESSORS_ONLN)"
+    go version
+    for program in "skopeo --version" "umoci --version" "podman --version" "docker --version" "crane version" \
+        "oras version" "regctl version" "docker-registry --version" "tar --version" "gzip --version" "pigz --version" "curl --version"; do
+        command -v "${program%% *}" >/dev/null 2>&1 || continue
+        # shellcheck disable=SC2086 # a program and its flag
+        printf '%-16s %s\n' "${program%% *}" "$($program 2>&1 | grep -m 1 '[0-9]')"
+    done
+}
