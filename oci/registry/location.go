@@ -16,6 +16,14 @@ func (up *Upload) url() (*url.URL, error) {
 	return u, nil
 }
 
+// addQuery adds a parameter to the query of a Location, which stays as it is, byte for byte.
+func addQuery(u *url.URL, parameter string) {
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += parameter
+}
+
 // update brings up to the state after an answer to a request that sent n bytes.
 func (c *Client) update(up *Upload, resp *response, n int64) error {
 	location, err := c.resolveLocation(resp)

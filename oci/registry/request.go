@@ -24,8 +24,9 @@ type request struct {
 	repeat bool  // its body may be sent again: the request names its own place
 	slow   bool  // the answer may take its time after the body: the registry commits a blob
 	stream bool  // leave the body of a 200 or 206 to the caller
+	stay   bool  // a redirect is an answer
 	limit  int64 // of the answer's body otherwise; 0 is maxErrorBody
-	length int64 // Content-Length to claim, if not that of the body
+	length int64 // Content-Length to claim, if not that of the body; -1 is none: Transfer-Encoding chunked
 	expect int   // +1: send Expect: 100-continue, -1: do not, 0: as the size says
 
 	check func(*response) // adds verdicts to the trace
@@ -114,9 +115,12 @@ func (x *exchange) newRequest(ctx context.Context, u *url.URL, authorization str
 		}
 		x.body = &sender{r: data, src: r.body, watch: x.watch, slow: r.slow}
 		req.Body, req.ContentLength = x.body, r.body.size
-		if r.length > 0 {
+		switch {
+		case r.length > 0:
 			req.ContentLength = r.length
 			x.body.r = io.LimitReader(data, r.length)
+		case r.length < 0:
+			req.ContentLength = -1
 		}
 		if x.c.wantsExpect(r) {
 			req.Header.Set("Expect", "100-continue")

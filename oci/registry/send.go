@@ -171,6 +171,9 @@ func (c *Client) follow(ctx context.Context, r *request, authorization string) (
 // redirect returns where resp leads, nil if nowhere.
 func (c *Client) redirect(r *request, resp *response, hop int) (*url.URL, error) {
 	location := resp.header.Get("Location")
+	if r.stay {
+		return nil, nil
+	}
 	switch resp.status {
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 	default:

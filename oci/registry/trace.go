@@ -64,7 +64,10 @@ func (x *exchange) event(req *http.Request, out *response) *Event {
 	if x.body != nil {
 		e.Sent = x.body.sent()
 	}
-	if req.ContentLength > 0 || req.Method != http.MethodGet && req.Method != http.MethodHead {
+	switch {
+	case req.ContentLength < 0:
+		e.Request["Transfer-Encoding"] = []string{"chunked"}
+	case req.ContentLength > 0 || req.Method != http.MethodGet && req.Method != http.MethodHead:
 		e.Request["Content-Length"] = []string{fmt.Sprint(req.ContentLength)}
 	}
 	t := &x.timing

@@ -241,11 +241,7 @@ func (c *Client) PutUpload(ctx context.Context, up *Upload, d digest.Digest, bod
 	if err != nil {
 		return err
 	}
-	// The query of the Location stays as it is, byte for byte.
-	if u.RawQuery != "" {
-		u.RawQuery += "&"
-	}
-	u.RawQuery += "digest=" + url.QueryEscape(d.String())
+	addQuery(u, "digest="+url.QueryEscape(d.String()))
 	contentRange := ""
 	if up.Offset > 0 {
 		contentRange = chunkRange(up.Offset, body.Size)
