@@ -278,7 +278,9 @@ func (g *Registry) list(w http.ResponseWriter, r *http.Request, repo string) {
 			continue
 		}
 		if err == nil && len(page) == n {
-			w.Header().Set("Link", fmt.Sprintf(`</v2/%s/tags/list?n=%d&last=%s>; rel="next"`, repo, n, page[n-1]))
+			if n > 0 {
+				w.Header().Set("Link", fmt.Sprintf(`</v2/%s/tags/list?n=%d&last=%s>; rel="next"`, repo, n, page[n-1]))
+			}
 			break
 		}
 		page = append(page, t)
