@@ -17,6 +17,7 @@ import (
 type registryFlags struct {
 	o             registry.Options
 	passwordStdin *bool
+	trustRealm    *[]string
 	trace         traceFlag
 	curl          *bool
 	closers       []io.Closer
@@ -32,6 +33,8 @@ func bindRegistryFlags(fs *flag.FlagSet) *registryFlags {
 	fs.StringVar(&r.o.Username, "username", "", "`name` to log in with")
 	r.passwordStdin = fs.Bool("password-stdin", false, "read the password from standard input")
 	fs.StringVar(&r.o.AuthFile, "authfile", "", "read credentials from `file` alone")
+	r.trustRealm = list(fs, "trust-realm", "", "send the credentials to the token server `HOST` too (repeatable)")
+	fs.BoolVar(&r.o.StrictLocation, "strict-location", false, "send no upload to another host than the registry's")
 	fs.IntVar(&r.o.Retry, "retry", 3, "repeat a request up to `n` times where that is safe")
 	fs.DurationVar(&r.o.Timeout, "timeout", 30*time.Second, "give up when no byte moves for `duration`")
 	fs.Var(&r.trace, "trace", "write each request as a JSON line to `file`, or to standard error")
@@ -59,6 +62,7 @@ func (t *traceFlag) Set(s string) error {
 // With --password-stdin standard input is the password, so it must not be wanted for data.
 func (r *registryFlags) options(env *Env, stdinIsData bool) (registry.Options, error) {
 	o := r.o
+	o.TrustRealms = *r.trustRealm
 	o.Getenv = env.Getenv
 	o.Now = env.Now
 	o.UserAgent = "ocikit"
