@@ -30,10 +30,11 @@ var allowedImports = map[string][]string{
 	"oci/archive":        {"digest", "oci", "oci/layout", "oci/image", "tarutil", "tarutil/gzip"},
 	"oci/archive/split":  {"digest", "oci", "oci/progress", "tarutil"},
 	"oci/registry":       {"digest", "oci"},
+	"oci/registry/probe": {"digest", "oci", "oci/registry"},
 	"oci/registry/pull":  {"digest", "oci", "oci/layout", "oci/progress", "oci/registry"},
 	"oci/registry/serve": {"digest", "oci", "oci/layout"},
 	"pushcmd":            {"digest", "oci", "oci/layout", "oci/progress", "oci/registry"},
-	"cmd/ocikit":         {"digest", "oci", "oci/layout", "oci/image", "oci/archive", "oci/archive/split", "oci/progress", "oci/registry", "oci/registry/pull", "oci/registry/serve", "pushcmd", "tarutil", "tarutil/gzip", "tarutil/estargz"},
+	"cmd/ocikit":         {"digest", "oci", "oci/layout", "oci/image", "oci/archive", "oci/archive/split", "oci/progress", "oci/registry", "oci/registry/probe", "oci/registry/pull", "oci/registry/serve", "pushcmd", "tarutil", "tarutil/gzip", "tarutil/estargz"},
 }
 
 func TestImports(t *testing.T) {

@@ -57,7 +57,7 @@ func registryCommands() []Command {
 	return []Command{
 		registryPing().command(), registryToken().command(), registryTags().command(),
 		registryHead().command(), registryGet().command(), registryPut().command(),
-		registryDelete().command(), registryReferrers().command(),
+		registryDelete().command(), registryReferrers().command(), registryProbe().command(),
 	}
 }
 

@@ -7,7 +7,8 @@
 // their digest. Writing a blob is a sequence of requests on an [Upload], the open session:
 // [Client.StartUpload], [Client.PatchUpload], [Client.UploadStatus], [Client.PutUpload].
 // Each sends one request and reports what came; how to get a blob across whatever happens is
-// the business of package pushcmd.
+// the business of package pushcmd. [Client.Call] sends one request as it is spelled and shows
+// what came; package probe finds out with it what a registry supports.
 //
 // # Requests
 //
