@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -97,7 +98,8 @@ func registryToken() registryStep {
 		verb: "token", args: "REF", short: "authorize, and explain how",
 		long: `Token authorizes for REF as a push or pull would, and prints the token. With --explain it
 prints in place of it, as one JSON object, which file, key or helper the credentials came from, the
-realm, the scopes that were asked for and granted, and when the token ends; no secret.`,
+realm, the scopes that were asked for and granted, and when the token ends; no secret. It does so
+also when the registry refuses them.`,
 		example: "ocikit registry token localhost:5000/hello --explain",
 		status:  "5 if the registry does not take the credentials",
 		parse:   registry.ParseReference,
@@ -106,11 +108,11 @@ realm, the scopes that were asked for and granted, and when the token ends; no s
 			actions := fs.String("actions", "pull", "`actions` to ask for: pull, \"pull,push\", delete")
 			return func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, _ []string) error {
 				info, err := c.Token(ctx, "repository:"+ref.Repo+":"+*actions)
+				if *explain && info.Credential.Source != "" {
+					return errors.Join(err, writeJSON(env.Stdout, info))
+				}
 				if err != nil {
 					return err
-				}
-				if *explain {
-					return writeJSON(env.Stdout, info)
 				}
 				if info.Token == "" {
 					return fmt.Errorf("%s: the registry gives no token, its scheme is %s", ref.Host, info.Scheme)
