@@ -409,6 +409,63 @@ func TestTags(t *testing.T) {
 	}
 }
 
+// F46: the list under the fallback tag, which others write too.
+func TestFallbackTagRaces(t *testing.T) {
+	subject := digest.FromBytes([]byte("subject"))
+	ours, theirs := oci.Describe(oci.MediaTypeManifest, []byte("ours")), oci.Describe(oci.MediaTypeManifest, []byte("theirs"))
+	tag := registry.FallbackTag(subject)
+	write := func(reg *regtest.Registry, list ...oci.Descriptor) {
+		data, _ := oci.Encode(oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: list})
+		reg.PutManifest("app", tag, oci.MediaTypeIndex, data)
+	}
+	isPut := func(r *http.Request) bool { return r.Method == "PUT" }
+	for name, c := range map[string]struct {
+		fault regtest.Fault // of PUT
+		pause bool          // the other writer comes after our PUT
+		list  []oci.Descriptor
+	}{
+		"alone":                       {pass, false, nil},
+		"a list is there":             {pass, false, []oci.Descriptor{theirs}},
+		"others write while we pause": {pass, true, []oci.Descriptor{theirs}},
+		"If-Match is never true":      {nil, false, []oci.Descriptor{theirs}},
+	} {
+		reg := regtest.New()
+		for _, d := range []string{"ours", "theirs"} {
+			reg.PutManifest("app", "", oci.MediaTypeManifest, []byte(d))
+		}
+		reg.NoReferrers = 404
+		if c.list != nil {
+			write(reg, c.list...)
+		}
+		if c.fault == nil {
+			c.fault = func(h http.Handler, w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("If-Match") != "" {
+					w.WriteHeader(412)
+					return
+				}
+				h.ServeHTTP(w, r)
+			}
+		}
+		r := newRig(t, regtest.Serve(t, regtest.BreakIf(9, isPut, c.fault, reg)), func(o *registry.Options) {
+			once := c.pause
+			o.Sleep = func(context.Context, time.Duration) error {
+				if once {
+					once = false
+					write(reg, theirs)
+				}
+				return nil
+			}
+		})
+		if added, err := r.AddReferrer(t.Context(), "app", subject, ours); err != nil || !added {
+			t.Errorf("%s: AddReferrer() = %t, %v", name, added, err)
+		}
+		list, err := r.Referrers(t.Context(), "app", subject, "")
+		if err != nil || len(list.Descriptors) != 1+len(c.list) {
+			t.Errorf("%s: Referrers() = %+v, %v", name, list.Descriptors, err)
+		}
+	}
+}
+
 // F34, F36: where redirects of reads may lead.
 func TestRedirectsOfReads(t *testing.T) {
 	reg := regtest.New()

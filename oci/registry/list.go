@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -207,19 +208,32 @@ func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Di
 	if err != nil && !noReferrersAPI(err) {
 		return false, err
 	}
+	conditional := true // few registries look at If-Match, and some may not mean the digest
 	for range 4 {
-		list, _, err := c.fallbackIndex(ctx, repo, subject)
-		if err != nil {
+		list, old, err := c.fallbackIndex(ctx, repo, subject)
+		if err != nil || listed(list, desc.Digest) {
 			return true, err
-		}
-		if listed(list, desc.Digest) {
-			return true, nil
 		}
 		data, err := oci.Encode(oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: append(list, desc)})
 		if err != nil {
 			return true, err
 		}
-		if _, err := c.PutManifest(ctx, repo, FallbackTag(subject), oci.MediaTypeIndex, data); err != nil {
+		start := c.o.Now()
+		r := c.putRequest(repo, FallbackTag(subject), oci.MediaTypeIndex, data, nil)
+		if old != nil && conditional {
+			r.header.Set("If-Match", `"`+digest.FromBytes(old).String()+`"`)
+		}
+		_, err = c.putManifest(ctx, r, nil)
+		var status *StatusError
+		if errors.As(err, &status) && status.Status == http.StatusPreconditionFailed {
+			conditional = false
+			continue
+		}
+		if err != nil {
+			return true, err
+		}
+		// Who read the list before us writes it about now.
+		if err := c.o.Sleep(ctx, min(c.o.Now().Sub(start), time.Second)); err != nil {
 			return true, err
 		}
 		after, _, err := c.fallbackIndex(ctx, repo, subject)

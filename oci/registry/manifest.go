@@ -141,43 +141,53 @@ type PutResult struct {
 // how (end-7b): whoever asks for tags must look at [PutResult.Tags]. A registry that claims to
 // have stored other bytes gives [digest.ErrMismatch].
 func (c *Client) PutManifest(ctx context.Context, repo, name, mediaType string, data []byte, tags ...string) (PutResult, error) {
+	return c.putManifest(ctx, c.putRequest(repo, name, mediaType, data, tags), tags)
+}
+
+// A putRequest is the request that stores a manifest, and the digest that it will have.
+type putRequest struct {
+	*request
+	digest digest.Digest
+}
+
+func (c *Client) putRequest(repo, name, mediaType string, data []byte, tags []string) putRequest {
 	u := c.url(repo, "manifests", name)
 	endpoint := "end-7a"
 	for _, tag := range tags {
 		endpoint = "end-7b"
-		if u.RawQuery != "" {
-			u.RawQuery += "&"
-		}
-		u.RawQuery += "tag=" + url.QueryEscape(tag)
-	}
-	r := &request{
-		method: http.MethodPut, url: u, endpoint: endpoint, scopes: []scope{push(repo)}, repeat: true, slow: true,
-		header: http.Header{"Content-Type": {mediaType}}, body: newSource(bytes.NewReader(data), int64(len(data))),
+		addQuery(u, "tag="+url.QueryEscape(tag))
 	}
 	alg := digest.SHA256
 	if d, err := digest.Parse(name); err == nil && d.Verifiable() {
 		alg = d.Algorithm()
 	}
 	want, _, _ := digest.FromReader(alg, bytes.NewReader(data))
-	r.check = func(resp *response) {
-		if resp.status == http.StatusCreated {
-			checkDigestHeader(resp, want)
-			if resp.header.Get("Location") == "" {
-				resp.note("violation", "no Location")
+	return putRequest{&request{
+		method: http.MethodPut, url: u, endpoint: endpoint, scopes: []scope{push(repo)}, repeat: true, slow: true,
+		header: http.Header{"Content-Type": {mediaType}}, body: newSource(bytes.NewReader(data), int64(len(data))),
+		check: func(resp *response) {
+			if resp.status == http.StatusCreated {
+				checkDigestHeader(resp, want)
+				if resp.header.Get("Location") == "" {
+					resp.note("violation", "no Location")
+				}
 			}
-		}
-	}
-	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent)
+		},
+	}, want}
+}
+
+func (c *Client) putManifest(ctx context.Context, r putRequest, tags []string) (PutResult, error) {
+	resp, err := c.do(ctx, r.request, http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent)
 	if err != nil {
 		return PutResult{}, err
 	}
 	out := PutResult{Tags: tagsSet(resp, tags)}
 	if header := resp.header.Get("Docker-Content-Digest"); header != "" {
 		got, err := digest.Parse(header)
-		if err != nil || got != want && got.Algorithm() == want.Algorithm() {
-			return out, fmt.Errorf("PUT %s: the registry says it stored %s, want %s: %w", c.red.url(resp.url), quote(header), want, digest.ErrMismatch)
+		if err != nil || got != r.digest && got.Algorithm() == r.digest.Algorithm() {
+			return out, fmt.Errorf("PUT %s: the registry says it stored %s, want %s: %w", c.red.url(resp.url), quote(header), r.digest, digest.ErrMismatch)
 		}
-		if got == want {
+		if got == r.digest {
 			out.Digest = got
 		}
 	}
