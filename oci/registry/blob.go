@@ -17,7 +17,7 @@ import (
 // not say. An absent blob gives [ErrNotFound]. A registry that does not answer HEAD is asked
 // with GET.
 func (c *Client) HeadBlob(ctx context.Context, repo string, d digest.Digest) (int64, error) {
-	r := &request{method: http.MethodHead, url: c.url(repo, "blobs", d.String()), endpoint: "end-2", scopes: []scope{pull(repo)}}
+	r := &request{method: http.MethodHead, url: c.url(repo, "blobs", d.String()), endpoint: "end-2", scopes: []scope{pull(repo)}, want: []int{http.StatusOK}}
 	r.check = func(resp *response) {
 		if resp.status == http.StatusOK {
 			checkDigestHeader(resp, d)
@@ -75,7 +75,7 @@ type BlobReader struct {
 func (c *Client) GetBlob(ctx context.Context, repo string, d digest.Digest, offset, size int64) (*BlobReader, error) {
 	r := &request{
 		method: http.MethodGet, url: c.url(repo, "blobs", d.String()), endpoint: "end-2",
-		scopes: []scope{pull(repo)}, header: http.Header{}, stream: true,
+		scopes: []scope{pull(repo)}, header: http.Header{}, stream: true, want: []int{http.StatusOK, http.StatusPartialContent},
 	}
 	if offset > 0 {
 		// A closed range: one registry refuses "bytes=5-".
@@ -249,7 +249,7 @@ func (b *resumer) Close() error {
 
 // DeleteBlob asks the registry to remove a blob (end-10).
 func (c *Client) DeleteBlob(ctx context.Context, repo string, d digest.Digest) error {
-	r := &request{method: http.MethodDelete, url: c.url(repo, "blobs", d.String()), endpoint: "end-10", scopes: []scope{remove(repo)}}
+	r := &request{method: http.MethodDelete, url: c.url(repo, "blobs", d.String()), endpoint: "end-10", scopes: []scope{remove(repo)}, want: []int{http.StatusAccepted}}
 	_, err := c.do(ctx, r, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -405,6 +406,58 @@ func TestTags(t *testing.T) {
 		}
 		if last == nil || count > 1001 {
 			t.Errorf("Link to %s: %d tags, %v", name, count, last)
+		}
+	}
+}
+
+// Verdicts of a trace cite the endpoint of the distribution-spec, and times are kept.
+func TestVerdicts(t *testing.T) {
+	odd := func(change func(h http.Header)) regtest.Fault {
+		return regtest.Rewrite(func(s int, h http.Header) int { change(h); return s })
+	}
+	for _, c := range []struct {
+		method string
+		fault  regtest.Fault
+		want   string
+	}{
+		{"POST", nil, "end-4a ok: 202 Accepted"},
+		{"POST", regtest.Rewrite(func(_ int, h http.Header) int { return 201 }), "end-4a violation: status 201, want 202"},
+		{"POST", odd(func(h http.Header) { h.Del("Location") }), "end-4a violation: no Location"},
+		{"PATCH", nil, "end-5 ok: Range is right"},
+		{"PATCH", regtest.Rewrite(func(int, http.Header) int { return 204 }), "end-5 violation: status 204, want 202"},
+		{"PATCH", odd(func(h http.Header) { h.Set("Range", "0-9") }), `end-5 violation: Range "0-9", want 0-4`},
+		{"GET", nil, "end-13 ok: 204 No Content"},
+		{"PUT", nil, "end-6 ok: Docker-Content-Digest is right"},
+		{"PUT", odd(func(h http.Header) { h.Del("Location") }), "end-6 violation: no Location"},
+		{"HEAD", nil, "end-2 ok: 200 OK"},
+		{"DELETE", nil, "end-10 ok: 202 Accepted"},
+	} {
+		var h http.Handler = regtest.New()
+		if c.fault != nil {
+			h = regtest.BreakIf(1, func(r *http.Request) bool { return r.Method == c.method }, c.fault, h)
+		}
+		var verdicts []string
+		r := newRig(t, regtest.Serve(t, h), func(o *registry.Options) {
+			o.Trace = func(e registry.Event) {
+				if e.Timing.Total <= 0 || e.Time.IsZero() {
+					t.Errorf("%s: no times: %+v", c.method, e)
+				}
+				for _, v := range e.Verdicts {
+					verdicts = append(verdicts, fmt.Sprintf("%s %s: %s", v.Spec, v.Level, v.Text))
+				}
+			}
+		})
+		data := []byte("hello")
+		d := digest.FromBytes(data)
+		if up, err := r.StartUpload(t.Context(), "app", ""); err == nil {
+			r.PatchUpload(t.Context(), &up, registry.Body{Reader: bytes.NewReader(data), Size: 5})
+			r.UploadStatus(t.Context(), &up)
+			r.PutUpload(t.Context(), &up, d, registry.Body{})
+			r.HeadBlob(t.Context(), "app", d)
+			r.DeleteBlob(t.Context(), "app", d)
+		}
+		if !slices.Contains(verdicts, c.want) {
+			t.Errorf("%s: verdicts %q, want %q", c.method, verdicts, c.want)
 		}
 	}
 }

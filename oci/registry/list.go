@@ -60,7 +60,7 @@ func (c *Client) pages(ctx context.Context, first *url.URL, endpoint string, s s
 			return fmt.Errorf("GET %s: %w: the list has over %d pages", c.red.url(u), ErrProtocol, maxPages)
 		}
 		seen[u.String()] = true
-		r := &request{method: http.MethodGet, url: u, endpoint: endpoint, scopes: []scope{s}, limit: maxListBody}
+		r := &request{method: http.MethodGet, url: u, endpoint: endpoint, scopes: []scope{s}, limit: maxListBody, want: []int{http.StatusOK}}
 		resp, err := c.do(ctx, r, http.StatusOK)
 		if err != nil {
 			return err

@@ -117,6 +117,13 @@ func (c *Client) resolveLocation(resp *response) (string, error) {
 	return u.String(), nil
 }
 
+// checkLocation judges a success that has to say where something is.
+func checkLocation(resp *response) {
+	if resp.status < 300 && resp.header.Get("Location") == "" {
+		resp.note("violation", "no Location")
+	}
+}
+
 // checkRange judges the Range of an answer against the end of what was sent.
 func checkRange(resp *response, want int64) {
 	raw := resp.header.Get("Range")

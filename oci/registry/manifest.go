@@ -47,6 +47,7 @@ func (c *Client) manifestRequest(method, repo, name string) *request {
 		method: method, url: c.url(repo, "manifests", name), endpoint: "end-3", scopes: []scope{pull(repo)},
 		// Without the types some registries answer 404, others with another manifest.
 		header: http.Header{"Accept": {strings.Join(oci.ManifestTypes(), ", ")}}, limit: oci.MaxDocument,
+		want: []int{http.StatusOK},
 	}
 }
 
@@ -165,12 +166,14 @@ func (c *Client) putRequest(repo, name, mediaType string, data []byte, tags []st
 	return putRequest{&request{
 		method: http.MethodPut, url: u, endpoint: endpoint, scopes: []scope{push(repo)}, repeat: true, slow: true,
 		header: http.Header{"Content-Type": {mediaType}}, body: newSource(bytes.NewReader(data), int64(len(data))),
+		want: []int{http.StatusCreated},
 		check: func(resp *response) {
+			checkLocation(resp)
 			if resp.status == http.StatusCreated {
 				checkDigestHeader(resp, want)
-				if resp.header.Get("Location") == "" {
-					resp.note("violation", "no Location")
-				}
+			}
+			if set := tagsSet(resp, tags); resp.status < 300 && len(set) < len(tags) {
+				resp.note("note", "OCI-Tag names %d of %d tags", len(set), len(tags))
 			}
 		},
 	}, want}
@@ -214,7 +217,7 @@ func tagsSet(resp *response, tags []string) []string {
 
 // DeleteManifest asks the registry to remove a manifest by its digest, or a tag (end-9).
 func (c *Client) DeleteManifest(ctx context.Context, repo, name string) error {
-	r := &request{method: http.MethodDelete, url: c.url(repo, "manifests", name), endpoint: "end-9", scopes: []scope{remove(repo)}}
+	r := &request{method: http.MethodDelete, url: c.url(repo, "manifests", name), endpoint: "end-9", scopes: []scope{remove(repo)}, want: []int{http.StatusAccepted}}
 	_, err := c.do(ctx, r, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
 	return err
 }

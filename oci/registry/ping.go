@@ -18,7 +18,7 @@ type PingResult struct {
 // credentials. An answer that is not one of a registry is an error.
 func (c *Client) Ping(ctx context.Context) (PingResult, error) {
 	var out PingResult
-	r := &request{method: http.MethodGet, url: c.url(""), endpoint: "end-1"}
+	r := &request{method: http.MethodGet, url: c.url(""), endpoint: "end-1", want: []int{http.StatusOK}}
 	first := true
 	r.check = func(resp *response) {
 		if first {

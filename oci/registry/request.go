@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"time"
 )
 
@@ -29,7 +30,8 @@ type request struct {
 	length int64 // Content-Length to claim, if not that of the body; -1 is none: Transfer-Encoding chunked
 	expect int   // +1: send Expect: 100-continue, -1: do not, 0: as the size says
 
-	check func(*response) // adds verdicts to the trace
+	want  []int           // statuses of a success, by the distribution-spec
+	check func(*response) // adds more verdicts to the trace
 }
 
 // A response is an answer whose body has been read into memory, or is left as a stream.
@@ -52,6 +54,25 @@ type response struct {
 func (r *response) note(level, format string, args ...any) {
 	if r.event != nil {
 		r.event.Verdicts = append(r.event.Verdicts, Verdict{level, r.event.Endpoint, fmt.Sprintf(format, args...)})
+	}
+}
+
+// judgeStatus judges the status of a success.
+func (r *response) judgeStatus(want []int) {
+	switch {
+	case len(want) == 0 || r.status >= 300:
+	case slices.Contains(want, r.status):
+		r.note("ok", "%d %s", r.status, http.StatusText(r.status))
+	default:
+		r.note("violation", "status %d, want %d", r.status, want[0])
+	}
+}
+
+// judge adds the verdicts on an answer.
+func (x *exchange) judge(out *response) {
+	out.judgeStatus(x.r.want)
+	if x.r.check != nil {
+		x.r.check(out)
 	}
 }
 
@@ -222,9 +243,7 @@ func (x *exchange) finish(req *http.Request, res *http.Response) (*response, err
 		out.stream = &stream{x: x, req: req, res: res, out: out}
 		out.event = x.event(req, out)
 		out.event.Proto, out.event.TLS = res.Proto, tlsName(res.TLS)
-		if x.r.check != nil {
-			x.r.check(out)
-		}
+		x.judge(out)
 		return out, nil
 	}
 	err := x.slurp(res, out)
@@ -241,8 +260,8 @@ func (x *exchange) finish(req *http.Request, res *http.Response) (*response, err
 	x.watch.stop()
 	out.event = x.event(req, out)
 	out.event.Proto, out.event.TLS = res.Proto, tlsName(res.TLS)
-	if x.r.check != nil && err == nil {
-		x.r.check(out)
+	if err == nil {
+		x.judge(out)
 	}
 	if err != nil {
 		out.event.Error = x.c.red.text(err.Error())

@@ -175,7 +175,7 @@ func (e Event) text() string {
 		fmt.Fprintf(&b, "  ! %s: %s\n", quoteCode(i.Code), quote(i.Message))
 	}
 	for _, v := range e.Verdicts {
-		fmt.Fprintf(&b, "  %s: %s\n", v.Level, printable(v.Text))
+		fmt.Fprintf(&b, "  %s %s: %s\n", v.Level, v.Spec, printable(v.Text))
 	}
 	return b.String()
 }

@@ -47,7 +47,10 @@ const maxChunkHint = 1 << 30
 // which the registry wants to know before it hashes; zero stands for sha256).
 func (c *Client) StartUpload(ctx context.Context, repo string, alg digest.Algorithm) (Upload, error) {
 	u := c.url(repo, "blobs", "uploads/")
-	r := &request{method: http.MethodPost, url: u, endpoint: "end-4a", scopes: []scope{push(repo)}}
+	r := &request{
+		method: http.MethodPost, url: u, endpoint: "end-4a", scopes: []scope{push(repo)},
+		want: []int{http.StatusAccepted}, check: checkLocation,
+	}
 	if alg != "" && alg != digest.SHA256 {
 		u.RawQuery, r.endpoint = "digest-algorithm="+url.QueryEscape(string(alg)), "end-4c"
 	}
@@ -71,12 +74,16 @@ type MountResult struct {
 func (c *Client) Mount(ctx context.Context, repo string, d digest.Digest, from string) (MountResult, Upload, error) {
 	u := c.url(repo, "blobs", "uploads/")
 	u.RawQuery = "mount=" + url.QueryEscape(d.String())
-	r := &request{method: http.MethodPost, url: u, endpoint: "end-11", scopes: []scope{push(repo)}}
+	r := &request{
+		method: http.MethodPost, url: u, endpoint: "end-11", scopes: []scope{push(repo)},
+		want: []int{http.StatusCreated, http.StatusAccepted},
+	}
 	if from != "" {
 		u.RawQuery += "&from=" + url.QueryEscape(from)
 		r.scopes = append(r.scopes, pull(from))
 	}
 	r.check = func(resp *response) {
+		checkLocation(resp)
 		if resp.status == http.StatusCreated {
 			checkDigestHeader(resp, d)
 		}
@@ -98,7 +105,7 @@ func (c *Client) PostBlob(ctx context.Context, repo string, d digest.Digest, bod
 	u := c.url(repo, "blobs", "uploads/")
 	u.RawQuery = "digest=" + url.QueryEscape(d.String())
 	r := c.bodyRequest(http.MethodPost, u, "end-4b", repo, body, "")
-	r.slow = true
+	r.slow, r.want, r.check = true, []int{http.StatusCreated, http.StatusAccepted}, checkLocation
 	up := Upload{Repo: repo}
 	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusAccepted)
 	if err != nil {
@@ -156,12 +163,9 @@ func (c *Client) PatchUpload(ctx context.Context, up *Upload, body Body) error {
 		return err
 	}
 	r := c.bodyRequest(http.MethodPatch, u, "end-5", up.Repo, body, chunkRange(up.Offset, body.Size))
+	r.want = []int{http.StatusAccepted}
 	r.check = func(resp *response) {
-		if resp.status == http.StatusAccepted {
-			resp.note("ok", "202 Accepted")
-		} else if resp.status < 300 {
-			resp.note("violation", "status %d, want 202", resp.status)
-		}
+		checkLocation(resp)
 		if resp.status < 300 {
 			checkRange(resp, up.Offset+body.Size)
 		}
@@ -188,8 +192,9 @@ func (c *Client) UploadStatus(ctx context.Context, up *Upload) error {
 	if err != nil {
 		return err
 	}
-	r := &request{method: http.MethodGet, url: u, endpoint: "end-13", scopes: []scope{push(up.Repo)}}
+	r := &request{method: http.MethodGet, url: u, endpoint: "end-13", scopes: []scope{push(up.Repo)}, want: []int{http.StatusNoContent}}
 	r.check = func(resp *response) {
+		checkLocation(resp)
 		if resp.status == http.StatusNoContent {
 			checkRange(resp, up.Offset)
 		}
@@ -247,17 +252,11 @@ func (c *Client) PutUpload(ctx context.Context, up *Upload, d digest.Digest, bod
 		contentRange = chunkRange(up.Offset, body.Size)
 	}
 	r := c.bodyRequest(http.MethodPut, u, "end-6", up.Repo, body, contentRange)
-	r.slow = true
+	r.slow, r.want = true, []int{http.StatusCreated}
 	r.check = func(resp *response) {
-		switch {
-		case resp.status == http.StatusCreated:
-			resp.note("ok", "201 Created")
+		checkLocation(resp)
+		if resp.status == http.StatusCreated {
 			checkDigestHeader(resp, d)
-			if resp.header.Get("Location") == "" {
-				resp.note("violation", "no Location")
-			}
-		case resp.status < 300:
-			resp.note("violation", "status %d, want 201", resp.status)
 		}
 	}
 	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusNoContent, http.StatusOK)
@@ -278,7 +277,7 @@ func (c *Client) CancelUpload(ctx context.Context, up Upload) error {
 	if err != nil {
 		return err
 	}
-	r := &request{method: http.MethodDelete, url: u, endpoint: "end-14", scopes: []scope{push(up.Repo)}, once: true}
+	r := &request{method: http.MethodDelete, url: u, endpoint: "end-14", scopes: []scope{push(up.Repo)}, once: true, want: []int{http.StatusNoContent}}
 	_, err = c.do(ctx, r, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
 	return err
 }
