@@ -98,7 +98,7 @@ func (p *pusher) putManifest(ctx context.Context, n *node, name string, tags []s
 
 // blames reports whether a refusal may be about something that the manifest names.
 func blames(e *registry.StatusError) bool {
-	return e.Status == 400 && e.Has("MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN") ||
+	return e.Status == 400 && !e.TooLarge() && e.Has("MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN") ||
 		e.Status == 404 && e.Has("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN")
 }
 

@@ -462,6 +462,21 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// R42: a manifest that is too large for the registry is told from a blob that is.
+func TestManifestTooLarge(t *testing.T) {
+	for _, fault := range []regtest.Fault{
+		regtest.Answer(413, "<html>413</html>"),
+		regtest.Answer(400, `{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid","detail":"http: request body too large"}]}`),
+	} {
+		r := newRig(t, regtest.Serve(t, regtest.BreakFrom(1, fault, nil)))
+		_, err := r.PutManifest(t.Context(), "app", "v1", oci.MediaTypeManifest, []byte(`{"a":1}`))
+		var se *registry.StatusError
+		if !errors.As(err, &se) || !se.TooLarge() || !strings.Contains(err.Error(), "manifest of 7 bytes") || !strings.Contains(se.Hint(), "4 MiB") {
+			t.Errorf("PutManifest() = %v", err)
+		}
+	}
+}
+
 // F46: the list under the fallback tag, which others write too.
 func TestFallbackTagRaces(t *testing.T) {
 	subject := digest.FromBytes([]byte("subject"))

@@ -99,6 +99,12 @@ func (e *StatusError) Says(phrases ...string) bool {
 	return slices.ContainsFunc(phrases, func(p string) bool { return strings.Contains(text, p) })
 }
 
+// TooLarge reports whether the body of the request was larger than the registry takes; some
+// say so with 400.
+func (e *StatusError) TooLarge() bool {
+	return e.Status == http.StatusRequestEntityTooLarge || e.Status == http.StatusBadRequest && e.Says("request body too large")
+}
+
 // Retryable reports whether the same request may succeed later.
 func (e *StatusError) Retryable() bool {
 	return e.Status == http.StatusTooManyRequests || e.Status == http.StatusRequestTimeout || e.Status >= 500
@@ -122,6 +128,8 @@ func (e *StatusError) Hint() string {
 		return "some registries want a repository to be created before the first push"
 	case e.Status == http.StatusMethodNotAllowed && e.Method != http.MethodGet && e.Method != http.MethodHead:
 		return "the registry may be read-only"
+	case e.TooLarge() && strings.Contains(e.URL, "/manifests/"):
+		return "the registry, or a proxy before it, takes no manifest of that size; the distribution-spec expects 4 MiB to work"
 	case e.Status == http.StatusRequestEntityTooLarge && e.Server != "":
 		return "the limit is set by " + quote(e.Server) + "; a smaller --chunk-size may pass"
 	case e.Status == http.StatusRequestEntityTooLarge:

@@ -181,6 +181,10 @@ func (c *Client) putRequest(repo, name, mediaType string, data []byte, tags []st
 
 func (c *Client) putManifest(ctx context.Context, r putRequest, tags []string) (PutResult, error) {
 	resp, err := c.do(ctx, r.request, http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent)
+	var status *StatusError
+	if errors.As(err, &status) && status.TooLarge() {
+		return PutResult{}, fmt.Errorf("manifest of %d bytes: %w", r.body.size, err)
+	}
 	if err != nil {
 		return PutResult{}, err
 	}
