@@ -75,6 +75,8 @@ type Client struct {
 	seen           map[string]bool  // notices
 	pause          time.Time        // no request starts before
 	wide           map[string]scope // by resource; see ForPush
+
+	load load
 }
 
 // New returns a Client for the registry that ref names; repository, tag and digest of ref do

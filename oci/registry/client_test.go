@@ -477,6 +477,46 @@ func TestManifestTooLarge(t *testing.T) {
 	}
 }
 
+// R61: who refuses again and again gets one request at a time.
+func TestStrainedRegistry(t *testing.T) {
+	var mu sync.Mutex
+	count, now, most := 0, 0, 0
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		count++
+		refuse := count <= 6
+		if now++; !refuse {
+			most = max(most, now)
+		}
+		mu.Unlock()
+		if !refuse {
+			time.Sleep(2 * time.Millisecond) // long enough for others to come in between
+		}
+		mu.Lock()
+		now--
+		mu.Unlock()
+		if refuse {
+			w.WriteHeader(429)
+		}
+	})
+	r := newRig(t, regtest.Serve(t, h), func(o *registry.Options) { o.Retry = 10 })
+	for range 3 {
+		r.HeadBlob(t.Context(), "app", digest.FromBytes(nil))
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := r.HeadBlob(t.Context(), "app", digest.FromBytes(nil)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most != 1 {
+		t.Errorf("%d requests at once", most)
+	}
+}
+
 // F46: the list under the fallback tag, which others write too.
 func TestFallbackTagRaces(t *testing.T) {
 	subject := digest.FromBytes([]byte("subject"))

@@ -33,8 +33,14 @@ func (c *Client) do(ctx context.Context, r *request, ok ...int) (*response, erro
 		if err := c.waitPause(ctx); err != nil {
 			return nil, err
 		}
+		done, err := c.load.enter(ctx)
+		if err != nil {
+			return nil, err
+		}
 		resp, err := c.authorized(ctx, r)
+		done()
 		if err == nil {
+			c.load.learn(resp.status)
 			c.showWarnings(resp)
 			if slices.Contains(ok, resp.status) {
 				return resp, nil
