@@ -269,6 +269,9 @@ func TestCredentialFiles(t *testing.T) {
 		{name: "helper with a path", config: `{"credHelpers":{"$H":"../test"}}`, fail: true},
 		{name: "shell characters", config: `{"credHelpers":{"$H":"test;touch x"}}`, fail: true},
 		{name: "helper not in PATH", config: `{"credHelpers":{"$H":"absent"},"auths":{"other.test":{"auth":"` + b64("me:"+secret) + `"}}}`, fail: true},
+		{name: "store of another machine", config: `{"credsStore":"absent"}`},
+		{name: "store of another machine, and inline", config: `{"credsStore":"absent","auths":{"$H":{"auth":"` + b64("me:"+secret) + `"}}}`, want: "me"},
+		{name: "helper not in PATH, and inline", config: `{"credHelpers":{"$H":"absent"},"auths":{"$H":{"auth":"` + b64("me:"+secret) + `"}}}`, fail: true},
 		{name: "helper fails", config: `{"credHelpers":{"$H":"test"}}`, helper: `echo ` + secret + `; exit 1`, fail: true},
 		{name: "helper prints no JSON", config: `{"credHelpers":{"$H":"test"}}`, helper: `echo ` + secret, fail: true},
 		{name: "helper shouts", config: `{"credHelpers":{"$H":"test"}}`, helper: `head -c 100000 /dev/zero`, fail: true},
@@ -317,6 +320,64 @@ func TestCredentialFiles(t *testing.T) {
 			}
 			if got := strings.Join(users, ""); got != c.want {
 				t.Errorf("the registry saw user %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// Protocol of the sources: where credentials may stand, and which of several count.
+func TestCredentialSources(t *testing.T) {
+	entry := func(key, user string) string {
+		return fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, key, base64.StdEncoding.EncodeToString([]byte(user+":"+secret)))
+	}
+	for name, c := range map[string]struct {
+		env   map[string]string // $D is a directory, $H the host
+		files map[string]string // below $D; file: "KEY USER"
+		want  string
+	}{
+		"none":                     {nil, nil, ""},
+		"docker":                   {nil, map[string]string{"home/.docker/config.json": "$H docker"}, "docker"},
+		"DOCKER_CONFIG":            {map[string]string{"DOCKER_CONFIG": "$D/dc"}, map[string]string{"dc/config.json": "$H dc", "home/.docker/config.json": "$H docker"}, "dc"},
+		"DOCKER_AUTH_CONFIG":       {map[string]string{"DOCKER_AUTH_CONFIG": "$J"}, map[string]string{"home/.docker/config.json": "$H docker"}, "variable"},
+		"REGISTRY_AUTH_FILE alone": {map[string]string{"REGISTRY_AUTH_FILE": "$D/raf"}, map[string]string{"raf": "other.test raf", "home/.docker/config.json": "$H docker"}, ""},
+		"REGISTRY_AUTH_FILE":       {map[string]string{"REGISTRY_AUTH_FILE": "$D/raf", "DOCKER_AUTH_CONFIG": "$J"}, map[string]string{"raf": "$H raf"}, "raf"},
+		"podman, run time":         {map[string]string{"XDG_RUNTIME_DIR": "$D/run"}, map[string]string{"run/containers/auth.json": "$H run"}, "run"},
+		"podman, config":           {map[string]string{"XDG_CONFIG_HOME": "$D/cfg"}, map[string]string{"cfg/containers/auth.json": "$H cfg"}, "cfg"},
+		"podman, home":             {nil, map[string]string{"home/.config/containers/auth.json": "$H home"}, "home"},
+		"docker before podman":     {map[string]string{"XDG_RUNTIME_DIR": "$D/run"}, map[string]string{"run/containers/auth.json": "$H run", "home/.docker/config.json": "$H docker"}, "docker"},
+		"a longer key wins":        {map[string]string{"XDG_RUNTIME_DIR": "$D/run"}, map[string]string{"run/containers/auth.json": "$H/app run", "home/.docker/config.json": "$H docker"}, "run"},
+		"part of a component":      {nil, map[string]string{"home/.docker/config.json": "$H/ap docker"}, ""},
+		"dockercfg":                {nil, map[string]string{"home/.dockercfg": "$H old"}, "old"},
+		"OCIKIT before files":      {map[string]string{"OCIKIT_REGISTRY": "$H", "OCIKIT_USERNAME": "env", "OCIKIT_PASSWORD": secret}, map[string]string{"home/.docker/config.json": "$H docker"}, "env"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reg := regtest.New()
+			reg.Auth = &regtest.Auth{User: "nobody", Password: "no"}
+			host := regtest.Serve(t, reg)
+			dir := t.TempDir()
+			for file, text := range c.files {
+				key, user, _ := strings.Cut(strings.ReplaceAll(text, "$H", host), " ")
+				data := entry(key, user)
+				if strings.HasSuffix(file, ".dockercfg") {
+					data = strings.TrimSuffix(strings.TrimPrefix(data, `{"auths":`), "}")
+				}
+				os.MkdirAll(filepath.Dir(filepath.Join(dir, file)), 0o700)
+				os.WriteFile(filepath.Join(dir, file), []byte(data), 0o600)
+			}
+			expand := strings.NewReplacer("$D", dir, "$H", host, "$J", entry(host, "variable"))
+			ref, _ := registry.ParseReference(host + "/app/x")
+			r, err := registry.New(ref, registry.Options{
+				PlainHTTP: true, Home: filepath.Join(dir, "home"), Timeout: time.Second,
+				Getenv: func(name string) string { return expand.Replace(c.env[name]) },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			info, err := r.Token(t.Context())
+			if got := info.Credential.Username; got != c.want {
+				t.Errorf("credentials of %q from %+v, want %q; %v", got, info.Credential, c.want, err)
 			}
 		})
 	}

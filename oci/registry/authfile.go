@@ -62,6 +62,11 @@ func (c *Client) fromFiles(ctx context.Context) (*credential, error) {
 		}
 		if helper != "" {
 			k, err := c.runHelper(ctx, helper, f.name)
+			if errors.Is(err, errNoHelper) && !named {
+				// The file came from another machine, with the store of that one.
+				c.notice(err.Error())
+				err = nil
+			}
 			if err != nil || k != nil {
 				return k, err
 			}

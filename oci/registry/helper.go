@@ -52,6 +52,8 @@ func (c *Client) runHelper(ctx context.Context, name, file string) (*credential,
 	return nil, nil
 }
 
+var errNoHelper = errors.New("no such program in PATH")
+
 // lookPath searches PATH, absolute entries only: a program in the current directory is not
 // what the user meant.
 func (c *Client) lookPath(program string) (string, error) {
@@ -67,7 +69,7 @@ func (c *Client) lookPath(program string) (string, error) {
 			}
 		}
 	}
-	return "", errors.New("no such program in PATH")
+	return "", errNoHelper
 }
 
 func helperExts() []string {

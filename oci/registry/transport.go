@@ -127,6 +127,10 @@ func (c *Client) certsD() (cas []string, pairs [][2]string, err error) {
 					continue
 				}
 				pairs = append(pairs, [2]string{file, stem + ".key"})
+			case ".key":
+				if _, err := os.Stat(stem + ".cert"); err != nil {
+					c.notice(fmt.Sprintf("key %q has no client certificate beside it", file))
+				}
 			}
 		}
 		return cas, pairs, nil
