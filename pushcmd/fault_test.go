@@ -139,6 +139,8 @@ func spell(format string) func(int64, int64) string {
 func quirks() []quirk {
 	chunk := pushcmd.Options{Mode: pushcmd.ModeChunk, ChunkSize: 1 << 20}
 	cut := regtest.CutBody(1_000_000)
+	mounted := pushcmd.Options{MountFrom: []string{"base"}}
+	noMount := func(status int) func(*regtest.Registry) { return func(g *regtest.Registry) { g.NoMount = status } }
 	return []quirk{
 		{name: "F1 absolute Location", set: func(g *regtest.Registry) {
 			g.Location = func(r *http.Request, p string) string { return "http://" + r.Host + p }
@@ -146,6 +148,17 @@ func quirks() []quirk {
 		{name: "F1 Location of two slashes", set: func(g *regtest.Registry) {
 			g.Location = func(r *http.Request, p string) string { return "//" + r.Host + p }
 		}},
+		{name: "F1 Location relative to the path", set: func(g *regtest.Registry) {
+			g.Location = func(r *http.Request, p string) string {
+				if r.Method == http.MethodPost {
+					return strings.TrimPrefix(p, "/v2/app/blobs/uploads/")
+				}
+				return "./" + p[strings.LastIndexByte(p, '/')+1:]
+			}
+		}, o: chunk},
+		{name: "F1 query that looks like ours", set: func(g *regtest.Registry) {
+			g.Location = func(r *http.Request, p string) string { return p + "&a=b&digest-like=sha256%3Aab&x=%20+" }
+		}, o: chunk},
 		{name: "F5 PATCH 201", set: func(g *regtest.Registry) { g.PatchStatus = 201 }},
 		{name: "F5 PATCH 204", set: func(g *regtest.Registry) { g.PatchStatus = 204 }, o: chunk},
 		{name: "F5 PATCH 200", set: func(g *regtest.Registry) { g.PatchStatus = 200 }, o: chunk},
@@ -211,6 +224,28 @@ func quirks() []quirk {
 		{name: "F56 stalled PATCH", fault: regtest.Hang, taken: 2 * blobSize},
 		{name: "F41 no digest header", set: func(g *regtest.Registry) { g.NoDigestHeader = true }},
 		{name: "HEAD is 405", set: func(g *regtest.Registry) { g.NoHead = true }},
+		{name: "F24 mount is 202", set: noMount(202), o: mounted},
+		{name: "F24 mount is 400", set: noMount(400), o: mounted},
+		{name: "F24 mount is 404", set: noMount(404), o: mounted},
+		{name: "F24 mount is 405", set: noMount(405), o: mounted},
+		{name: "F24 mount is 500", set: noMount(500), o: mounted},
+		{name: "F23 mount scope is denied", set: func(g *regtest.Registry) {
+			g.Auth = &regtest.Auth{Bearer: true, Deny: "repository:base:"}
+		}, o: mounted},
+		{name: "F44 OCI-Tag is a list", fault: regtest.Rewrite(func(s int, h http.Header) int {
+			h.Set("OCI-Tag", strings.Join(h["Oci-Tag"], ", "))
+			return s
+		}), match: isManifestPut, o: pushcmd.Options{Tags: []string{"v2"}}, check: func(t *testing.T, g *regtest.Registry, _ pushcmd.Report) {
+			puts := 0
+			for _, q := range g.Requests() {
+				if q.Method == "PUT" && strings.Contains(q.URL, "/manifests/") {
+					puts++
+				}
+			}
+			if g.Tag("app", "v2").IsZero() || puts != 1 {
+				t.Errorf("%d requests for two tags", puts)
+			}
+		}},
 		{name: "F44 no multi-tag", set: func(g *regtest.Registry) { g.NoMultiTag = true }, o: pushcmd.Options{Tags: []string{"v2"}}, check: func(t *testing.T, g *regtest.Registry, _ pushcmd.Report) {
 			if g.Tag("app", "v2").IsZero() {
 				t.Error("tag v2 is not set")
