@@ -221,6 +221,24 @@ func TestRealms(t *testing.T) {
 	}
 }
 
+// The token server that got the credentials once is the only one that gets them.
+func TestRealmMayNotMove(t *testing.T) {
+	auth := &regtest.Auth{Bearer: true, User: "me", Password: secret}
+	_, port, _ := strings.Cut(regtest.Serve(t, http.HandlerFunc(auth.Token)), ":")
+	reg := regtest.New()
+	reg.Auth = auth
+	image(reg, "app", "v1", nil)
+	r := newRig(t, regtest.Serve(t, reg), login, func(o *registry.Options) { o.TrustRealms = []string{"localhost"} })
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	auth.Revoke()
+	auth.Realm = "http://localhost:" + port + "/token"
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); !errors.Is(err, registry.ErrUnsafe) {
+		t.Errorf("HeadManifest() with another token server = %v", err)
+	}
+}
+
 func TestTokenExplains(t *testing.T) {
 	reg := regtest.New()
 	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret}
