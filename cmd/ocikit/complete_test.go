@@ -59,7 +59,7 @@ func TestComplete(t *testing.T) {
 		{"tar|--|--mo", ""},
 		{"flatten|--compress|k", ""},
 		{"serve|--fault|put-lo", "put-lost"},
-		{"serve|--fault|put-lost,put-", "put-lost,put-500 put-lost,put-413 put-lost,put-401 put-lost,put-307 put-lost,put-303"},
+		{"serve|--fault|put-lost,put-5", "put-lost,put-500"},
 		{"serve|--fault=put-lo", "--fault=put-lost"},
 		{"serve|--listen|", ""},
 		{"config|--layer|rel", "release/"},

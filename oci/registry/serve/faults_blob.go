@@ -85,7 +85,7 @@ func redirectFaults() []*fault {
 	}
 	return []*fault{
 		redirect("blob-redirect", "GET of a blob is redirected with 307 to another host, which refuses Authorization", redirectAway),
-		redirect("blob-redirect-expired", "GET of a blob is redirected to a URL that is good for one request; the first of a blob is cut half way", redirectExpired),
+		redirect("blob-redirect-expired", "GET of a blob is redirected to a URL good for one request, whose first answer is cut", redirectExpired),
 		redirect("blob-redirect-many", "GET of a blob is redirected eleven times", func(c *call, next func() error) error {
 			hops, _ := strconv.Atoi(c.r.URL.Query().Get("hop"))
 			if hops == 11 {

@@ -181,7 +181,7 @@ func referrerFaults() []*fault {
 		silent("no-referrers", "there is no referrers endpoint, and no OCI-Subject", codeUnsupported),
 		silent("no-referrers-name", "the referrers endpoint answers 404 NAME_UNKNOWN, and there is no OCI-Subject", codeNameUnknown),
 		setHeader("no-subject", "there is a referrers endpoint, but no OCI-Subject", isPutManifest, "OCI-Subject", ""),
-		{Fault: Fault{"fallback-lost", "the first list of referrers that a client puts under a fallback tag is overwritten at once by what was there before"},
+		{Fault: Fault{"fallback-lost", "the first list put under a fallback tag is overwritten at once by the one before"},
 			applies: func(c *call) bool {
 				return isPutManifest(c) && fallbackTag.MatchString(c.rt.ref) && c.first(1, c.rt.repo+" "+c.rt.ref)
 			},

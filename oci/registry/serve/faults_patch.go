@@ -77,7 +77,7 @@ func patchFaults() []*fault {
 			}},
 		patchLost("patch-cut-lost", "the first PATCH of a session is cut half way, and the session is gone: 404", http.StatusNotFound, codeUploadUnknown),
 		patchLost("patch-cut-lost-400", "the first PATCH of a session is cut half way, and the session is gone: 400", http.StatusBadRequest, codeUploadUnknown),
-		patchLost("patch-cut-lost-invalid", "the first PATCH of a session is cut half way, and the session is gone: 404 BLOB_UPLOAD_INVALID", http.StatusNotFound, codeUploadInvalid),
+		patchLost("patch-cut-lost-invalid", "the first PATCH of a session is cut half way; then it is gone, with BLOB_UPLOAD_INVALID", http.StatusNotFound, codeUploadInvalid),
 		{Fault: Fault{"patch-stall", "the first PATCH of a session is read half way, and then not for a minute"}, applies: firstPatch,
 			commit: func(c *call, next func() error) error {
 				c.note()

@@ -112,7 +112,7 @@ func wireFaults() []*fault {
 			commit: func(c *call, next func() error) error {
 				return c.takeOver(next, func(w io.Writer, head []byte) error { return c.trickle(w, head) })
 			}},
-		{Fault: Fault{"connection-stale", "the first request of each method that comes on a used connection finds it closed, without a word before"},
+		{Fault: Fault{"connection-stale", "the first request of each method on a used connection finds it closed"},
 			applies: func(c *call) bool {
 				return !c.first(1, c.r.RemoteAddr) && c.first(1, c.r.Method)
 			},
