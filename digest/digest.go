@@ -12,7 +12,6 @@ package digest
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -30,11 +29,6 @@ var ErrUnsupported = errors.New("cannot verify: unsupported digest algorithm")
 // "Digests" (descriptor.md). The zero Digest names nothing. Digests are comparable with ==.
 type Digest struct{ s string }
 
-var (
-	grammar = regexp.MustCompile(`^[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]+$`)
-	hexForm = regexp.MustCompile(`^[a-f0-9]+$`)
-)
-
 // maxLength bounds the text of a digest. The longest registered one, sha512, has 135
 // bytes; a blob of a longer name could not be stored as a file anyway.
 const maxLength = 200
@@ -43,7 +37,7 @@ const maxLength = 200
 // must be lower-case hexadecimal of the right length; digests of other algorithms are
 // accepted if they follow the grammar, see [Digest.Verifiable].
 func Parse(s string) (Digest, error) {
-	if len(s) > maxLength || !grammar.MatchString(s) {
+	if len(s) > maxLength || !wellFormed(s) {
 		if len(s) > maxLength {
 			s = s[:maxLength] + "…"
 		}
@@ -51,11 +45,40 @@ func Parse(s string) (Digest, error) {
 	}
 	d := Digest{s}
 	if alg := d.Algorithm(); alg.Available() {
-		if want := alg.hexLen(); len(d.Encoded()) != want || !hexForm.MatchString(d.Encoded()) {
+		if want := alg.hexLen(); len(d.Encoded()) != want || !allIn(d.Encoded(), hexDigits) {
 			return Digest{}, fmt.Errorf("%w %q: want %d lower-case hexadecimal digits", ErrMalformed, s, want)
 		}
 	}
 	return d, nil
+}
+
+// Characters of the parts of a digest.
+const (
+	hexDigits      = "0123456789abcdef"
+	algorithmChars = "0123456789abcdefghijklmnopqrstuvwxyz"
+	separators     = "+._-"
+	encodedChars   = algorithmChars + "ABCDEFGHIJKLMNOPQRSTUVWXYZ=_-"
+)
+
+// wellFormed reports whether s follows the grammar: components of the algorithm joined by
+// one separator each, a colon, the encoded part. A regular expression for that would be
+// compiled at the start of every command.
+func wellFormed(s string) bool {
+	alg, encoded, ok := strings.Cut(s, ":")
+	for ok {
+		i := strings.IndexAny(alg, separators)
+		if i < 0 {
+			break
+		}
+		ok = allIn(alg[:i], algorithmChars)
+		alg = alg[i+1:]
+	}
+	return ok && allIn(alg, algorithmChars) && allIn(encoded, encodedChars)
+}
+
+// allIn reports whether s has characters, and all of them are in set.
+func allIn(s, set string) bool {
+	return s != "" && strings.Trim(s, set) == ""
 }
 
 // String returns "algorithm:encoded", or "" for the zero Digest.

@@ -3,12 +3,15 @@ package oci
 import (
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // fullName is what Docker and containerd take for the name of an image: host, path and tag.
-var fullName = regexp.MustCompile(`^((?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])(?:\.(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9]))*(?::[0-9]+)?|\[[0-9a-fA-F:.]+\](?::[0-9]+)?)` +
-	`/([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)` +
-	`:([A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
+var fullName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^((?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])(?:\.(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9]))*(?::[0-9]+)?|\[[0-9a-fA-F:.]+\](?::[0-9]+)?)` +
+		`/([a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*)` +
+		`:([A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
+})
 
 // FullName returns the name of an image with host and tag, as containerd writes it, for a
 // name as Docker shows it: "hello" is "docker.io/library/hello:latest". It reports whether
@@ -28,7 +31,7 @@ func FullName(name string) (string, bool) {
 	if strings.LastIndexByte(name, ':') < strings.LastIndexByte(name, '/') {
 		name += ":latest"
 	}
-	return name, len(name) < 512 && fullName.MatchString(name)
+	return name, len(name) < 512 && fullName().MatchString(name)
 }
 
 // FamiliarName returns a full name as Docker shows it.

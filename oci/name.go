@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 
 	"ocikit/digest"
 )
@@ -61,15 +62,18 @@ func (n ImageName) String() string {
 
 // tagGrammar is the grammar of the annotation org.opencontainers.image.ref.name
 // (annotations.md).
-var tagGrammar = regexp.MustCompile(`^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*$`)
+var tagGrammar = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*$`)
+})
 
 // registryTag is the grammar of tags of the distribution-spec, which allows some that the
-// other one does not, as "_x" and "a..b". They are names too: serve stores them.
-var registryTag = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
+// other one does not, as "_x" and "a..b", of at most 128 bytes. They are names too: serve
+// stores them.
+var registryTag = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`) })
 
 // CheckTag reports whether tag may name an image in a layout.
 func CheckTag(tag string) error {
-	if len(tag) > 1024 || !tagGrammar.MatchString(tag) && !registryTag.MatchString(tag) {
+	if len(tag) > 1024 || !tagGrammar().MatchString(tag) && (len(tag) > 128 || !registryTag().MatchString(tag)) {
 		if len(tag) > 80 {
 			tag = tag[:80] + "…"
 		}

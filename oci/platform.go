@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 )
 
 // A Platform says what a manifest's image runs on (image-index.md of the image-spec).
@@ -34,7 +35,7 @@ func (p *Platform) UnmarshalJSON(data []byte) error {
 // MarshalJSON implements json.Marshaler.
 func (p Platform) MarshalJSON() ([]byte, error) { return marshal(plainPlatform(p), p.Extra) }
 
-var platformWord = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+var platformWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]+$`) })
 
 // ParsePlatform reads os/arch[/variant][:osversion], or "local" for the platform that this
 // program runs on.
@@ -48,7 +49,7 @@ func ParsePlatform(s string) (Platform, error) {
 		words = append(words, version)
 	}
 	for _, w := range words {
-		if !platformWord.MatchString(w) {
+		if !platformWord().MatchString(w) {
 			return Platform{}, fmt.Errorf("platform %q: want os/arch[/variant][:osversion]", s)
 		}
 	}

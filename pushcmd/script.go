@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"ocikit/oci"
 	"ocikit/oci/layout"
@@ -192,12 +193,12 @@ func (s *scriptWriter) words(args []string) string {
 	return strings.Join(words, " ")
 }
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@+-]+$`)
+var plainWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_./:@+-]+$`) })
 
 // word returns text as one word of the shell. All that goes into a script besides its own
 // text passes here.
 func (s *scriptWriter) word(text string) string {
-	if plainWord.MatchString(text) {
+	if plainWord().MatchString(text) {
 		return text
 	}
 	for _, c := range []byte(text) {

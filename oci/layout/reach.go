@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -105,7 +106,7 @@ func (r *reach) followWaiting() error {
 	return r.follow(w.Images)
 }
 
-var anyDigest = regexp.MustCompile(`sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}`)
+var anyDigest = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}`) })
 
 // mentioned returns the blobs whose digests occur in a document of a type that this program
 // does not know: it may need them.
@@ -118,7 +119,7 @@ func (r *reach) mentioned(desc oci.Descriptor) ([]oci.Descriptor, error) {
 		return nil, err
 	}
 	var found []oci.Descriptor
-	for _, text := range anyDigest.FindAll(doc, -1) {
+	for _, text := range anyDigest().FindAll(doc, -1) {
 		d, err := digest.Parse(string(text))
 		if err != nil || r.blobs[d] {
 			continue

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -21,13 +22,13 @@ const (
 	helperOutput  = 64 << 10
 )
 
-var helperName = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+var helperName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9._-]+$`) })
 
 // runHelper asks docker-credential-NAME for the registry's credentials. No credentials give
 // nil; anything else that is not an answer is an error. What the helper prints may hold the
 // secret and is never repeated, besides its stderr.
 func (c *Client) runHelper(ctx context.Context, name, file string) (*credential, error) {
-	if !helperName.MatchString(name) || strings.Trim(name, ".") == "" {
+	if !helperName().MatchString(name) || strings.Trim(name, ".") == "" {
 		return nil, fmt.Errorf("file %q: helper %s: want a plain name", file, quote(name))
 	}
 	program := "docker-credential-" + name

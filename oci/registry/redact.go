@@ -41,7 +41,9 @@ func (r *redactor) add(secrets ...string) {
 	slices.SortFunc(r.secrets, func(a, b string) int { return len(b) - len(a) })
 }
 
-var secretJSON = regexp.MustCompile(`(?i)"(token|access_token|refresh_token|password|identitytoken|registrytoken|auth|secret)"\s*:\s*"[^"]*"?`)
+var secretJSON = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?i)"(token|access_token|refresh_token|password|identitytoken|registrytoken|auth|secret)"\s*:\s*"[^"]*"?`)
+})
 
 // text returns s without known secrets and without the values of members of JSON that hold
 // some by their name.
@@ -51,11 +53,11 @@ func (r *redactor) text(s string) string {
 	for _, secret := range r.secrets {
 		s = strings.ReplaceAll(s, secret, "REDACTED")
 	}
-	s = userInfo.ReplaceAllString(s, "://REDACTED@")
-	return secretJSON.ReplaceAllString(s, `"$1":"REDACTED"`)
+	s = userInfo().ReplaceAllString(s, "://REDACTED@")
+	return secretJSON().ReplaceAllString(s, `"$1":"REDACTED"`)
 }
 
-var userInfo = regexp.MustCompile(`://[^/@\s"]*@`)
+var userInfo = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`://[^/@\s"]*@`) })
 
 // plainQuery are the keys whose values are no secrets. The state of an upload and the
 // signature of a storage URL stand under many names, so everything else is taken out.
@@ -117,7 +119,7 @@ func (r *redactor) header(h http.Header) map[string][]string {
 					v = "REDACTED, malformed"
 				}
 			case name == "Link":
-				v = linkTarget.ReplaceAllStringFunc(v, func(t string) string {
+				v = linkTarget().ReplaceAllStringFunc(v, func(t string) string {
 					u, err := url.Parse(t[1 : len(t)-1])
 					if err != nil {
 						return "<REDACTED>"
@@ -131,7 +133,7 @@ func (r *redactor) header(h http.Header) map[string][]string {
 	return out
 }
 
-var linkTarget = regexp.MustCompile(`<[^>]*>`)
+var linkTarget = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`<[^>]*>`) })
 
 // quote returns s as one line of printable text in quotes, capped.
 func quote(s string) string { return fmt.Sprintf("%q", truncate(s, 300)) }

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"ocikit/digest"
 )
@@ -36,9 +37,13 @@ const (
 const maxName = 255
 
 var (
-	hostGrammar = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
-	repoGrammar = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagGrammar  = regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`)
+	hostGrammar = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+	})
+	repoGrammar = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	})
+	tagGrammar = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$`) })
 )
 
 // ParseReference reads HOST[:PORT]/REPO[:TAG][@DIGEST], with "docker://" (or the scheme of
@@ -89,12 +94,12 @@ func cutScheme(s string) (Reference, string) {
 func parseReference(s string) (Reference, error) {
 	r, rest := cutScheme(s)
 	name, dig, hasDigest := strings.Cut(rest, "@")
-	if first, _, _ := strings.Cut(rest, "/"); strings.Contains(first, "@") && !digestSuffix.MatchString(first) {
+	if first, _, _ := strings.Cut(rest, "/"); strings.Contains(first, "@") && !digestSuffix().MatchString(first) {
 		return r, errors.New("credentials do not belong into a reference")
 	}
 	if hasDigest {
 		d, err := digest.Parse(dig)
-		if err != nil && !digestSuffix.MatchString("@"+dig) {
+		if err != nil && !digestSuffix().MatchString("@"+dig) {
 			return r, errors.New("what follows the @ is no digest") // it may be half a password
 		}
 		if err != nil {
@@ -122,7 +127,7 @@ func parseReference(s string) (Reference, error) {
 	return r, nil
 }
 
-var digestSuffix = regexp.MustCompile(`@sha(256|512):`)
+var digestSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`@sha(256|512):`) })
 
 // cutHost splits name as Docker does.
 func cutHost(name string) (host, path string, found bool) {
@@ -150,7 +155,7 @@ func parseHost(s string) (string, error) {
 		if err != nil || !ip.Is6() || ip.Zone() != "" {
 			return "", errors.New("host is not an IPv6 address in brackets")
 		}
-	} else if len(name) > 253 || !hostGrammar.MatchString(name) {
+	} else if len(name) > 253 || !hostGrammar().MatchString(name) {
 		return "", errors.New("host: want letters, digits and hyphens, joined by dots")
 	}
 	host := strings.ToLower(s)
@@ -166,10 +171,10 @@ func (r *Reference) setPath(path string) error {
 	if len(r.Host)+1+len(repo) > maxName {
 		return fmt.Errorf("host and repository have %d bytes, the limit is %d", len(r.Host)+1+len(repo), maxName)
 	}
-	if !repoGrammar.MatchString(repo) {
+	if !repoGrammar().MatchString(repo) {
 		return errors.New("repository: want lower-case letters and digits, joined by one of . _ __ - and /")
 	}
-	if tagged && !tagGrammar.MatchString(tag) {
+	if tagged && !tagGrammar().MatchString(tag) {
 		return errors.New("tag: want at most 128 letters, digits and . _ -, the first no . or -")
 	}
 	r.Repo, r.Tag = repo, tag
@@ -179,7 +184,7 @@ func (r *Reference) setPath(path string) error {
 // quoteReference returns s for a message, without what may be a password.
 func quoteReference(s string) string {
 	head, tail := s, ""
-	if i := strings.LastIndexByte(s, '@'); i >= 0 && digestSuffix.MatchString(s[i:]) {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 && digestSuffix().MatchString(s[i:]) {
 		head, tail = s[:i], s[i:]
 	}
 	if i := strings.LastIndexByte(head, '@'); i >= 0 {
@@ -258,7 +263,7 @@ func (r Reference) TokenHosts() []string {
 
 // CheckTag reports whether tag follows the grammar of the distribution-spec.
 func CheckTag(tag string) error {
-	if !tagGrammar.MatchString(tag) {
+	if !tagGrammar().MatchString(tag) {
 		return fmt.Errorf("%w: tag %s: want at most 128 letters, digits and . _ -, the first no . or -", ErrReference, quote(tag))
 	}
 	return nil
@@ -266,7 +271,7 @@ func CheckTag(tag string) error {
 
 // CheckRepository reports whether name follows the grammar of the distribution-spec.
 func CheckRepository(name string) error {
-	if len(name) > maxName || !repoGrammar.MatchString(name) {
+	if len(name) > maxName || !repoGrammar().MatchString(name) {
 		return fmt.Errorf("%w: repository %s: want lower-case letters and digits, joined by one of . _ __ - and /", ErrReference, quote(name))
 	}
 	return nil

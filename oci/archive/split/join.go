@@ -61,7 +61,7 @@ func (s *Set) open() error {
 		case strings.HasPrefix(name, tempPrefix):
 		case strings.HasSuffix(name, indexSuffix):
 			indexes = append(indexes, name)
-		case partGrammar.MatchString(name):
+		case partGrammar().MatchString(name):
 			others = append(others, name)
 		}
 	}

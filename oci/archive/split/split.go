@@ -17,6 +17,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -56,13 +57,13 @@ type Part struct {
 }
 
 var (
-	nameGrammar = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,199}$`)
-	partGrammar = regexp.MustCompile(`^(.+)\.([0-9]{4})$`)
+	nameGrammar = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,199}$`) })
+	partGrammar = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.+)\.([0-9]{4})$`) })
 )
 
 // CheckName reports whether name may begin the names of parts.
 func CheckName(name string) error {
-	if !nameGrammar.MatchString(name) {
+	if !nameGrammar().MatchString(name) {
 		return fmt.Errorf("name %q: want letters, digits and . _ + -", name)
 	}
 	return nil
@@ -72,7 +73,7 @@ func partName(name string, i int) string { return fmt.Sprintf("%s.%04d", name, i
 
 // isOurs reports whether a file is a part, an index, or what a killed run left behind.
 func isOurs(name string) bool {
-	return strings.HasSuffix(name, indexSuffix) || strings.HasPrefix(name, tempPrefix) || partGrammar.MatchString(name)
+	return strings.HasSuffix(name, indexSuffix) || strings.HasPrefix(name, tempPrefix) || partGrammar().MatchString(name)
 }
 
 // Options say how to split.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -164,7 +165,7 @@ func (s *Server) hasTag(rt route) bool {
 
 // fallbackTag is the name of a list of referrers that clients keep themselves where there is no
 // endpoint for it ("Referrers Tag Schema").
-var fallbackTag = regexp.MustCompile(`^sha(256-[0-9a-f]{64}|512-[0-9a-f]{128})$`)
+var fallbackTag = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^sha(256-[0-9a-f]{64}|512-[0-9a-f]{128})$`) })
 
 func referrerFaults() []*fault {
 	lists := func(c *call) bool { return c.rt.kind == endReferrers }
@@ -183,7 +184,7 @@ func referrerFaults() []*fault {
 		setHeader("no-subject", "there is a referrers endpoint, but no OCI-Subject", isPutManifest, "OCI-Subject", ""),
 		{Fault: Fault{"fallback-lost", "the first list put under a fallback tag is overwritten at once by the one before"},
 			applies: func(c *call) bool {
-				return isPutManifest(c) && fallbackTag.MatchString(c.rt.ref) && c.first(1, c.rt.repo+" "+c.rt.ref)
+				return isPutManifest(c) && fallbackTag().MatchString(c.rt.ref) && c.first(1, c.rt.repo+" "+c.rt.ref)
 			},
 			commit: loseUpdate},
 	}

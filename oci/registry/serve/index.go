@@ -38,7 +38,7 @@ func newIndex(x oci.Index) *index {
 		found := map[string]oci.Descriptor{}
 		for _, e := range x.Manifests {
 			for _, tag := range level(e) {
-				if _, taken := v.byTag[tag]; taken || !tagGrammar.MatchString(tag) {
+				if _, taken := v.byTag[tag]; taken || !tagGrammar().MatchString(tag) {
 					continue
 				}
 				if first, ok := found[tag]; ok && first.Digest != e.Digest {

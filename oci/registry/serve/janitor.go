@@ -53,7 +53,7 @@ func (s *Server) expire(ctx context.Context, repo, id string, e fs.DirEntry) {
 		return
 	}
 	old := s.opts.Now().Sub(info.ModTime()) > s.opts.SessionExpiry
-	if !sessionID.MatchString(id) { // a state file: it goes with its session, or alone
+	if !sessionID().MatchString(id) { // a state file: it goes with its session, or alone
 		base, _, _ := strings.Cut(id, ".")
 		if _, err := s.root.Lstat(repo + "/" + layout.UploadPrefix + base); err != nil && old {
 			s.root.Remove(repo + "/" + e.Name())

@@ -21,7 +21,7 @@ func names(e oci.Descriptor) []string {
 		if i := strings.LastIndex(name, ":"); i >= 0 && strings.Contains(name[:i], "/") {
 			name = name[i+1:]
 		}
-		if tagGrammar.MatchString(name) && !slices.Contains(tags, name) {
+		if tagGrammar().MatchString(name) && !slices.Contains(tags, name) {
 			tags = append(tags, name)
 		}
 	}

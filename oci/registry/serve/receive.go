@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"sync"
 
 	"ocikit/digest"
 )
@@ -19,7 +20,7 @@ type span struct {
 
 func (sp span) length() int64 { return sp.end - sp.start + 1 }
 
-var spanGrammar = regexp.MustCompile(`^([0-9]+)-([0-9]+)$`)
+var spanGrammar = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9]+)-([0-9]+)$`) })
 
 // parseSpan reads the Content-Range of a request, which need not have one, and checks it
 // against the length of the body.
@@ -28,7 +29,7 @@ func parseSpan(r *http.Request) (span, error) {
 	if len(values) == 0 {
 		return span{}, nil
 	}
-	m := spanGrammar.FindStringSubmatch(values[0])
+	m := spanGrammar().FindStringSubmatch(values[0])
 	if m == nil || len(values) > 1 {
 		return span{}, fail(http.StatusBadRequest, codeUploadInvalid, "Content-Range %s: want first-last", quote(values[0]))
 	}

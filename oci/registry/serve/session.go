@@ -154,7 +154,7 @@ func (s *Server) createFile(u *session) error {
 // findUpload returns the session of a repository, be it one that an earlier process began.
 func (s *Server) findUpload(rt route) (*session, error) {
 	unknown := fail(http.StatusNotFound, codeUploadUnknown, "upload session %s of %q is not known", quote(rt.ref), rt.repo)
-	if !sessionID.MatchString(rt.ref) {
+	if !sessionID().MatchString(rt.ref) {
 		return nil, unknown
 	}
 	s.sessions.mu.Lock()
