@@ -136,6 +136,7 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 	if err != nil {
 		return report, err
 	}
+	p.warm(g)
 	if done, err := p.upToDate(ctx, desc, &tags); err != nil {
 		return report, err
 	} else if done {
@@ -164,6 +165,16 @@ func checkDigest(ref registry.Reference, desc oci.Descriptor) error {
 		return fmt.Errorf("push to %s: the image is %s: %w", ref, desc.Digest, digest.ErrMismatch)
 	}
 	return nil
+}
+
+// warm has the connections made that the questions for blobs will need, while the first
+// request asks for the tag.
+func (p *pusher) warm(g *graph) {
+	n := len(p.neededBlobs(g))
+	if p.o.Jobs > 0 {
+		n = min(n, p.o.Jobs)
+	}
+	p.c.Warm(n - 1)
 }
 
 // tags returns the tags to set; none if ref has a digest alone.

@@ -60,6 +60,7 @@ type Client struct {
 	red   *redactor
 	auth  *authenticator
 	home  *http.Transport // to the registry: its certificates
+	early *warmDialer     // for home
 	away  *http.Transport // to everybody else: dialled addresses are checked
 	proxy proxyConfig
 
@@ -161,8 +162,14 @@ func (c *Client) ForPush(repo string) {
 // Stats returns how many requests were sent so far, and how many bytes in their bodies.
 func (c *Client) Stats() (requests, sent int64) { return c.requests.Load(), c.sent.Load() }
 
+// Warm makes the next connection bring n more with it, for a caller who is going to send as
+// many requests at once after the first answer: each of them is spared a round trip.
+// [Client.Close] closes those that were not needed.
+func (c *Client) Warm(n int) { c.early.warm(min(n, slots-1)) }
+
 // Close releases idle connections. The Client may still be used.
 func (c *Client) Close() {
+	c.early.close()
 	c.home.CloseIdleConnections()
 	c.away.CloseIdleConnections()
 }

@@ -25,6 +25,8 @@ func (c *Client) newTransports() error {
 		return err
 	}
 	c.home = c.newTransport(home, nil)
+	c.early = &warmDialer{dial: c.home.DialContext, pending: map[string][]chan net.Conn{}}
+	c.home.DialContext = c.early.DialContext
 	c.away = c.newTransport(&tls.Config{MinVersion: tls.VersionTLS12}, c.checkDial)
 	return nil
 }
