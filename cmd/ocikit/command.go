@@ -62,6 +62,7 @@ type Env struct {
 	// Whether the two are terminals: then nobody waits for input that was not asked for,
 	// and no bytes are spilled.
 	InTTY, OutTTY bool
+	InNull        bool     // Stdin is the null device: its emptiness is meant
 	ErrTerm       terminal // that Stderr is, for progress; nil if it is none
 	Ticker        func(time.Duration) (ticks <-chan time.Time, stop func())
 	Version       string

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -52,6 +53,10 @@ error. The platform is linux/amd64 unless flags say otherwise, on every machine.
 				added, err := layerInputs(ctx, env, *layers)
 				if err != nil {
 					return err
+				}
+				if l != nil && *from == "" && len(added) == 0 && !env.InTTY && !env.InNull {
+					return withHint(errors.New("standard input: no descriptor of a layer came: the command in front failed"),
+						"a config without layers is made with </dev/null")
 				}
 				data, err := b.finish(added)
 				if err != nil {

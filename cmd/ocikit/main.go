@@ -37,11 +37,21 @@ func main() {
 		Now:     time.Now,
 		InTTY:   isTerminal(os.Stdin),
 		OutTTY:  isTerminal(os.Stdout),
+		InNull:  isNull(os.Stdin),
 		ErrTerm: stderrTerminal(os.Stderr),
 		Ticker:  newTicker,
 		Version: buildVersion(),
 	}
 	os.Exit(run(ctx, env, os.Args[1:]))
+}
+
+func isNull(f *os.File) bool {
+	have, err := f.Stat()
+	if err != nil {
+		return true // it is closed
+	}
+	null, err := os.Stat(os.DevNull)
+	return err == nil && os.SameFile(have, null)
 }
 
 func newTicker(d time.Duration) (<-chan time.Time, func()) {

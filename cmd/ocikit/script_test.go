@@ -323,7 +323,7 @@ func (s *script) execute(stages []stage) []int {
 		wg.Go(func() {
 			defer in.Close()
 			defer out.Close()
-			statuses[i] = s.command(st.words, in, out, &stderr)
+			statuses[i] = s.command(st, in, out, &stderr)
 		})
 	}
 	wg.Wait()
@@ -332,10 +332,11 @@ func (s *script) execute(stages []stage) []int {
 	return statuses
 }
 
-func (s *script) command(words []string, in io.Reader, out, stderr io.Writer) int {
+func (s *script) command(st stage, in io.Reader, out, stderr io.Writer) int {
+	words := st.words
 	if words[0] == "ocikit" {
 		env := &Env{
-			Stdin: in, Stdout: out, Stderr: stderr,
+			Stdin: in, Stdout: out, Stderr: stderr, InNull: st.stdin == os.DevNull,
 			Getenv:  func(k string) string { return s.vars[k] },
 			Now:     time.Now,
 			Version: "v0.0.0-test 0123456789abcdef",
