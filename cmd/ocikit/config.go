@@ -19,8 +19,9 @@ func configCommand() Command {
 		Short: "make an image config for layers",
 		Long: `Config makes the config of an image: how to run it, and the diff IDs of its layers. The layers
 come from --layer, or as descriptors on standard input. With LAYOUT the config is stored, and its
-descriptor is printed, followed by those of the layers, for "ocikit manifest". Without LAYOUT the
-JSON is printed.
+descriptor is printed, followed by those of the layers, for "ocikit manifest"; standard input without
+any descriptor is an error then, since the command in front has failed, unless it is /dev/null.
+Without LAYOUT the JSON is printed.
 
 --from starts from the config in a file, or from that of an image, whose layers then come first.
 What no flag names stays as it was there, known to ocikit or not. Removing what is not there is an

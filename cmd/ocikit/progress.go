@@ -138,7 +138,7 @@ func (v *progressView) draw(now time.Time) {
 	if len(lines) > 0 && !v.term.Claim() {
 		return
 	}
-	io.WriteString(v.out, v.bars.draw(lines, cols))
+	io.WriteString(v.out, v.bars.draw(lines))
 }
 
 // Write writes above the bars.
@@ -148,11 +148,10 @@ func (v *progressView) Write(p []byte) (int, error) {
 	if !v.bars.shown {
 		return v.out.Write(p)
 	}
-	cols, _ := v.term.Size()
 	lines := v.bars.lines
-	text := v.bars.erase(cols) + string(p)
+	text := v.bars.erase() + string(p)
 	v.bars.midline = !strings.HasSuffix(text, "\n")
-	text += v.bars.draw(lines, cols)
+	text += v.bars.draw(lines)
 	if _, err := io.WriteString(v.out, text); err != nil {
 		return 0, err
 	}
@@ -170,7 +169,7 @@ func (v *progressView) stop(failed bool) {
 		return
 	}
 	cols, _ := v.term.Size()
-	text := v.bars.erase(cols)
+	text := v.bars.erase()
 	if !failed && !v.bars.summed {
 		text += strings.TrimRight(fit(v.state.sum(v.now().Sub(v.began)), cols-1), " ") + "\n"
 	}

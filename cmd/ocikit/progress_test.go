@@ -314,18 +314,24 @@ func TestBarsEnd(t *testing.T) {
 	}
 }
 
-// A terminal that is made narrower breaks the lines that stand there; none of them is left.
-func TestBarsOnANarrowerTerminal(t *testing.T) {
+// What another process prints on the same terminal stays, whether it comes between frames or
+// before the end.
+func TestBarsBesideAnother(t *testing.T) {
+	term := &fakeTerminal{cols: 60, rows: 10}
 	var b bars
-	first := b.draw([]string{strings.Repeat("x", 59), "y"}, 60)
-	if want := strings.Repeat("x", 59) + "\x1b[K\ny\x1b[K\n\x1b[J"; first != want {
-		t.Errorf("first %q, want %q", first, want)
+	io.WriteString(term, b.draw([]string{"first", "second"}))
+	io.WriteString(term, "ocikit tar: an error\n") // by somebody else
+	io.WriteString(term, b.draw([]string{"1st", "2nd"}))
+	if got, want := term.String(), "ocikit tar: an error\n1st\n2nd"; got != want {
+		t.Errorf("screen %q, want %q", got, want)
 	}
-	if got, want := b.draw([]string{"z"}, 20), "\r\x1b[4Az\x1b[K\n\x1b[J"; got != want {
-		t.Errorf("on 20 columns %q, want %q", got, want)
+	io.WriteString(term, "ocikit layer: another\n")
+	io.WriteString(term, b.erase())
+	if got, want := term.String(), "ocikit tar: an error\nocikit layer: another"; got != want {
+		t.Errorf("screen %q, want %q", got, want)
 	}
-	if got, want := b.erase(60), "\r\x1b[1A\x1b[J"; got != want {
-		t.Errorf("erase %q, want %q", got, want)
+	if term.unknown != "" {
+		t.Errorf("code %q", term.unknown)
 	}
 }
 

@@ -14,10 +14,12 @@ type terminal interface {
 	Claim() bool
 }
 
-// bars are what stands at the bottom of a terminal, with the cursor on the line below.
+// bars are what stands at the bottom of a terminal. The cursor rests at the start of the
+// first line, so that what another process of the pipe prints stands above the next frame,
+// and is not written over. There it rests as well when the terminal has broken the lines
+// because it was made narrower.
 type bars struct {
 	lines   []string
-	cols    int  // of the terminal for which they were drawn
 	shown   bool // there were any
 	midline bool // a text without an end of line stands in the way
 	summed  bool // there was a summary
@@ -25,44 +27,26 @@ type bars struct {
 
 // draw returns what brings the terminal from the lines that stand there to new ones. It
 // writes over them, so that nothing flickers.
-func (b *bars) draw(lines []string, cols int) string {
+func (b *bars) draw(lines []string) string {
 	if b.midline || len(lines) == 0 && len(b.lines) == 0 {
 		return ""
 	}
-	var text strings.Builder
-	text.WriteString(b.up(cols))
-	for _, line := range lines {
-		text.WriteString(line + "\x1b[K\n")
+	text := "\r" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\x1b[J\r"
+	if n := len(lines) - 1; n > 0 {
+		text += fmt.Sprintf("\x1b[%dA", n)
 	}
-	text.WriteString("\x1b[J")
-	b.lines, b.cols, b.shown = lines, cols, true
-	return text.String()
-}
-
-// erase returns what takes the lines away.
-func (b *bars) erase(cols int) string {
-	text := b.up(cols)
-	if text != "" {
-		text += "\x1b[J"
-	}
-	b.lines = nil
+	b.lines, b.shown = lines, true
 	return text
 }
 
-// up moves the cursor to the first of the lines. If the terminal was made narrower, it has
-// broken them into more rows, as most terminals do.
-func (b *bars) up(cols int) string {
-	rows := 0
-	for _, line := range b.lines {
-		rows++
-		if cols < b.cols && cols > 0 {
-			rows += (max(columns(line), 1) - 1) / cols
-		}
+// erase returns what takes the lines away.
+func (b *bars) erase() string {
+	text := ""
+	if len(b.lines) > 0 {
+		text = "\r\x1b[J"
 	}
-	if rows == 0 {
-		return ""
-	}
-	return fmt.Sprintf("\r\x1b[%dA", rows)
+	b.lines = nil
+	return text
 }
 
 // stderrTerminal returns the terminal that standard error is, or nil.
