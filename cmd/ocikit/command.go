@@ -19,7 +19,7 @@ type Command struct {
 	Args    string // operands, as in the synopsis
 	Group   Group
 	Short   string // verb phrase, lower case, no full stop
-	Long    string // paragraphs, split by blank lines
+	Long    string // as the Text of a [Topic]
 	Example string // lines of shell that work as they stand; tests run them
 	Status  string // what exit statuses mean here beyond the general rule; "" if nothing
 

@@ -32,9 +32,9 @@ type configFlags struct {
 
 func bindConfigFlags(fs *flag.FlagSet) *configFlags {
 	return &configFlags{
-		os:          optionalFlag(fs, "os", "", "operating system, default `linux`"),
-		arch:        optionalFlag(fs, "arch", "", "CPU, default `amd64` on every machine; \"local\" is this one's"),
-		variant:     optionalFlag(fs, "variant", "", "variant of the CPU, as `v8`"),
+		os:          optionalFlag(fs, "os", "", "operating `system`, default linux"),
+		arch:        optionalFlag(fs, "arch", "", "`CPU`, default amd64 on every machine; \"local\" is this one's"),
+		variant:     optionalFlag(fs, "variant", "", "`variant` of the CPU, as v8"),
 		osVersion:   optionalFlag(fs, "os-version", "", "`version` of the operating system"),
 		env:         list(fs, "env", "e", "set a variable of the environment, `name=value` (repeatable)"),
 		unsetEnv:    list(fs, "unset-env", "", "remove the variable `name` (repeatable)"),

@@ -74,7 +74,7 @@ func writeEstargz(ctx context.Context, w io.Writer, r io.Reader, level, workers 
 }
 
 func levelFlag(fs *flag.FlagSet) *int {
-	return fs.Int("level", gzip.DefaultLevel, "compression, 1 (fast) to 9 (small), 0 for none: `n`")
+	return fs.Int("level", gzip.DefaultLevel, "compress with level `n`: 1 (fast) to 9 (small), 0 for none")
 }
 
 func checkLevel(level int) error {

@@ -95,9 +95,8 @@ func synopsis(c Command) string {
 func writeUsage(w io.Writer, c Command) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "usage: %s\n\n", synopsis(c))
-	for _, p := range paragraphs(c.Long) {
-		b.WriteString(wrap(p, "", 88) + "\n")
-	}
+	writeBlocks(&b, c.Long)
+	b.WriteString("\n")
 	b.WriteString("Flags:\n")
 	for _, f := range flagsOf(c) {
 		head := f.head()
@@ -128,25 +127,25 @@ func writeExample(b *strings.Builder, example string) {
 // writeTopic prints a page about a topic.
 func writeTopic(w io.Writer, t Topic) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", t.Name, t.Short)
-	for _, block := range textBlocks(t.Text) {
-		if block.verbatim {
-			b.WriteString("\n" + block.text + "\n")
-			continue
-		}
-		b.WriteString("\n" + wrap(block.text, "", 88))
-	}
+	fmt.Fprintf(&b, "%s: %s\n\n", t.Name, t.Short)
+	writeBlocks(&b, t.Text)
 	writeExample(&b, t.Example)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func paragraphs(s string) []string {
-	var out []string
-	for p := range strings.SplitSeq(s, "\n\n") {
-		out = append(out, strings.Join(strings.Fields(p), " "))
+// writeBlocks writes paragraphs, filled, and lines that stand as they are.
+func writeBlocks(b *strings.Builder, text string) {
+	for i, block := range textBlocks(text) {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		if block.verbatim {
+			b.WriteString(block.text + "\n")
+			continue
+		}
+		b.WriteString(wrap(block.text, "", 88))
 	}
-	return out
 }
 
 // wrap breaks text into lines of at most width bytes, each with the indent in front.

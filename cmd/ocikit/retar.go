@@ -34,7 +34,7 @@ order of "ocikit tar" with the help of a temporary file.`,
 			exclude := list(fs, "exclude", "", "leave out what matches `pattern`, as in .dockerignore (repeatable)")
 			excludeFrom := list(fs, "exclude-from", "", "read such patterns from `file` (repeatable)")
 			owner := fs.String("owner", "keep", "give entries the owner `uid:gid`, or \"keep\" theirs")
-			mode := fs.String("mode", "keep", "\"keep\" permissions, or \"normalize\" them to 0755 and 0644: `how`")
+			mode := fs.String("mode", "keep", "treat permissions `how`: keep, or normalize to 0755 and 0644")
 			mtime := fs.String("mtime", "keep", "give entries this `time` (RFC 3339 or seconds), or \"keep\" theirs")
 			out := fs.String("o", "", "write to `file` instead of standard output")
 			return func(ctx context.Context, env *Env, args []string) error {

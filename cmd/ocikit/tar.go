@@ -75,9 +75,9 @@ func packHint(err error) error {
 func packFlags(fs *flag.FlagSet) func(env *Env) (tarutil.PackOptions, error) {
 	prefix := fs.String("prefix", "", "put everything below `dir`")
 	owner := fs.String("owner", "0:0", "give entries the owner `uid:gid`, or \"keep\" theirs")
-	mode := fs.String("mode", "keep", "\"keep\" permissions, or \"normalize\" them to 0755 and 0644: `how`")
+	mode := fs.String("mode", "keep", "treat permissions `how`: keep, or normalize to 0755 and 0644")
 	mtime := fs.String("mtime", "", "give entries this `time` (RFC 3339 or seconds), or \"keep\" theirs")
-	xattrs := fs.String("xattrs", "security", "extended attributes to keep: \"security\" (capabilities), \"all\" or \"none\": `which`")
+	xattrs := fs.String("xattrs", "security", "keep `which` extended attributes: security (capabilities), all or none")
 	exclude := list(fs, "exclude", "", "leave out what matches `pattern`, as in .dockerignore (repeatable)")
 	excludeFrom := list(fs, "exclude-from", "", "read such patterns from `file` (repeatable)")
 	return func(env *Env) (o tarutil.PackOptions, err error) {

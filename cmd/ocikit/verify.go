@@ -24,10 +24,10 @@ func verifyCommand() Command {
 		Long: `Verify checks that every blob that is named exists, has its size and its digest, and that
 documents are what they should be. Of a whole layout it checks the blobs that nothing names as well.
 Each blob is read once. --fast reads no layers: existence, size and shape only. --deep looks into the
-images, too: layers are decompressed while they are hashed, and compared with their diff IDs and media
-types, then applied, so that what passes can be extracted; configs with manifests, history and platforms; names, nesting, subjects and foreign files are
-looked at. Media types of Docker, sha512, unknown artifact types and layers that are not distributed
-are not errors.
+images, too: layers are decompressed while they are hashed, compared with their diff IDs and media
+types, and applied, so that what passes can be extracted; configs are compared with manifests, history
+and platforms; names, nesting, subjects and foreign files are looked at. Media types of Docker, sha512,
+unknown artifact types and layers that are not distributed are not errors.
 
 Each finding is a line, "CODE DIGEST-OR-PATH: got what was found, want what was wanted", with its
 severity in brackets at the end unless it is an error, or with --json an object with the members
@@ -103,18 +103,18 @@ that helps no more. What was repaired is a finding of that severity.
 // codesText lists the codes of findings, for help and the manual.
 func codesText() string {
 	var b strings.Builder
-	b.WriteString("The codes:")
+	b.WriteString("The codes:\n")
 	deep := false
 	for _, c := range layout.Codes() {
 		if c.Deep && !deep {
 			deep = true
-			b.WriteString("\n\nWith --deep:")
+			b.WriteString("\n\nWith --deep:\n")
 		}
-		fmt.Fprintf(&b, "\n\n%s: %s", c.Code, c.Means)
+		means := c.Means
 		if c.Severity != layout.SeverityError {
-			fmt.Fprintf(&b, " (%s)", c.Severity)
+			means += fmt.Sprintf(" (%s)", c.Severity)
 		}
-		b.WriteString(".")
+		fmt.Fprintf(&b, "\n  %-19s %s", c.Code, strings.TrimSpace(wrap(means, strings.Repeat(" ", 22), 88)))
 	}
 	return b.String()
 }
