@@ -53,7 +53,7 @@ type CopyOptions struct {
 //
 // With DryRun l may be nil, for a layout that does not exist yet.
 func (l *Layout) Copy(ctx context.Context, from *Layout, images []oci.Descriptor, o CopyOptions) error {
-	c := &copier{to: l, from: from, o: o, seen: map[digest.Digest]bool{}}
+	c := &copier{to: l, from: from, o: o, sizes: map[digest.Digest]int64{}}
 	if err := c.collect(images); err != nil {
 		return err
 	}
@@ -112,9 +112,9 @@ func (l *Layout) Copy(ctx context.Context, from *Layout, images []oci.Descriptor
 type copier struct {
 	to, from *Layout
 	o        CopyOptions
-	blobs    []oci.Descriptor // parents before children
-	seen     map[digest.Digest]bool
-	dirty    map[string]bool // directories that are not synced yet
+	blobs    []oci.Descriptor        // parents before children
+	sizes    map[digest.Digest]int64 // of blobs, by their descriptors
+	dirty    map[string]bool         // directories that are not synced yet
 }
 
 func (c *copier) total() int64 {
@@ -158,6 +158,11 @@ func (c *copier) collect(images []oci.Descriptor) error {
 	for len(stack) > 0 {
 		desc := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
+		if desc.Data != nil {
+			if err := checkData(desc); err != nil {
+				return err
+			}
+		}
 		if k := (key{desc.Digest, desc.MediaType, desc.Size}); walked[k] {
 			continue
 		} else {
@@ -170,13 +175,25 @@ func (c *copier) collect(images []oci.Descriptor) error {
 		if err != nil {
 			return incomplete(err)
 		}
-		if !c.seen[desc.Digest] {
-			c.seen[desc.Digest] = true
-			c.blobs = append(c.blobs, desc)
+		if err := c.add(desc); err != nil {
+			return err
 		}
 		for _, ref := range slices.Backward(refs) {
 			stack = append(stack, ref)
 		}
+	}
+	return nil
+}
+
+// add adds a blob. All descriptors of it must agree: only one of them is looked at later.
+func (c *copier) add(desc oci.Descriptor) error {
+	size, known := c.sizes[desc.Digest]
+	if known && size != desc.Size {
+		return fmt.Errorf("blob %s: descriptors say both %d and %d bytes: %w", desc.Digest, size, desc.Size, oci.ErrMalformed)
+	}
+	if !known {
+		c.sizes[desc.Digest] = desc.Size
+		c.blobs = append(c.blobs, desc)
 	}
 	return nil
 }

@@ -408,6 +408,47 @@ func TestCopyOfDamage(t *testing.T) {
 	}
 }
 
+// Two descriptors of one blob that contradict each other, or the data in one of them, cannot
+// both be right: nothing is copied, named or collected by them.
+func TestContradictions(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(m *oci.Manifest)
+	}{
+		{"a layer under two sizes", func(m *oci.Manifest) { m.Layers[1].Size++ }},
+		{"data of another blob", func(m *oci.Manifest) { m.Layers[0].Data = []byte("hello") }},
+		{"data of another blob, at the second mention", func(m *oci.Manifest) { m.Layers[1].Data = []byte("LAYER x") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			from, to := newLayout(t), newLayout(t)
+			addImage(t, from, "garbage")
+			desc := addImage(t, from, "x")
+			doc, err := from.Document(desc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := oci.DecodeManifest(desc, doc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Layers = append(m.Layers, m.Layers[0])
+			c.spoil(&m)
+			desc = putDocument(t, from, oci.MediaTypeManifest, m)
+			if err := from.Tag(t.Context(), "t", desc, Expectation{}); err == nil {
+				t.Error("Tag: no error")
+			}
+			if err := to.Copy(t.Context(), from, []oci.Descriptor{desc.WithAnnotation(oci.AnnotationRefName, "t")}, CopyOptions{}); err == nil {
+				t.Error("Copy: no error")
+			}
+			mustVerify(t, to)
+			setIndex(t, from, desc)
+			if found, err := collect(t, from, GCOptions{Delete: true}); !errors.Is(err, ErrUnsafe) || len(found) > 0 {
+				t.Errorf("GC = %q, %v", found, err)
+			}
+		})
+	}
+}
+
 func TestRepair(t *testing.T) {
 	good, bad := newLayout(t), newLayout(t)
 	desc := addImage(t, good, "x")

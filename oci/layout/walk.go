@@ -88,14 +88,20 @@ func (l *Layout) CheckComplete(desc oci.Descriptor) error {
 	})
 }
 
-// checkSize checks that a blob is there with the size of its descriptor.
+// checkSize checks that a blob is there with the size of its descriptor, and that embedded
+// data are right.
 func (l *Layout) checkSize(desc oci.Descriptor) error {
+	if desc.Data != nil {
+		if err := checkData(desc); err != nil {
+			return err
+		}
+	}
 	size, err := l.Stat(desc.Digest)
 	switch {
 	case errors.Is(err, ErrNotFound) && oci.IsForeignLayer(desc.MediaType):
 		return nil
 	case errors.Is(err, ErrNotFound) && desc.Data != nil:
-		return checkData(desc)
+		return nil
 	case err != nil:
 		return err
 	case size != desc.Size:
