@@ -24,10 +24,10 @@ func verifyCommand() Command {
 		Long: `Verify checks that every blob that is named exists, has its size and its digest, and that
 documents are what they should be. Of a whole layout it checks the blobs that nothing names as well.
 Each blob is read once. --fast reads no layers: existence, size and shape only. --deep looks into the
-images, too: layers are decompressed while they are hashed, compared with their diff IDs and media
-types, and applied, so that what passes can be extracted; configs are compared with manifests, history
-and platforms; names, nesting, subjects and foreign files are looked at. Media types of Docker, sha512,
-unknown artifact types and layers that are not distributed are not errors.
+images, too: layers are applied while they are hashed, so that what passes can be extracted, once for
+each image that has them, and compared with their diff IDs and media types; configs are compared with
+manifests, history and platforms; names, nesting, subjects and foreign files are looked at. Media types
+of Docker, sha512, unknown artifact types and layers that are not distributed are not errors.
 
 Each finding is a line, "CODE DIGEST-OR-PATH: got what was found, want what was wanted", with its
 severity in brackets at the end unless it is an error, or with --json an object with the members

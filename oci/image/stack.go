@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -37,11 +38,18 @@ func applyLayers(ctx context.Context, l *layout.Layout, descs []oci.Descriptor, 
 	layers := make([]tarutil.Layer, len(descs))
 	for i, d := range descs {
 		layers[i] = stackLayer(l, d)
-		if opts.Workers == 0 && isZstd(l, d) {
-			opts.Workers = 1 // each may take a window of 128 MiB
-		}
 	}
+	opts.Workers = stackWorkers(l, descs, opts.Workers)
 	return tarutil.Apply(ctx, layers, opts)
+}
+
+// stackWorkers returns how many of the layers are read at once if n are asked for: one after
+// the other if a layer is of zstd, for each may take a window of 128 MiB.
+func stackWorkers(l *layout.Layout, descs []oci.Descriptor, n int) int {
+	if slices.ContainsFunc(descs, func(d oci.Descriptor) bool { return isZstd(l, d) }) {
+		return 1
+	}
+	return n
 }
 
 // isZstd says whether a blob is that by its first bytes, whatever its type. Errors are left for
@@ -66,7 +74,7 @@ func stackLayer(l *layout.Layout, desc oci.Descriptor) tarutil.Layer {
 	return tarutil.Layer{
 		Name: desc.Digest.String(),
 		Open: func() (io.ReadCloser, error) {
-			return openLayer(l, desc, func(plain io.Reader) io.Reader {
+			return openLayer(l, desc, func(plain io.Reader, _ tarutil.Format) io.Reader {
 				if !ok || known.Load() {
 					return plain
 				}
@@ -83,7 +91,7 @@ type layerReader struct {
 	blob  io.ReadCloser
 }
 
-func openLayer(l *layout.Layout, desc oci.Descriptor, check func(io.Reader) io.Reader) (io.ReadCloser, error) {
+func openLayer(l *layout.Layout, desc oci.Descriptor, check func(io.Reader, tarutil.Format) io.Reader) (io.ReadCloser, error) {
 	// Some programs write types of their own, as Docker's with zstd at its end.
 	if !oci.IsLayer(desc.MediaType) && !strings.HasPrefix(desc.MediaType, oci.MediaTypeDockerLayer) {
 		return nil, fmt.Errorf("media type %q is not that of a layer: %w", desc.MediaType, oci.ErrMalformed)
@@ -95,7 +103,7 @@ func openLayer(l *layout.Layout, desc oci.Descriptor, check func(io.Reader) io.R
 	if err != nil {
 		return nil, err
 	}
-	plain, _, err := tarutil.Decompress(blob)
+	plain, format, err := tarutil.Decompress(blob)
 	if err != nil {
 		// A digest that is wrong explains everything else.
 		if _, drained := io.Copy(io.Discard, blob); drained != nil {
@@ -104,7 +112,7 @@ func openLayer(l *layout.Layout, desc oci.Descriptor, check func(io.Reader) io.R
 		blob.Close()
 		return nil, err
 	}
-	return &layerReader{check(plain), blob}, nil
+	return &layerReader{check(plain, format), blob}, nil
 }
 
 func (r *layerReader) Read(p []byte) (int, error) {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -15,14 +16,15 @@ import (
 )
 
 // Verify checks a layout as [layout.Layout.Verify] does. If opts.Deep is set it looks into the
-// images as well: layers are decompressed while they are hashed, each once, and compared with
-// media types and diff IDs; configs with manifests and platforms. Layers that stand all that
-// are read again, and applied: an image without an error is one that can be extracted.
+// images as well: layers are applied while they are hashed, and compared with media types and
+// diff IDs; configs with manifests and platforms. An image without an error is one that can
+// be extracted. Layers are read once, but for those that several images share, which are read
+// for each, and for those of images that cannot be applied.
 func Verify(ctx context.Context, l *layout.Layout, opts layout.VerifyOptions) ([]layout.Finding, layout.Summary, error) {
 	if !opts.Deep {
 		return l.Verify(ctx, opts)
 	}
-	d := &deep{l: l, layers: map[digest.Digest]*layerFacts{}, bad: map[string]bool{}}
+	d := &deep{l: l, workers: opts.Workers, layers: map[digest.Digest]*layerFacts{}, bad: map[string]bool{}}
 	roots := opts.Roots
 	if roots == nil {
 		if x, err := l.Index(); err == nil { // if not, l.Verify says so
@@ -34,18 +36,16 @@ func Verify(ctx context.Context, l *layout.Layout, opts layout.VerifyOptions) ([
 	}
 	opts.Inspect = func(blob digest.Digest, r io.Reader) {
 		if facts := d.layers[blob]; facts != nil {
-			facts.read(r)
+			facts.read(r, &d.window)
 		}
 	}
+	opts.ReadFirst = d.apply
 	findings, sum, err := l.Verify(ctx, opts)
 	if err != nil {
 		return nil, sum, err
 	}
 	d.findings = findings
 	d.judge()
-	if err := d.apply(ctx); err != nil {
-		return nil, sum, err
-	}
 	return d.findings, sum, nil
 }
 
@@ -86,6 +86,8 @@ func Repair(ctx context.Context, l *layout.Layout, opts layout.VerifyOptions, fr
 // deep is one deep verification.
 type deep struct {
 	l        *layout.Layout
+	workers  int
+	window   sync.Mutex // for who decompresses zstd: it may take 128 MiB
 	images   []imageFacts
 	layers   map[digest.Digest]*layerFacts
 	bad      map[string]bool // blobs that are damaged: what is inside them says nothing
@@ -97,6 +99,7 @@ type imageFacts struct {
 	desc     oci.Descriptor
 	manifest oci.Manifest
 	config   *oci.View // nil if it is not that of an image, or unreadable
+	applyErr error     // of applying the layers
 }
 
 // collect takes a manifest and its layers. What cannot be read is reported by others.
@@ -164,6 +167,11 @@ func (d *deep) judge() {
 			} else if got != want {
 				d.add(layout.CodeDiffID, layer.Digest, got.String(), want.String()+", "+where)
 			}
+		}
+	}
+	for _, img := range d.images {
+		if img.applyErr != nil && d.readable(img.manifest.Layers) {
+			d.add(layout.CodeLayerApply, img.desc.Digest, img.applyErr.Error(), "")
 		}
 	}
 }

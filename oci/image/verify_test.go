@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
+	"ocikit/oci/progress"
 )
 
 // A sample is an image in parts, to be spoiled.
@@ -207,6 +209,38 @@ func TestVerifyDeep(t *testing.T) {
 				t.Errorf("not deep: %+v, %v", plain, err)
 			}
 		})
+	}
+}
+
+// What is applied is hashed on the way: no layer of a single image is read twice.
+func TestVerifyDeepReadsOnce(t *testing.T) {
+	l := newSample(t).store(t)
+	var mu sync.Mutex
+	reads := map[digest.Digest]int{}
+	l.Watch(func(e progress.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind == progress.Start {
+			reads[e.Digest]++
+		}
+	})
+	findings, sum, err := Verify(t.Context(), l, layout.VerifyOptions{Deep: true})
+	if err != nil || len(findings) > 0 {
+		t.Fatalf("Verify = %+v, %v", findings, err)
+	}
+	blobs, err := l.Blobs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int64(0)
+	for _, b := range blobs {
+		size += b.Size
+		if reads[b.Digest] != 1 {
+			t.Errorf("blob %s of %d bytes: read %d times", b.Digest, b.Size, reads[b.Digest])
+		}
+	}
+	if sum.Bytes != size {
+		t.Errorf("verified %d bytes of %d", sum.Bytes, size)
 	}
 }
 

@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/oci/layout"
 	"ocikit/tarutil"
 )
 
@@ -18,58 +18,136 @@ type layerFacts struct {
 	format     tarutil.Format
 	ids        map[digest.Algorithm]digest.Digest
 	err        error
-	done       bool
+	done       bool // the tar was read to its end, or to err
 	noEnd      bool // the tar lacks its end marker
+	verified   bool // the blob was read to its end, and has its digest
 }
 
-// read reads a layer to the end of its tar.
-func (f *layerFacts) read(r io.Reader) {
+// read reads a layer to the end of its tar. It holds the lock window if that is of zstd.
+func (f *layerFacts) read(r io.Reader, window sync.Locker) {
 	in := bufio.NewReaderSize(r, 256<<10)
 	f.done = true
 	if f.format, f.err = sniff(in); f.err != nil {
 		return
 	}
-	var tar io.Reader
-	if tar, _, f.err = tarutil.Decompress(in); f.err != nil {
+	if f.format == tarutil.FormatZstd {
+		window.Lock()
+		defer window.Unlock()
+	}
+	var plain io.Reader
+	if plain, _, f.err = tarutil.Decompress(in); f.err != nil {
 		return
 	}
-	check := &tarutil.Checker{AllowNoEnd: true}
-	sinks := []io.Writer{check}
-	hashers := map[digest.Algorithm]*digest.Hasher{}
-	for alg := range f.algorithms {
-		hashers[alg] = digest.NewHasher(alg)
-		sinks = append(sinks, hashers[alg])
-	}
-	if _, f.err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(sinks...)}, struct{ io.Reader }{tar}, make([]byte, 256<<10)); f.err != nil {
-		return
-	}
-	if f.err = check.Close(); f.err != nil {
-		return
-	}
-	f.noEnd = !check.Ended()
-	f.ids = map[digest.Algorithm]digest.Digest{}
-	for alg, h := range hashers {
-		f.ids[alg] = h.Digest()
-	}
+	_, f.err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, f.follow(plain), make([]byte, 256<<10))
 }
 
-// apply applies the layers of each image that has nothing wrong with them one by one: what
-// one layer says may make sense only, or no sense, above others.
-func (d *deep) apply(ctx context.Context) error {
+// follow returns a reader of the uncompressed tar that takes down what it says.
+func (f *layerFacts) follow(plain io.Reader) io.Reader {
+	r := &factsReader{plain: plain, f: f, check: tarutil.Checker{AllowNoEnd: true}, hashers: map[digest.Algorithm]*digest.Hasher{}}
+	for alg := range f.algorithms {
+		r.hashers[alg] = digest.NewHasher(alg)
+	}
+	return r
+}
+
+// A factsReader follows the tar of a layer.
+type factsReader struct {
+	plain   io.Reader
+	f       *layerFacts
+	check   tarutil.Checker
+	hashers map[digest.Algorithm]*digest.Hasher
+}
+
+func (r *factsReader) Read(p []byte) (int, error) {
+	n, err := r.plain.Read(p)
+	for _, h := range r.hashers {
+		h.Write(p[:n])
+	}
+	if _, malformed := r.check.Write(p[:n]); malformed != nil {
+		return n, malformed
+	}
+	if err != io.EOF {
+		return n, err
+	}
+	if err := r.check.Close(); err != nil {
+		return n, err
+	}
+	r.f.noEnd = !r.check.Ended()
+	r.f.ids = map[digest.Algorithm]digest.Digest{}
+	for alg, h := range r.hashers {
+		r.f.ids[alg] = h.Digest()
+	}
+	r.f.done = true
+	return n, io.EOF
+}
+
+// apply applies the layers of each image whose config counts them: what one layer says may
+// make sense only, or no sense, above others. The facts of layers are found on the way, and
+// those whose digests are right are returned, so that they need not be read again.
+func (d *deep) apply(ctx context.Context) (map[digest.Digest]bool, error) {
 	done := map[string]bool{} // lists of layers
-	for _, img := range d.images {
-		key := fmt.Sprint(img.manifest.Layers)
-		if img.config == nil || len(img.config.RootFS.DiffIDs) != len(img.manifest.Layers) || done[key] || !d.readable(img.manifest.Layers) {
+	for i := range d.images {
+		img := &d.images[i]
+		layers := img.manifest.Layers
+		if img.config == nil || len(img.config.RootFS.DiffIDs) != len(layers) {
+			continue
+		}
+		key := fmt.Sprint(layers)
+		if done[key] {
 			continue
 		}
 		done[key] = true
-		if _, err := applyLayers(ctx, d.l, img.manifest.Layers, tarutil.ApplyOptions{}); ctx.Err() != nil {
-			return context.Cause(ctx)
-		} else if err != nil {
-			d.add(layout.CodeLayerApply, img.desc.Digest, err.Error(), "")
+		if _, img.applyErr = tarutil.Apply(ctx, d.stack(layers), tarutil.ApplyOptions{Workers: stackWorkers(d.l, layers, d.workers)}); ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
 	}
-	return nil
+	verified := map[digest.Digest]bool{}
+	for blob, facts := range d.layers {
+		if facts.verified {
+			verified[blob] = true
+		}
+	}
+	return verified, nil
+}
+
+// stack returns the layers of an image for [tarutil.Apply]. Facts are taken of each that has
+// none yet, where it comes first.
+func (d *deep) stack(descs []oci.Descriptor) []tarutil.Layer {
+	layers := make([]tarutil.Layer, len(descs))
+	taken := map[digest.Digest]bool{}
+	for i, desc := range descs {
+		layers[i] = stackLayer(d.l, desc)
+		facts := d.layers[desc.Digest]
+		if facts == nil || facts.verified || taken[desc.Digest] {
+			continue
+		}
+		taken[desc.Digest] = true
+		layers[i].Open = func() (io.ReadCloser, error) {
+			r, err := openLayer(d.l, desc, func(plain io.Reader, format tarutil.Format) io.Reader {
+				facts.format = format
+				return facts.follow(plain)
+			})
+			if err != nil {
+				return nil, err
+			}
+			return &endReader{r, &facts.verified}, nil
+		}
+	}
+	return layers
+}
+
+// An endReader notes that its reader came to the end.
+type endReader struct {
+	io.ReadCloser
+	ended *bool
+}
+
+func (r *endReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if err == io.EOF {
+		*r.ended = true
+	}
+	return n, err
 }
 
 // readable says whether all layers were read without an error.
