@@ -19,12 +19,21 @@ type reach struct {
 	sparse bool // what is absent is no doubt
 	leaves bool // configs and layers may be absent, documents may not
 	blobs  map[digest.Digest]bool
+	order  []digest.Digest // the same, as they were reached
 	docs   map[docKey]bool // documents that were followed
 }
 
 type docKey struct {
 	d         digest.Digest
 	mediaType string
+}
+
+// add adds a blob.
+func (r *reach) add(d digest.Digest) {
+	if !r.blobs[d] {
+		r.blobs[d] = true
+		r.order = append(r.order, d)
+	}
 }
 
 // follow adds what roots lead to: what documents refer to, their subjects if they are there,
@@ -35,7 +44,7 @@ func (r *reach) follow(roots []oci.Descriptor) error {
 	for len(stack) > 0 {
 		desc := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		r.blobs[desc.Digest] = true
+		r.add(desc.Digest)
 		key := docKey{desc.Digest, desc.MediaType}
 		if r.docs[key] {
 			continue
@@ -70,7 +79,7 @@ func (r *reach) document(desc oci.Descriptor) ([]oci.Descriptor, error) {
 		}
 		subject = m.Subject
 		for _, leaf := range append(m.Layers, m.Config) {
-			r.blobs[leaf.Digest] = true
+			r.add(leaf.Digest)
 			if err := r.l.checkSize(leaf); err != nil && (!r.sparse && !r.leaves || !errors.Is(err, ErrNotFound)) {
 				return nil, err
 			}
@@ -99,7 +108,8 @@ func (r *reach) followWaiting() error {
 		return err
 	}
 	for _, b := range w.Rebuild {
-		r.blobs[b.From], r.blobs[b.Digest] = true, true
+		r.add(b.From)
+		r.add(b.Digest)
 	}
 	r.leaves = true
 	defer func() { r.leaves = false }()
@@ -140,8 +150,7 @@ func (r *reach) mentioned(desc oci.Descriptor) ([]oci.Descriptor, error) {
 // what they lead to, until there are no more. Such a manifest need not be listed in
 // index.json. What it needs may be absent: it is nobody's image.
 func (r *reach) followReferrers(others []blobFile) error {
-	type referrer struct{ desc, subject oci.Descriptor }
-	var waiting []referrer
+	bySubject := map[digest.Digest][]oci.Descriptor{}
 	for i := range others {
 		b := &others[i]
 		if r.blobs[b.d] || b.info.Size() > oci.MaxDocument || !b.d.Verifiable() {
@@ -160,26 +169,18 @@ func (r *reach) followReferrers(others []blobFile) error {
 			Subject *oci.Descriptor `json:"subject"`
 		}
 		if oci.Decode(doc, &x) == nil && x.Subject != nil {
-			waiting = append(waiting, referrer{desc, *x.Subject})
+			bySubject[x.Subject.Digest] = append(bySubject[x.Subject.Digest], desc)
 		}
 	}
 	was := r.sparse
 	r.sparse = true
 	defer func() { r.sparse = was }()
-	for {
-		var rest []referrer
-		for _, w := range waiting {
-			if !r.blobs[w.subject.Digest] {
-				rest = append(rest, w)
-			} else if err := r.follow([]oci.Descriptor{w.desc}); err != nil {
-				return err
-			}
+	for i := 0; i < len(r.order); i++ { // it grows
+		if err := r.follow(bySubject[r.order[i]]); err != nil {
+			return err
 		}
-		if len(rest) == len(waiting) {
-			return nil
-		}
-		waiting = rest
 	}
+	return nil
 }
 
 // A blobFile is a file below blobs whose name is a digest.
