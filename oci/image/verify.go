@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 
@@ -24,7 +23,7 @@ func Verify(ctx context.Context, l *layout.Layout, opts layout.VerifyOptions) ([
 	if !opts.Deep {
 		return l.Verify(ctx, opts)
 	}
-	d := &deep{l: l, workers: opts.Workers, layers: map[digest.Digest]*layerFacts{}, bad: map[string]bool{}}
+	d := &deep{l: l, workers: opts.Workers, layers: map[digest.Digest]*layerFacts{}, bad: map[string]bool{}, added: map[layout.Finding]bool{}}
 	roots := opts.Roots
 	if roots == nil {
 		if x, err := l.Index(); err == nil { // if not, l.Verify says so
@@ -45,6 +44,9 @@ func Verify(ctx context.Context, l *layout.Layout, opts layout.VerifyOptions) ([
 		return nil, sum, err
 	}
 	d.findings = findings
+	for _, f := range findings {
+		d.added[f] = true
+	}
 	d.judge()
 	return d.findings, sum, nil
 }
@@ -92,6 +94,7 @@ type deep struct {
 	layers   map[digest.Digest]*layerFacts
 	bad      map[string]bool // blobs that are damaged: what is inside them says nothing
 	findings []layout.Finding
+	added    map[layout.Finding]bool // what is in findings
 }
 
 // imageFacts is a manifest as an index, or index.json, names it.
@@ -177,9 +180,15 @@ func (d *deep) judge() {
 }
 
 func (d *deep) add(code string, blob digest.Digest, got, want string) {
+	d.addAs(layout.NewFinding(code).Severity, code, blob, got, want)
+}
+
+// addAs adds a finding with another severity than its code has. None is added twice.
+func (d *deep) addAs(severity layout.Severity, code string, blob digest.Digest, got, want string) {
 	f := layout.NewFinding(code)
-	f.Digest, f.Got, f.Want = blob.String(), got, want
-	if !slices.Contains(d.findings, f) {
+	f.Severity, f.Digest, f.Got, f.Want = severity, blob.String(), got, want
+	if !d.added[f] {
+		d.added[f] = true
 		d.findings = append(d.findings, f)
 	}
 }
@@ -234,10 +243,11 @@ func (d *deep) manifest(image imageFacts) {
 		}
 	}
 	if len(v.History) > 0 && made != len(m.Layers) {
-		d.add(layout.CodeHistoryCount, blob, fmt.Sprintf("%d steps that made layers", made), fmt.Sprintf("%d, one for each layer", len(m.Layers)))
-		if last := &d.findings[len(d.findings)-1]; made < len(m.Layers) && last.Code == layout.CodeHistoryCount {
-			last.Severity = layout.SeverityWarning
+		severity := layout.SeverityError
+		if made < len(m.Layers) {
+			severity = layout.SeverityWarning
 		}
+		d.addAs(severity, layout.CodeHistoryCount, blob, fmt.Sprintf("%d steps that made layers", made), fmt.Sprintf("%d, one for each layer", len(m.Layers)))
 	}
 	if p := image.desc.Platform; p != nil && p.OS != "unknown" { // that is how attestations are marked
 		if q := v.Platform(); !samePlatform(*p, q) {

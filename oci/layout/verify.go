@@ -46,7 +46,7 @@ type Summary struct {
 // which the images name it. An error means that it could not check, not that something is
 // wrong. Each blob is read once.
 func (l *Layout) Verify(ctx context.Context, opts VerifyOptions) ([]Finding, Summary, error) {
-	v := &verifier{l: l, opts: opts, sizes: map[digest.Digest]int64{}}
+	v := &verifier{l: l, opts: opts, sizes: map[digest.Digest]int64{}, said: map[string]bool{}}
 	roots := opts.Roots
 	if roots == nil {
 		x, err := l.Index()
@@ -88,6 +88,7 @@ type verifier struct {
 	l        *Layout
 	opts     VerifyOptions
 	findings []Finding
+	said     map[string]bool // digests that findings are about
 	sum      Summary
 	blobs    []digest.Digest         // that are there and can be hashed
 	sizes    map[digest.Digest]int64 // of those in blobs
@@ -97,6 +98,7 @@ type verifier struct {
 func (v *verifier) add(code string, f Finding) {
 	known := NewFinding(code)
 	f.Code, f.Severity, f.Fix = known.Code, known.Severity, known.Fix
+	v.said[f.Digest] = true
 	v.findings = append(v.findings, f)
 }
 
@@ -186,7 +188,7 @@ func (v *verifier) listBlobs() error {
 			switch {
 			case err != nil:
 				v.add(CodeBlobName, Finding{Path: path.Join(dir, f.Name()), Got: err.Error()})
-			case !f.Type().IsRegular() && !v.known(d):
+			case !f.Type().IsRegular() && !v.said[d.String()]:
 				v.add(CodeBlobNotFile, Finding{Digest: d.String(), Path: blobPath(d), Got: "a " + kindOf(f)})
 			case f.Type().IsRegular():
 				size, _ := v.l.Stat(d)
@@ -195,10 +197,6 @@ func (v *verifier) listBlobs() error {
 		}
 	}
 	return nil
-}
-
-func (v *verifier) known(d digest.Digest) bool {
-	return slices.ContainsFunc(v.findings, func(f Finding) bool { return f.Digest == d.String() })
 }
 
 func kindOf(e fs.DirEntry) string {
