@@ -30,13 +30,13 @@ func (l *Layout) Referrers(images []oci.Descriptor) ([]Referrer, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &finder{l: l, tags: map[string]digest.Digest{}, in: map[digest.Digest]bool{}, done: map[string]bool{}}
+	f := &finder{l: l, bySubject: map[digest.Digest][]Referrer{}, tags: map[string]digest.Digest{}, in: map[digest.Digest]bool{}, done: map[string]bool{}}
 	err = l.Scan(x.Manifests, func(desc oci.Descriptor, doc []byte, _ error) error {
 		var d struct {
 			Subject *oci.Descriptor `json:"subject"`
 		}
 		if doc != nil && oci.Decode(doc, &d) == nil && d.Subject != nil {
-			f.all = append(f.all, Referrer{Desc: desc, Subject: d.Subject.Digest})
+			f.bySubject[d.Subject.Digest] = append(f.bySubject[d.Subject.Digest], Referrer{Desc: desc, Subject: d.Subject.Digest})
 		}
 		return nil
 	})
@@ -48,7 +48,7 @@ func (l *Layout) Referrers(images []oci.Descriptor) ([]Referrer, error) {
 	}
 	for n := -1; n != len(f.found); {
 		n = len(f.found)
-		if err := f.bySubject(); err != nil {
+		if err := f.follow(); err != nil {
 			return nil, err
 		}
 		if err := f.byTag(x.Manifests); err != nil {
@@ -73,19 +73,23 @@ func CountReferrers(found []Referrer) int {
 }
 
 type finder struct {
-	l     *Layout
-	all   []Referrer               // manifests with a subject
-	in    map[digest.Digest]bool   // manifests of the images and of what was found
-	tags  map[string]digest.Digest // the tags that belong to them
-	done  map[string]bool
-	found []Referrer
+	l         *Layout
+	bySubject map[digest.Digest][]Referrer // manifests with a subject
+	in        map[digest.Digest]bool       // manifests of the images and of what was found
+	fresh     []digest.Digest              // those of them that were not looked up in bySubject yet
+	tags      map[string]digest.Digest     // the tags that belong to them
+	done      map[string]bool
+	found     []Referrer
 }
 
 // add notes the manifests of images.
 func (f *finder) add(images []oci.Descriptor) error {
 	return f.l.Scan(images, func(desc oci.Descriptor, doc []byte, err error) error {
 		if oci.IsManifest(desc.MediaType) || oci.IsIndex(desc.MediaType) {
-			f.in[desc.Digest] = true
+			if !f.in[desc.Digest] {
+				f.in[desc.Digest] = true
+				f.fresh = append(f.fresh, desc.Digest)
+			}
 			encoded := desc.Digest.Encoded()
 			f.tags[string(desc.Digest.Algorithm())+"-"+encoded[:min(len(encoded), 64)]] = desc.Digest
 		}
@@ -93,9 +97,16 @@ func (f *finder) add(images []oci.Descriptor) error {
 	})
 }
 
-func (f *finder) bySubject() error {
-	for _, r := range f.all {
-		if key := r.Desc.Digest.String(); f.in[r.Subject] && !f.done[key] {
+// follow finds what refers to manifests by its subject, and what refers to that.
+func (f *finder) follow() error {
+	for len(f.fresh) > 0 {
+		subject := f.fresh[0]
+		f.fresh = f.fresh[1:]
+		for _, r := range f.bySubject[subject] {
+			key := r.Desc.Digest.String()
+			if f.done[key] {
+				continue
+			}
 			f.done[key] = true
 			r.Desc = plainEntry(r.Desc)
 			f.found = append(f.found, r)
