@@ -600,6 +600,26 @@ func TestTokenExpires(t *testing.T) {
 	}
 }
 
+// Parallel uploads use up each other's tokens.
+func TestTokenOfFewRequests(t *testing.T) {
+	s := newStore(t)
+	desc := s.image(t, 70_001, 70_002, 70_003, 70_004, 70_005, 70_006, 70_007, 70_008)
+	for uses := 1; uses < 4; uses++ {
+		for _, m := range []pushcmd.Mode{pushcmd.ModeStream, pushcmd.ModePut, pushcmd.ModeChunk} {
+			reg := regtest.New()
+			reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: "planted-secret", Uses: uses}
+			_, err := push(t, reg, s, desc, pushcmd.Options{Mode: m, ChunkSize: 30_000, Jobs: 8}, func(o *registry.Options) {
+				o.Username, o.Password = "me", "planted-secret"
+			})
+			if err != nil {
+				t.Errorf("token good for %d requests, mode %s: %v", uses, m, err)
+				continue
+			}
+			checkPushed(t, reg, s, desc)
+		}
+	}
+}
+
 // F46: two writers of one fallback tag.
 func TestFallbackTagOfTwo(t *testing.T) {
 	s := newStore(t)

@@ -26,6 +26,7 @@ type authenticator struct {
 	bearer *Challenge // the token server that was named, nil before
 	realm  string     // the host of the first realm, which must not change for a password
 	tokens []*token
+	spent  int // tokens that were refused before their time: some are good for a few requests
 }
 
 func newAuthenticator(c *Client) *authenticator { return &authenticator{c: c} }
@@ -69,7 +70,9 @@ func (a *authenticator) header(ctx context.Context, r *request) (string, error) 
 	if r.body != nil {
 		margin = 60 * time.Second
 	}
-	t, err := a.token(ctx, r.scopes, margin)
+	// A token that a parallel request may use up first is not worth a body.
+	own := a.spent > 1 && r.body != nil && !r.repeat
+	t, err := a.token(ctx, r.scopes, margin, own)
 	if err != nil {
 		return "", err
 	}
@@ -85,8 +88,9 @@ func (a *authenticator) basicHeader() string {
 }
 
 // answer returns the header that satisfies a 401, "" if there is nothing better than what was
-// sent. It reads the challenge of the answer, or of a ping where that has none.
-func (a *authenticator) answer(ctx context.Context, r *request, resp *response, sent string) (string, error) {
+// sent. It reads the challenge of the answer, or of a ping where that has none. With own a token
+// is one that no other request uses.
+func (a *authenticator) answer(ctx context.Context, r *request, resp *response, sent string, own bool) (string, error) {
 	challenges := parseChallenges(resp.header)
 	if len(challenges) == 0 && r.endpoint != "end-1" {
 		ping, err := a.c.follow(ctx, &request{method: http.MethodGet, url: a.c.url(""), endpoint: "end-1"}, "")
@@ -107,7 +111,7 @@ func (a *authenticator) answer(ctx context.Context, r *request, resp *response, 
 				schemes = append(schemes, ch.Scheme)
 				continue
 			}
-			header, err := a.try(ctx, r, ch, sent, resp)
+			header, err := a.try(ctx, r, ch, sent, own)
 			if header != "" {
 				return header, nil
 			}
@@ -123,7 +127,7 @@ func (a *authenticator) answer(ctx context.Context, r *request, resp *response, 
 }
 
 // try answers one challenge.
-func (a *authenticator) try(ctx context.Context, r *request, ch Challenge, sent string, resp *response) (string, error) {
+func (a *authenticator) try(ctx context.Context, r *request, ch Challenge, sent string, own bool) (string, error) {
 	if ch.Scheme == "basic" {
 		header := a.basicHeader()
 		if header == sent {
@@ -143,9 +147,12 @@ func (a *authenticator) try(ctx context.Context, r *request, ch Challenge, sent 
 		a.bearer = &ch
 	}
 	// A token that was just refused is of no use, whatever it says; one that a parallel
-	// request fetched meanwhile is.
+	// request fetched meanwhile is, unless those have used up that one, too.
+	if sent != "" {
+		a.spent++
+	}
 	a.tokens = slices.DeleteFunc(a.tokens, func(t *token) bool { return "Bearer "+t.text == sent })
-	t, err := a.token(ctx, want, 0)
+	t, err := a.token(ctx, want, 0, own)
 	if err != nil {
 		if !errors.Is(err, ErrDenied) {
 			a.bearer = nil
@@ -155,8 +162,12 @@ func (a *authenticator) try(ctx context.Context, r *request, ch Challenge, sent 
 	return "Bearer " + t.text, nil
 }
 
-// token returns a token that covers want for at least margin, from the cache or fetched.
-func (a *authenticator) token(ctx context.Context, want []scope, margin time.Duration) (*token, error) {
+// token returns a token that covers want for at least margin, from the cache or fetched. With
+// own it is fetched, and nobody else gets it.
+func (a *authenticator) token(ctx context.Context, want []scope, margin time.Duration, own bool) (*token, error) {
+	if own {
+		return a.fetch(ctx, want)
+	}
 	now := a.c.o.Now()
 	for _, t := range a.tokens {
 		if covers(t.scopes, want) && t.expires.Sub(now) > margin {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -139,6 +140,31 @@ func TestTokenIsRenewed(t *testing.T) {
 	head()
 	if n := reg.Auth.Issued(); n != 3 {
 		t.Errorf("%d tokens, want 3: the first, one before the end, one after a 401", n)
+	}
+}
+
+// A token that is good for a few requests, and many at once: whoever comes late must not fail
+// because others have used up what was fetched for it.
+func TestTokenOfFewRequests(t *testing.T) {
+	for uses := 1; uses < 4; uses++ {
+		reg := regtest.New()
+		reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Uses: uses}
+		image(reg, "app", "v1", nil)
+		r := newRig(t, regtest.Serve(t, reg), login)
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				for range 8 {
+					if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+						t.Errorf("token good for %d requests: %v", uses, err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if n := reg.Auth.Issued(); n > 64+64/uses {
+			t.Errorf("token good for %d requests: %d tokens for 64", uses, n)
+		}
 	}
 }
 

@@ -141,7 +141,7 @@ func (c *Client) authorized(ctx context.Context, r *request) (*response, error) 
 	}
 	resp, err := c.follow(ctx, r, header)
 	for n := 0; n < 2 && err == nil && resp.status == http.StatusUnauthorized && !resp.away; n++ {
-		next, authErr := c.auth.answer(ctx, r, resp, header)
+		next, authErr := c.auth.answer(ctx, r, resp, header, n > 0)
 		if authErr != nil {
 			return resp, authError{authErr}
 		}
