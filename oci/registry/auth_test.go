@@ -286,6 +286,29 @@ func TestTokenExplains(t *testing.T) {
 	}
 }
 
+// Without a token server only the registry can say that credentials are wrong.
+func TestTokenIsTried(t *testing.T) {
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{User: "me", Password: secret}
+	host := regtest.Serve(t, reg)
+	if info, err := newRig(t, host, login).Token(t.Context()); err != nil || info.Scheme != "basic" || info.Token == "" {
+		t.Errorf("Token() = %+v, %v", info, err)
+	}
+	for name, change := range map[string]func(*registry.Options){
+		"password": func(o *registry.Options) { o.Username, o.Password = "me", "wrong-"+secret },
+		"registry token": func(o *registry.Options) {
+			o.Getenv = func(key string) string {
+				return map[string]string{"OCIKIT_REGISTRY": host, "OCIKIT_TOKEN": secret}[key]
+			}
+		},
+	} {
+		info, err := newRig(t, host, change).Token(t.Context())
+		if !errors.Is(err, registry.ErrDenied) || info.Credential.Source == "none" {
+			t.Errorf("wrong %s: Token() = %+v, %v", name, info, err)
+		}
+	}
+}
+
 // Rows "Credential files and helpers" of the bad inputs. The registry lets everybody read,
 // and remembers what it was sent.
 func TestCredentialFiles(t *testing.T) {

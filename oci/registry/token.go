@@ -237,7 +237,8 @@ type TokenInfo struct {
 }
 
 // Token authorizes for the scopes, each "repository:NAME:pull,push" or alike, as a request
-// would, and explains how. A registry that asks for nothing gives the scheme "none".
+// would, and explains how. A registry that asks for nothing gives the scheme "none". What no
+// token server has judged, a password or a registry token, is tried with a ping.
 func (c *Client) Token(ctx context.Context, scopes ...string) (TokenInfo, error) {
 	var info TokenInfo
 	if err := c.auth.prepare(ctx); err != nil {
@@ -246,6 +247,7 @@ func (c *Client) Token(ctx context.Context, scopes ...string) (TokenInfo, error)
 	want := mergeScopes(nil, parseScopes(strings.Join(scopes, " "))...)
 	a := c.auth
 	info.Credential = a.cred.info
+	registryToken := a.cred.registryToken
 	r := &request{method: http.MethodGet, url: c.url(""), endpoint: "end-1"}
 	resp, err := c.follow(ctx, r, "")
 	if err != nil {
@@ -255,25 +257,39 @@ func (c *Client) Token(ctx context.Context, scopes ...string) (TokenInfo, error)
 	if resp.status != http.StatusUnauthorized {
 		return info, nil
 	}
-	header, err := a.answer(ctx, &request{scopes: want, endpoint: "end-1"}, resp, "")
+	header, err := a.answer(ctx, &request{scopes: want, endpoint: "end-1"}, resp, "", false)
+	if registryToken != "" {
+		header = "Bearer " + registryToken
+	}
+	if registryToken != "" || strings.HasPrefix(header, "Basic ") {
+		if resp, err = c.follow(ctx, r, header); err == nil && (resp.status == http.StatusUnauthorized || resp.status == http.StatusForbidden) {
+			err = newStatusError(resp, c.red)
+		}
+	}
+	a.explain(&info, want, header)
+	if err == nil && header == "" {
+		err = fmt.Errorf("%s: %w: no credentials, and the registry wants some", c.ref.Host, ErrDenied)
+	}
+	return info, err
+}
+
+// explain fills in how the header came about.
+func (a *authenticator) explain(info *TokenInfo, want []scope, header string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.bearer != nil {
+	switch {
+	case a.cred.registryToken != "":
+		info.Scheme, info.Trusted = "bearer", true
+	case a.bearer != nil:
 		info.Scheme, info.Service = "bearer", a.bearer.Params["service"]
 		if realm, err := a.realmURL(); err == nil {
-			info.Realm, info.Trusted = c.red.url(realm), c.trusts(realm)
+			info.Realm, info.Trusted = a.c.red.url(realm), a.c.trusts(realm)
 		}
 		for _, s := range want {
 			info.Scopes = append(info.Scopes, s.String())
 		}
-	} else if a.basic {
+	case a.basic:
 		info.Scheme, info.Trusted = "basic", true
-	}
-	if err != nil {
-		return info, err
-	}
-	if header == "" {
-		return info, fmt.Errorf("%s: %w: no credentials, and the registry wants some", c.ref.Host, ErrDenied)
 	}
 	_, info.Token, _ = strings.Cut(header, " ")
 	for _, t := range a.tokens {
@@ -282,7 +298,6 @@ func (c *Client) Token(ctx context.Context, scopes ...string) (TokenInfo, error)
 		}
 	}
 	info.Granted = grantedScopes(info.Token)
-	return info, nil
 }
 
 // grantedScopes reads the claim "access" of a token that is a JWT. Nothing is verified: it
