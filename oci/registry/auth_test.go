@@ -309,6 +309,34 @@ func TestTokenIsTried(t *testing.T) {
 	}
 }
 
+// What a helper says on its standard error is shown, without the secret that it hands out.
+func TestHelperSaysItsSecret(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("helpers are shell scripts")
+	}
+	for _, script := range []string{
+		`echo "debug: got ` + secret + `" >&2; echo '{"Username":"me","Secret":"` + secret + `"}'`,
+		`echo "debug: got ` + secret + `" >&2; echo ` + secret + `; exit 1`,
+	} {
+		home, bin := t.TempDir(), t.TempDir()
+		reg := regtest.New()
+		reg.Auth = &regtest.Auth{User: "me", Password: secret}
+		host := regtest.Serve(t, reg)
+		os.WriteFile(filepath.Join(home, ".dockercfg"), nil, 0o600)
+		os.Mkdir(filepath.Join(home, ".docker"), 0o700)
+		os.WriteFile(filepath.Join(home, ".docker", "config.json"), fmt.Appendf(nil, `{"credHelpers":{%q:"test"}}`, host), 0o600)
+		os.WriteFile(filepath.Join(bin, "docker-credential-test"), []byte("#!/bin/sh\ncat >/dev/null\n"+script+"\n"), 0o700)
+		r := newRig(t, host, func(o *registry.Options) {
+			o.Home = home
+			o.Getenv = func(name string) string { return map[string]string{"PATH": bin + ":/usr/bin:/bin"}[name] }
+		})
+		r.Ping(t.Context())
+		if said := r.said(); !strings.Contains(said, "debug: got REDACTED") || strings.Contains(said, secret) {
+			t.Errorf("helper %s: %s", script, said)
+		}
+	}
+}
+
 // Rows "Credential files and helpers" of the bad inputs. The registry lets everybody read,
 // and remembers what it was sent.
 func TestCredentialFiles(t *testing.T) {

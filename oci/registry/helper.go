@@ -26,7 +26,7 @@ var helperName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompil
 
 // runHelper asks docker-credential-NAME for the registry's credentials. No credentials give
 // nil; anything else that is not an answer is an error. What the helper prints may hold the
-// secret and is never repeated, besides its stderr.
+// secret and is never repeated, besides its stderr, without what stdout says too.
 func (c *Client) runHelper(ctx context.Context, name, file string) (*credential, error) {
 	if !helperName().MatchString(name) || strings.Trim(name, ".") == "" {
 		return nil, fmt.Errorf("file %q: helper %s: want a plain name", file, quote(name))
@@ -91,8 +91,12 @@ func (c *Client) askHelper(ctx context.Context, path, server string) (*credentia
 	cmd.WaitDelay = time.Second
 	ownGroup(cmd)
 	err := cmd.Run()
+	var answer struct{ Username, Secret string }
+	isAnswer := !stdout.over && json.Unmarshal(stdout.b.Bytes(), &answer) == nil
 	if text := strings.TrimSpace(stderr.b.String()); text != "" {
-		c.notice(fmt.Sprintf("%s says: %s", filepath.Base(path), quote(text)))
+		var red redactor
+		red.add(append(strings.Fields(stdout.b.String()), answer.Secret)...)
+		c.notice(fmt.Sprintf("%s says: %s", filepath.Base(path), quote(red.text(text))))
 	}
 	var exit *exec.ExitError
 	switch {
@@ -103,8 +107,7 @@ func (c *Client) askHelper(ctx context.Context, path, server string) (*credentia
 	case err != nil:
 		return nil, err // the exit status
 	}
-	var answer struct{ Username, Secret string }
-	if stdout.over || json.Unmarshal(stdout.b.Bytes(), &answer) != nil {
+	if !isAnswer {
 		return nil, errors.New("its answer is not the JSON of a credential helper")
 	}
 	if answer.Username == "<token>" {
