@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -31,7 +32,11 @@ func (r *redactor) add(secrets ...string) {
 		if len(s) < 4 {
 			continue // would black out ordinary text
 		}
-		for _, form := range []string{s, url.QueryEscape(s), url.PathEscape(s), base64.StdEncoding.EncodeToString([]byte(s))} {
+		text, _ := json.Marshal(s)
+		inJSON, quoted := string(text[1:len(text)-1]), strconv.Quote(s)
+		for _, form := range []string{
+			s, url.QueryEscape(s), url.PathEscape(s), base64.StdEncoding.EncodeToString([]byte(s)), inJSON, quoted[1 : len(quoted)-1],
+		} {
 			if !slices.Contains(r.secrets, form) {
 				r.secrets = append(r.secrets, form)
 			}

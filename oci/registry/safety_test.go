@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -66,6 +67,18 @@ func TestRedactURL(t *testing.T) {
 		}
 		if got := red.url(u); got != want {
 			t.Errorf("url(%s) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func TestRedactSpellings(t *testing.T) {
+	red := &redactor{}
+	red.add(`pl"anted/<secret>`)
+	for _, in := range []string{
+		`pl"anted/<secret>`, `{"detail":{"got":"pl\"anted/\u003csecret\u003e"}}`, `"pl\"anted/<secret>"`, "a?b=pl%22anted%2F%3Csecret%3E", "cGwiYW50ZWQvPHNlY3JldD4=",
+	} {
+		if got := red.text(in); strings.Contains(got, "anted") || !strings.Contains(got, "REDACTED") {
+			t.Errorf("text(%s) = %s", in, got)
 		}
 	}
 }
