@@ -46,6 +46,8 @@ func TestParseReference(t *testing.T) {
 		{"localhost:-1/a:t", ""}, {"localhost:+1/a:t", ""}, {"localhost:0/a", ""}, {"localhost:65536/a", ""}, {"localhost:/a", ""},
 		{"[::1/a:t", ""}, {"[fe80::1%25eth0]/a", ""}, {"[127.0.0.1]/a", ""},
 		{"a__b/c___d:t", ""}, {"a..b/c:t", ""}, {":", ""}, {"", ""}, {"/", ""}, {"/a", ""}, {"localhost:5000/", ""}, {"localhost:5000", ""},
+		// A registry alone is none of Docker Hub's images, whatever follows the colon.
+		{"127.0.0.1:5000", ""}, {"127.0.0.1", ""}, {"[::1]:5000", ""}, {"[::1]", ""}, {"r.test:5000", ""}, {"r.test", ""}, {"docker.io", ""}, {"http://r.test:5000", ""},
 		{d, ""}, {"localhost:5000/A:t", ""}, {"https://alpine", ""}, {"ftp://h.test/a", ""}, {"h.test/a@b@" + d, ""},
 	} {
 		got, err := ParseReference(c.in)

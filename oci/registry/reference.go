@@ -111,8 +111,11 @@ func parseReference(s string) (Reference, error) {
 		return r, errors.New("it is a digest alone, want HOST/REPO@DIGEST")
 	}
 	host, path, hasHost := cutHost(name)
-	if r.Scheme != "" && !hasHost {
+	switch {
+	case r.Scheme != "" && !hasHost:
 		return r, errors.New("want HOST/REPO")
+	case hasHost && path == "":
+		return r, errors.New("it names a registry alone, want HOST/REPO")
 	}
 	var err error
 	if r.Host, err = parseHost(host); err != nil {
@@ -129,14 +132,18 @@ func parseReference(s string) (Reference, error) {
 
 var digestSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`@sha(256|512):`) })
 
-// cutHost splits name as Docker does.
+// cutHost splits name as Docker does, besides a host alone: localhost:5000 and 127.0.0.1:5000
+// are no images of Docker Hub with the tag 5000. None of its official images has a dot.
 func cutHost(name string) (host, path string, found bool) {
 	first, rest, slash := strings.Cut(name, "/")
-	switch {
-	case slash && (strings.ContainsAny(first, ".:[") || first == "localhost"):
+	if !slash {
+		first, _, _ = strings.Cut(name, ":")
+	}
+	switch isHost := strings.ContainsAny(first, ".:[") || first == "localhost"; {
+	case isHost && slash:
 		return first, rest, true
-	case !slash && (name == "localhost" || strings.HasPrefix(name, "localhost:")):
-		return name, "", true // localhost:5000 is no image of Docker Hub with the tag 5000
+	case isHost:
+		return name, "", true
 	}
 	return hubHost, name, false
 }
