@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,10 +79,8 @@ func (c *Client) pages(ctx context.Context, first *url.URL, endpoint string, s s
 // nextPage reads the Link header with rel="next". It must stay on the registry.
 func (c *Client) nextPage(resp *response) (*url.URL, error) {
 	for _, link := range resp.header.Values("Link") {
-		target, params, ok := strings.Cut(link, ">")
-		target, isLink := strings.CutPrefix(strings.TrimSpace(target), "<")
-		if !ok || !isLink || !strings.Contains(strings.ReplaceAll(strings.ToLower(params), " ", ""), `rel="next"`) &&
-			!strings.Contains(strings.ToLower(params), "rel=next") {
+		target, ok := nextLink(link)
+		if !ok {
 			continue
 		}
 		u, err := resp.url.Parse(target)
@@ -94,6 +93,37 @@ func (c *Client) nextPage(resp *response) (*url.URL, error) {
 		return u, nil
 	}
 	return nil, nil
+}
+
+// nextLink returns the target with the relation "next" of a Link header, which may hold several
+// (RFC 8288, section 3).
+func nextLink(s string) (string, bool) {
+	for {
+		_, rest, _ := strings.Cut(s, "<")
+		target, rest, ok := strings.Cut(rest, ">")
+		if !ok {
+			return "", false
+		}
+		p := &scanner{rest}
+		for p.skip(" \t;"); p.s != "" && p.peek() != ','; p.skip(" \t;") {
+			name := p.until(" \t=;,")
+			if p.skip(" \t"); p.peek() != '=' {
+				continue
+			}
+			p.next()
+			p.skip(" \t")
+			value := ""
+			if p.peek() == '"' {
+				value = p.value()
+			} else {
+				value = p.until(" \t;,")
+			}
+			if strings.EqualFold(name, "rel") && slices.Contains(strings.Fields(strings.ToLower(value)), "next") {
+				return target, true
+			}
+		}
+		s = p.s
+	}
 }
 
 // A ReferrerList is what refers to a manifest.

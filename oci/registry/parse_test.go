@@ -145,6 +145,29 @@ func FuzzParseChallenges(f *testing.F) {
 	})
 }
 
+func TestNextLink(t *testing.T) {
+	for in, want := range map[string]string{
+		`</a?n=2&last=x>; rel="next"`:                  "/a?n=2&last=x",
+		`</a>; rel=next`:                               "/a",
+		` </a> ; Rel = "Next" ;x=y`:                    "/a",
+		`</a>;rel=next;title="x"`:                      "/a",
+		`</a>; title="a, b"; rel="next last"`:          "/a",
+		`</a>; rel="first", </b>; rel="next"`:          "/b",
+		`</a>; title="<x>; rel=\"next\"", </b>; rel=n`: "",
+		`</a>; rel="prev"`:                             "",
+		`</a>; title="rel=next"`:                       "",
+		`</a>; rel="nextish"`:                          "",
+		`</a; rel="next"`:                              "",
+		`</a>; "; rel=next`:                            "/a",
+		`</a>;=;;,=`:                                   "",
+		`rel="next"`:                                   "",
+	} {
+		if got, ok := nextLink(in); got != want || ok != (want != "") {
+			t.Errorf("nextLink(%s) = %q, %t, want %q", in, got, ok, want)
+		}
+	}
+}
+
 func TestParseRange(t *testing.T) {
 	for _, c := range []struct {
 		in        string
