@@ -439,6 +439,19 @@ func TestRefuseDocker(t *testing.T) {
 			e[5] = file("repositories", `{"hello":{"v1":"1"}}`)
 			return e
 		},
+		"a path of a megabyte": func(t *testing.T, a *dockerArchive) []entry {
+			return append(a.entries(), file(strings.Repeat("n", 1<<20-100), "x"))
+		},
+		"a link to a path of a megabyte": func(t *testing.T, a *dockerArchive) []entry {
+			return append(a.entries(), link("l", strings.Repeat("n", 1<<20-100), tar.TypeSymlink))
+		},
+		"too many long paths": func(t *testing.T, a *dockerArchive) []entry {
+			long := strings.Repeat("n", maxPath-5)
+			for i := range maxPaths/maxPath/2 + 1 {
+				a.extra = append(a.extra, link(fmt.Sprintf("%05d", i)+long, long, tar.TypeSymlink))
+			}
+			return a.entries()
+		},
 		"a sparse member": func(t *testing.T, a *dockerArchive) []entry { return a.entries() }, // spoiled below
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -452,7 +465,7 @@ func TestRefuseDocker(t *testing.T) {
 				t.Fatal("loaded")
 			}
 			t.Log(err)
-			if strings.ContainsRune(err.Error(), '\n') {
+			if strings.ContainsRune(err.Error(), '\n') || len(err.Error()) > 10_000 {
 				t.Errorf("more than one line: %v", err)
 			}
 			if got := names(t, l); len(got) > 0 {

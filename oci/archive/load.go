@@ -70,6 +70,7 @@ type loader struct {
 	members map[string]member // blobs, by clean path
 	links   map[string]string // links, and what they lead to
 	control map[string][]byte // the files that say what is in the archive
+	paths   int               // bytes of the paths in members and links
 }
 
 // A member is a file that was stored as a blob.

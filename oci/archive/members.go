@@ -50,7 +50,14 @@ func (a *members) read(ctx context.Context, r io.Reader) error {
 		if n == maxMembers {
 			return fmt.Errorf("over %d members: %w", maxMembers, oci.ErrMalformed)
 		}
-		if err := a.member(hdr, tr); err != nil {
+		if hdr.Typeflag == tar.TypeXGlobalHeader {
+			continue
+		}
+		name, err := cleanName(hdr.Name)
+		if err != nil {
+			return fmt.Errorf("member %w", err)
+		}
+		if err := a.member(name, hdr, tr); err != nil {
 			return tarError(fmt.Errorf("member %q: %w", hdr.Name, err))
 		}
 	}
@@ -60,14 +67,8 @@ func (a *members) read(ctx context.Context, r io.Reader) error {
 	return tarError(check.Close())
 }
 
-func (a *members) member(hdr *tar.Header, r io.Reader) error {
-	if hdr.Typeflag == tar.TypeXGlobalHeader {
-		return nil
-	}
-	name, err := cleanName(hdr.Name)
-	if err != nil {
-		return err
-	}
+// member takes one entry of the tar.
+func (a *members) member(name string, hdr *tar.Header, r io.Reader) error {
 	isControl := name == layoutFile || name == indexFile || name == bundleFile
 	encoded, isBlob := strings.CutPrefix(name, blobsDir+"/")
 	switch {

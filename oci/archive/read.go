@@ -100,6 +100,9 @@ func (ld *loader) member(name string, hdr *tar.Header, r io.Reader) error {
 // link notes a link to another member.
 func (ld *loader) link(name string, hdr *tar.Header) error {
 	target := hdr.Linkname
+	if len(target) > maxPath {
+		return fmt.Errorf("it is a link to a path of %d bytes, the limit is %d: %w", len(target), maxPath, oci.ErrMalformed)
+	}
 	if hdr.Typeflag == tar.TypeSymlink && !path.IsAbs(target) {
 		target = path.Join(path.Dir(name), target)
 	}
@@ -118,7 +121,7 @@ func (ld *loader) link(name string, hdr *tar.Header) error {
 		return fmt.Errorf("it is a link to %q, want a file: %w", hdr.Linkname, oci.ErrMalformed)
 	}
 	ld.links[name] = target
-	return nil
+	return ld.keepPaths(name, target)
 }
 
 func (ld *loader) controlFile(name string, r io.Reader) error {
@@ -160,11 +163,31 @@ func (ld *loader) put(name string, r io.Reader, want digest.Digest) error {
 		return fmt.Errorf("it occurs twice, and differs: %w", oci.ErrMalformed)
 	}
 	ld.members[name] = m
+	return ld.keepPaths(name)
+}
+
+// A tar may have a megabyte in each path, and they are kept.
+const (
+	maxPath  = 4096     // bytes of one, as in file systems
+	maxPaths = 32 << 20 // of all
+)
+
+// keepPaths counts the bytes of paths that are kept.
+func (ld *loader) keepPaths(paths ...string) error {
+	for _, p := range paths {
+		ld.paths += len(p)
+	}
+	if ld.paths > maxPaths {
+		return fmt.Errorf("the paths of members have over %d bytes: %w", maxPaths, oci.ErrMalformed)
+	}
 	return nil
 }
 
 // cleanName returns the path of a member, and refuses what would lead out of the archive.
 func cleanName(name string) (string, error) {
+	if len(name) > maxPath {
+		return "", fmt.Errorf("%q… of %d bytes, the limit is %d: %w", name[:64], len(name), maxPath, oci.ErrMalformed)
+	}
 	clean := path.Clean(name)
 	switch {
 	case path.IsAbs(name), clean == "..", strings.HasPrefix(clean, "../"), hasParent(name):
