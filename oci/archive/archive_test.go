@@ -342,6 +342,35 @@ func TestLoadDocker(t *testing.T) {
 	}
 }
 
+// Programs name the config in different ways: by its image ID, with the algorithm, or all alike.
+func TestNamesOfDocker(t *testing.T) {
+	a := newDockerArchive(t)
+	id := digest.FromBytes([]byte(a.config))
+	for _, name := range []string{id.Encoded() + ".json", id.String(), "blobs/sha256/" + id.Encoded(), "config.json"} {
+		e := a.entries()
+		e[4].hdr.Name = name
+		e[5] = file("manifest.json", strings.Replace(a.manifest, "c.json", name, 1))
+		got, err := Names(t.Context(), bytes.NewReader(tarOf(t, e...)))
+		if err != nil || len(got) != 1 || got[0].Digest != id {
+			t.Errorf("config %s: Names = %+v, %v, want %s", name, got, err, id)
+		}
+	}
+}
+
+// What Load refuses for its members alone, Names does, too.
+func TestNamesRefuses(t *testing.T) {
+	a := newDockerArchive(t)
+	for name, data := range map[string][]byte{
+		"a climbing name":    tarOf(t, append(a.entries(), file("../index.json", "{}"))...),
+		"no oci-layout":      tarOf(t, file("index.json", `{"schemaVersion":2,"manifests":[]}`)),
+		"cut before its end": tarOf(t, a.entries()...)[:len(tarOf(t, a.entries()...))-1024],
+	} {
+		if got, err := Names(t.Context(), bytes.NewReader(data)); err == nil {
+			t.Errorf("%s: Names = %+v", name, got)
+		}
+	}
+}
+
 // What must be refused: nothing is named then. socktainer/socktainer#319: no phantom tags.
 func TestRefuseDocker(t *testing.T) {
 	canary := filepath.Join(t.TempDir(), "secret")

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,14 +21,14 @@ var ErrNotArchive = errors.New("not an archive of images")
 // a look at the images. It reads r, compressed or not, to its end and stores nothing. An entry
 // of an archive that only Docker reads has the descriptor of its config, and its name.
 func Names(ctx context.Context, r io.Reader) ([]oci.Descriptor, error) {
-	plain, _, err := tarutil.Decompress(r)
+	plain, _, err := tarutil.Decompress(&contextReader{ctx, r})
 	if err != nil {
 		return nil, err
 	}
-	check := &tarutil.Checker{AllowNoEnd: true}
-	tee := io.TeeReader(plain, check)
+	var check tarutil.Checker
+	tee := io.TeeReader(plain, &check)
 	in := tar.NewReader(tee)
-	docs := map[string][]byte{}
+	ld := &loader{control: map[string][]byte{}, members: map[string]member{}}
 	for {
 		hdr, err := in.Next()
 		if err == io.EOF {
@@ -39,10 +38,7 @@ func Names(ctx context.Context, r io.Reader) ([]oci.Descriptor, error) {
 			err = fmt.Errorf("%w: it is not a whole tar: %v", ErrNotArchive, err)
 		}
 		if err == nil {
-			err = context.Cause(ctx)
-		}
-		if err == nil {
-			err = keepDocument(docs, hdr, in)
+			err = ld.keepDocument(hdr, in)
 		}
 		if err != nil {
 			return nil, err
@@ -55,71 +51,87 @@ func Names(ctx context.Context, r io.Reader) ([]oci.Descriptor, error) {
 		return nil, err
 	}
 	switch {
-	case docs["index.json"] != nil:
+	case ld.control[indexFile] != nil:
+		if err := ld.checkVersion(); err != nil {
+			return nil, err
+		}
 		var x oci.Index
-		if err := oci.Decode(docs["index.json"], &x); err != nil {
-			return nil, fmt.Errorf("index.json: %w", err)
+		if err := oci.Decode(ld.control[indexFile], &x); err != nil {
+			return nil, fmt.Errorf("%s: %w", indexFile, err)
 		}
 		return x.Manifests, nil
-	case docs["manifest.json"] != nil:
-		return dockerNames(docs["manifest.json"])
-	case docs["repositories"] != nil:
+	case ld.control[manifestFile] != nil:
+		return ld.dockerNames(ld.control[manifestFile])
+	case ld.control["repositories"] != nil:
 		return nil, fmt.Errorf("%w: it has no manifest.json, only the older file \"repositories\"", ErrNotArchive)
 	}
 	return nil, fmt.Errorf("%w: it has neither index.json nor manifest.json", ErrNotArchive)
 }
 
-// keepDocument keeps a member that lists images. Two of one name that differ have two
-// meanings, so they are refused.
-func keepDocument(docs map[string][]byte, hdr *tar.Header, in io.Reader) error {
-	name := path.Clean("/" + hdr.Name)[1:]
-	if name != "index.json" && name != "manifest.json" && name != "repositories" {
+// keepDocument keeps a member that lists images, and the digest of one that may be a config:
+// not every program names it so. Two of one name that differ have two meanings, so they are
+// refused.
+func (ld *loader) keepDocument(hdr *tar.Header, in io.Reader) error {
+	if hdr.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
-	if hdr.Typeflag != tar.TypeReg || hdr.Size > oci.MaxDocument {
-		return fmt.Errorf("member %q: not a file of at most %d bytes: %w", hdr.Name, oci.MaxDocument, oci.ErrMalformed)
-	}
-	data, err := io.ReadAll(in)
+	name, err := cleanName(hdr.Name)
 	if err != nil {
-		return fmt.Errorf("member %q: %w", hdr.Name, err)
+		return fmt.Errorf("member %w", err)
 	}
-	if before, ok := docs[name]; ok && !bytes.Equal(before, data) {
-		return fmt.Errorf("member %q: twice, and different: %w", hdr.Name, oci.ErrMalformed)
+	small := hdr.Typeflag == tar.TypeReg && hdr.Size <= oci.MaxDocument
+	switch name {
+	case layoutFile, indexFile, manifestFile, "repositories":
+		if !small {
+			return fmt.Errorf("member %q: not a file of at most %d bytes: %w", name, oci.MaxDocument, oci.ErrMalformed)
+		}
+		err = ld.controlFile(name, in)
+	default:
+		if !small {
+			return nil
+		}
+		var m member
+		if m.digest, m.size, err = digest.FromReader(digest.SHA256, in); err == nil {
+			ld.members[name] = m
+			err = ld.keepPaths(name)
+		}
 	}
-	docs[name] = data
+	if err != nil {
+		return fmt.Errorf("member %q: %w", name, err)
+	}
 	return nil
 }
 
-// dockerNames reads manifest.json. It is an array, which package oci does not decode.
-func dockerNames(data []byte) ([]oci.Descriptor, error) {
-	var images []struct {
-		Config   string
-		RepoTags []string
-	}
-	if err := oci.Decode([]byte(`{"images":`+string(data)+`}`), &struct {
-		Images *[]struct {
-			Config   string
-			RepoTags []string
-		} `json:"images"`
-	}{&images}); err != nil {
-		return nil, fmt.Errorf("manifest.json: %w", err)
-	}
-	if len(images) == 0 {
-		return nil, fmt.Errorf("manifest.json: it lists no image: %w", oci.ErrMalformed)
+// dockerNames returns an entry for each name in manifest.json.
+func (ld *loader) dockerNames(data []byte) ([]oci.Descriptor, error) {
+	items, err := readItems(data)
+	if err != nil {
+		return nil, err
 	}
 	var found []oci.Descriptor
-	for _, image := range images {
-		id, err := digest.Parse("sha256:" + strings.TrimSuffix(path.Base(image.Config), ".json"))
+	for _, it := range items {
+		id, err := ld.imageID(it.Config)
 		if err != nil {
-			return nil, fmt.Errorf("manifest.json: config %q is not named by its digest: %w", image.Config, oci.ErrMalformed)
+			return nil, err
 		}
 		desc := oci.Descriptor{MediaType: oci.MediaTypeDockerConfig, Digest: id}
-		if len(image.RepoTags) == 0 {
+		if len(it.RepoTags) == 0 {
 			found = append(found, desc)
 		}
-		for _, tag := range image.RepoTags {
+		for _, tag := range it.RepoTags {
 			found = append(found, desc.WithAnnotation(oci.AnnotationRefName, tag))
 		}
 	}
 	return found, nil
+}
+
+// imageID returns the digest of a config: by its name, as nearly all programs choose it, else
+// of the member.
+func (ld *loader) imageID(config string) (digest.Digest, error) {
+	encoded := strings.TrimPrefix(strings.TrimSuffix(path.Base(config), ".json"), "sha256:")
+	if id, err := digest.Parse("sha256:" + encoded); err == nil {
+		return id, nil
+	}
+	m, err := ld.lookup(config)
+	return m.digest, err
 }
