@@ -124,11 +124,11 @@ func ReadDescriptors(r io.Reader) ([]Descriptor, error) {
 // WriteDescriptors writes descs as a descriptor stream.
 func WriteDescriptors(w io.Writer, descs ...Descriptor) error {
 	for _, d := range descs {
-		line, err := Encode(d)
+		line, err := EncodeLine(d)
 		if err != nil {
 			return err
 		}
-		if _, err := w.Write(append(line, '\n')); err != nil {
+		if _, err := w.Write(line); err != nil {
 			return err
 		}
 	}

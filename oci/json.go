@@ -9,7 +9,9 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -60,6 +62,28 @@ func Encode(v any) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// EncodeLine returns v as Encode does, for a terminal too: with the newline, and with an escape
+// for each character that is not printable, of which JSON escapes but a few.
+func EncodeLine(v any) ([]byte, error) {
+	data, err := Encode(v)
+	if err != nil {
+		return nil, err
+	}
+	line := make([]byte, 0, len(data)+1)
+	for _, c := range string(data) {
+		switch {
+		case strconv.IsPrint(c):
+			line = utf8.AppendRune(line, c)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			line = fmt.Appendf(line, `\u%04x\u%04x`, high, low)
+		default:
+			line = fmt.Appendf(line, `\u%04x`, c)
+		}
+	}
+	return append(line, '\n'), nil
 }
 
 // checkStrict walks the tokens of data and reports the first that makes it ambiguous.

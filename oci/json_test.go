@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -106,6 +107,18 @@ func TestReadDescriptors(t *testing.T) {
 		if _, err := ReadDescriptors(strings.NewReader(in)); err == nil {
 			t.Errorf("ReadDescriptors(%q) succeeded", in)
 		}
+	}
+}
+
+func TestEncodeLine(t *testing.T) {
+	in := "ä<\x1b[31m\x7f\u009b\u202e\u2028\U000e0001\U0001f600"
+	got, err := EncodeLine(in)
+	if want := `"ä<\u001b[31m\u007f\u009b\u202e\u2028\udb40\udc01😀"` + "\n"; err != nil || string(got) != want {
+		t.Errorf("EncodeLine(%q) = %s, %v, want %s", in, got, err, want)
+	}
+	var back string
+	if err := json.Unmarshal(got, &back); err != nil || back != in {
+		t.Errorf("it means %q, %v, want %q", back, err, in)
 	}
 }
 

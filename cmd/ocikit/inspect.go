@@ -42,11 +42,7 @@ Absent blobs are named as such. --all shows all entries of the layout. With --js
 					return err
 				}
 				if *asJSON {
-					data, err := oci.Encode(n)
-					if err != nil {
-						return err
-					}
-					return writeAll(env.Stdout, append(data, '\n'))
+					return writeJSON(env.Stdout, n)
 				}
 				return n.write(env.Stdout, 0)
 			}

@@ -318,11 +318,11 @@ no such list, the tag that stands in for it is read.`,
 }
 
 func writeJSON(w io.Writer, v any) error {
-	data, err := oci.Encode(v)
+	line, err := oci.EncodeLine(v)
 	if err != nil {
 		return err
 	}
-	return writeAll(w, append(data, '\n'))
+	return writeAll(w, line)
 }
 
 func writeLines(w io.Writer, lines []string) error {

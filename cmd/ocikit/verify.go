@@ -138,15 +138,13 @@ func openVerify(operand string, opts *layout.VerifyOptions) (*layout.Layout, err
 
 func printFindings(env *Env, findings []layout.Finding, asJSON bool) error {
 	for _, f := range findings {
-		line := findingLine(f)
+		var err error
 		if asJSON {
-			data, err := oci.Encode(f)
-			if err != nil {
-				return err
-			}
-			line = string(data)
+			err = writeJSON(env.Stdout, f)
+		} else {
+			_, err = fmt.Fprintln(env.Stdout, findingLine(f))
 		}
-		if _, err := fmt.Fprintln(env.Stdout, line); err != nil {
+		if err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"ocikit/oci"
 )
 
 // An Event describes one request and its answer. It holds no secrets: they were taken out
@@ -116,13 +117,13 @@ func tlsName(s *tls.ConnectionState) string {
 func TraceJSON(w io.Writer) func(Event) {
 	var mu sync.Mutex
 	return func(e Event) {
-		line, err := json.Marshal(e)
+		line, err := oci.EncodeLine(e)
 		if err != nil {
 			return
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		w.Write(append(line, '\n'))
+		w.Write(line)
 	}
 }
 
