@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"ocikit/digest"
@@ -37,8 +38,8 @@ func TestCurlLinesWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var reg *regtest.Registry
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reg.ServeHTTP(w, r) }))
+	var reg atomic.Pointer[regtest.Registry] // curl is another process: its requests order nothing
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reg.Load().ServeHTTP(w, r) }))
 	defer server.Close()
 	empty := func() *regtest.Registry {
 		g := regtest.New()
@@ -46,7 +47,7 @@ func TestCurlLinesWork(t *testing.T) {
 		return g
 	}
 
-	reg = empty()
+	reg.Store(empty())
 	var lines bytes.Buffer
 	r := newRig(t, strings.TrimPrefix(server.URL, "http://"), func(o *registry.Options) {
 		o.Username, o.Password, o.Curl = user, password, &lines
@@ -56,7 +57,7 @@ func TestCurlLinesWork(t *testing.T) {
 		t.Fatalf("a secret is in\n%s", &lines)
 	}
 
-	reg = empty()
+	reg.Store(empty())
 	u := &pasted{
 		t: t, dir: t.TempDir(), base: server.URL, bodies: append(bodies, manifest),
 		vars: map[string]string{"REGISTRY_BASIC": "dXNlcjpwbGFudGVkLXNlY3JldA=="},
@@ -64,7 +65,7 @@ func TestCurlLinesWork(t *testing.T) {
 	for line := range strings.Lines(lines.String()) {
 		u.paste(line)
 	}
-	if !reg.Has("app", blob) || reg.Tag("app", "v1") != digest.FromBytes(manifest) || len(u.bodies) > 0 {
+	if !reg.Load().Has("app", blob) || reg.Load().Tag("app", "v1") != digest.FromBytes(manifest) || len(u.bodies) > 0 {
 		t.Errorf("the lines did not bring everything there:\n%s", &lines)
 	}
 }
