@@ -309,6 +309,14 @@ func TestTokenIsTried(t *testing.T) {
 	}
 }
 
+// A registry that is down has not said that it wants no credentials.
+func TestTokenOfNobody(t *testing.T) {
+	r := newRig(t, regtest.Serve(t, regtest.BreakFrom(1, regtest.Answer(503, ""), nil)))
+	if info, err := r.Token(t.Context()); status(err) != 3 {
+		t.Errorf("Token() = %+v, %v", info, err)
+	}
+}
+
 // What a helper says on its standard error is shown, without the secret that it hands out.
 func TestHelperSaysItsSecret(t *testing.T) {
 	if runtime.GOOS == "windows" {

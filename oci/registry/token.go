@@ -254,6 +254,9 @@ func (c *Client) Token(ctx context.Context, scopes ...string) (TokenInfo, error)
 		return info, err
 	}
 	info.Scheme = "none"
+	if resp.status >= 500 || resp.status == http.StatusTooManyRequests {
+		return info, newStatusError(resp, c.red)
+	}
 	if resp.status != http.StatusUnauthorized {
 		return info, nil
 	}
