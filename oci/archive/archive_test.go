@@ -476,7 +476,7 @@ func TestRefuseDocker(t *testing.T) {
 		},
 		"too many long paths": func(t *testing.T, a *dockerArchive) []entry {
 			long := strings.Repeat("n", maxPath-5)
-			for i := range maxPaths/maxPath/2 + 1 {
+			for i := range maxPaths/maxPath/2 + 100 { // each is two paths, of almost the longest
 				a.extra = append(a.extra, link(fmt.Sprintf("%05d", i)+long, long, tar.TypeSymlink))
 			}
 			return a.entries()
