@@ -69,11 +69,37 @@ func (u *session) inOrder(w *recorder, r *http.Request, sp span) error {
 const flushEvery = 4 << 20
 
 // Buffers grow from the first to the last size while a client fills them, so a thousand
-// slow clients cost little.
+// slow clients cost little. The fastest get one of the few large buffers on top of that.
 const (
-	firstBuffer = 8 << 10
-	lastBuffer  = 64 << 10
+	firstBuffer  = 8 << 10
+	lastBuffer   = 64 << 10
+	largeBuffer  = 512 << 10
+	largeBuffers = 16
 )
+
+// A lender lends large buffers, and never makes more than there is room for in its channel.
+type lender chan []byte
+
+func newLender(n int) lender {
+	l := make(lender, n)
+	for range n {
+		l <- nil // is made when it is first wanted
+	}
+	return l
+}
+
+// borrow returns a buffer that the caller gives back with l <- buf, or nil if all are lent.
+func (l lender) borrow() []byte {
+	select {
+	case buf := <-l:
+		if buf == nil {
+			buf = make([]byte, largeBuffer)
+		}
+		return buf
+	default:
+		return nil
+	}
+}
 
 // receive appends the body of a request to a session, hashing it on the way. If the
 // connection is cut, what has come is kept. If the body is not what it should be, the
@@ -94,7 +120,7 @@ func (s *Server) receive(w *recorder, r *http.Request, u *session, f *os.File, s
 	w.body.last.Store(s.opts.Now().UnixNano())
 	u.user.Store(w.body)
 	defer u.user.Store(nil)
-	err = u.copy(f, w.body, limit)
+	err = u.copy(f, w.body, limit, s.buffers)
 	n := u.h.Size() - before
 	if err == nil && sp.given && n < sp.length() {
 		err = fail(http.StatusBadRequest, codeSizeInvalid, "Content-Range has %d bytes, the body had %d", sp.length(), n)
@@ -130,7 +156,7 @@ func (s *Server) tooLarge() *failure {
 
 // copy moves at most limit bytes of a body to the end of the file and through the hash
 // function. The two agree whatever happens.
-func (u *session) copy(f *os.File, b *body, limit int64) error {
+func (u *session) copy(f *os.File, b *body, limit int64, large lender) error {
 	buf := make([]byte, firstBuffer)
 	flushed := u.h.Size()
 	for {
@@ -158,8 +184,15 @@ func (u *session) copy(f *os.File, b *body, limit int64) error {
 		if err != nil {
 			return errors.Join(errCut, err)
 		}
-		if n == len(buf) && n < lastBuffer {
+		switch {
+		case n < len(buf):
+		case n < lastBuffer:
 			buf = make([]byte, 2*n)
+		case n == lastBuffer:
+			if lent := large.borrow(); lent != nil {
+				buf = lent
+				defer func() { large <- lent }()
+			}
 		}
 	}
 }

@@ -48,6 +48,7 @@ type Server struct {
 	opts     Options
 	guard    *http.CrossOriginProtection
 	sessions *sessions
+	buffers  lender       // for what clients send fast
 	tokens   *tokenServer // nil: none
 	faults   []*fault     // of requests that were let in
 	gate     []*fault     // of letting in
@@ -88,6 +89,7 @@ func New(root string, opts Options) (*Server, error) {
 		guard:    http.NewCrossOriginProtection(),
 		sessions: newSessions(),
 		feed:     newFeed(),
+		buffers:  newLender(largeBuffers),
 		indexes:  newIndexes(),
 		large:    make(chan struct{}, 8),
 		stop:     cancel,
