@@ -88,6 +88,15 @@ func (v *progressView) report() func(progress.Event) {
 	return v.event
 }
 
+// endless is report for work without an end: what is over is forgotten, and not summed up.
+func (v *progressView) endless() func(progress.Event) {
+	if v == nil {
+		return nil
+	}
+	v.state.endless = true
+	return v.event
+}
+
 func (v *progressView) event(e progress.Event) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -170,7 +179,7 @@ func (v *progressView) stop(failed bool) {
 	}
 	cols, _ := v.term.Size()
 	text := v.bars.erase()
-	if !failed && !v.bars.summed {
+	if !failed && !v.bars.summed && !v.state.endless {
 		text += strings.TrimRight(fit(v.state.sum(v.now().Sub(v.began)), cols-1), " ") + "\n"
 	}
 	io.WriteString(v.out, text)

@@ -287,6 +287,33 @@ func TestBars(t *testing.T) {
 	}
 }
 
+// What a registry takes in is shown while it lasts, and then forgotten: it may run for years.
+func TestEndless(t *testing.T) {
+	s, stop := newStage("auto", nil)
+	report := s.progress.endless()
+	for range 3 {
+		report(progress.Event{Kind: progress.Start, Name: "lib/app 0123456789ab", Size: 2 * mib})
+		report(progress.Event{Kind: progress.Start, Name: "lib/app ba9876543210", Size: 2 * mib})
+		s.tick(s.now.Sub(epoch).Seconds() + 1)
+		if got := s.term.String(); !strings.Contains(got, "app 0123456789ab") || !strings.Contains(got, "total") {
+			t.Fatalf("while it lasts:\n%s", got)
+		}
+		report(progress.Event{Kind: progress.Stop, Name: "lib/app 0123456789ab", Size: 2 * mib})
+		report(progress.Event{Kind: progress.Done, Name: "lib/app ba9876543210", Size: 2 * mib})
+		s.tick(s.now.Sub(epoch).Seconds() + 1)
+		if got := s.term.String(); got != "" {
+			t.Fatalf("afterwards:\n%s", got)
+		}
+	}
+	if n := len(s.progress.state.tasks); n != 0 {
+		t.Errorf("%d tasks are kept", n)
+	}
+	stop(false)
+	if got := s.term.String(); got != "" {
+		t.Errorf("at the end:\n%s", got)
+	}
+}
+
 func TestBarsEnd(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -20,6 +20,8 @@ type progressState struct {
 
 	exists, mounted, resumed int
 
+	endless bool // nothing is kept of a task that has ended
+
 	moved int64 // bytes that passed; what was there before is not among them
 	meter meter
 }
@@ -147,6 +149,12 @@ func (s *progressState) end(t *progressTask, e progress.Event) {
 		s.ended++ // what exists and is not in the plan is not of its tasks either
 	}
 	s.running = slices.DeleteFunc(s.running, func(r *progressTask) bool { return r == t })
+	if s.endless {
+		delete(s.tasks, t.name)
+		if len(s.running) == 0 {
+			*s = progressState{endless: true}
+		}
+	}
 }
 
 // sample keeps the meters going.

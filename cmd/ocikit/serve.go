@@ -18,7 +18,7 @@ import (
 
 func serveCommand() Command {
 	return Command{
-		Name: "serve", Args: "DIR", Group: groupRegistry,
+		Name: "serve", Args: "DIR", Group: groupRegistry, Progress: true,
 		Short: "be a registry whose repositories are the layouts below a directory",
 		Long: `Serve answers the registry protocol on a loopback address until it is interrupted. Repository
 a/b is the layout DIR/a/b: what is pushed is at once a layout for every other command, and what a
@@ -129,6 +129,7 @@ func (f *serveFlags) serve(ctx context.Context, env *Env, dir string) error {
 	if o.Auth, err = f.auth(env); err != nil {
 		return err
 	}
+	o.Progress = env.progress.endless()
 	var tlsConfig *tls.Config
 	if f.tlsCert != "" {
 		cert, err := tls.LoadX509KeyPair(f.tlsCert, f.tlsKey)

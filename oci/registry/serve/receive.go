@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"ocikit/digest"
+	"ocikit/oci/progress"
 )
 
 // A span is the Content-Range of a chunk.
@@ -104,7 +105,7 @@ func (l lender) borrow() []byte {
 // receive appends the body of a request to a session, hashing it on the way. If the
 // connection is cut, what has come is kept. If the body is not what it should be, the
 // session is as it was before.
-func (s *Server) receive(w *recorder, r *http.Request, u *session, f *os.File, sp span) error {
+func (s *Server) receive(w *recorder, r *http.Request, u *session, f *os.File, sp span, t *progress.Task) error {
 	before := u.h.Size()
 	state, err := u.h.MarshalBinary()
 	if err != nil {
@@ -120,7 +121,7 @@ func (s *Server) receive(w *recorder, r *http.Request, u *session, f *os.File, s
 	w.body.last.Store(s.opts.Now().UnixNano())
 	u.user.Store(w.body)
 	defer u.user.Store(nil)
-	err = u.copy(f, w.body, limit, s.buffers)
+	err = u.copy(f, w.body, limit, s.buffers, t)
 	n := u.h.Size() - before
 	if err == nil && sp.given && n < sp.length() {
 		err = fail(http.StatusBadRequest, codeSizeInvalid, "Content-Range has %d bytes, the body had %d", sp.length(), n)
@@ -131,6 +132,15 @@ func (s *Server) receive(w *recorder, r *http.Request, u *session, f *os.File, s
 	}
 	w.access.Received = u.h.Size() - before
 	return err
+}
+
+// task begins to tell of the body of a request for a session.
+func (s *Server) task(u *session, r *http.Request) *progress.Task {
+	e := progress.Event{Name: u.repo + " " + u.id[:12], Offset: u.h.Size()}
+	if r.ContentLength > 0 {
+		e.Size = e.Offset + r.ContentLength
+	}
+	return progress.NewTask(s.opts.Progress, e)
 }
 
 // bodyLimit returns the most bytes that a body may have, or an error if it says itself that
@@ -156,7 +166,7 @@ func (s *Server) tooLarge() *failure {
 
 // copy moves at most limit bytes of a body to the end of the file and through the hash
 // function. The two agree whatever happens.
-func (u *session) copy(f *os.File, b *body, limit int64, large lender) error {
+func (u *session) copy(f *os.File, b *body, limit int64, large lender, t *progress.Task) error {
 	buf := make([]byte, firstBuffer)
 	flushed := u.h.Size()
 	for {
@@ -173,6 +183,7 @@ func (u *session) copy(f *os.File, b *body, limit int64, large lender) error {
 			u.h.Write(buf[:n])
 			u.size.Store(u.h.Size())
 			u.last.Store(b.last.Load())
+			t.Add(n)
 		}
 		if n := u.h.Size() - flushed; n >= flushEvery {
 			writeBack(f, flushed, n)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"ocikit/oci/progress"
 )
 
 // Options say how a registry behaves. The zero Options are a registry that anybody may
@@ -30,6 +32,11 @@ type Options struct {
 	Log    func(Access)     // gets one record a request, one at a time; may be nil
 	Faults []string         // names of what to do wrong, see [Faults]
 	Now    func() time.Time // the clock; nil: time.Now
+
+	// Progress is told how far uploads have come, by several goroutines; nil: nobody asks. A
+	// task is the body of one request. It is named by the repository and the first digits of
+	// the session, is done when the blob is there, and stops where the session stays open.
+	Progress func(progress.Event)
 }
 
 // Limits that are no options, since no client has a reason to want others.

@@ -87,7 +87,9 @@ func (s *Server) patchUpload(w *recorder, r *http.Request, rt route) error {
 	}
 	defer s.release(u)
 	defer f.Close()
-	err = s.receive(w, r, u, f, sp)
+	t := s.task(u, r)
+	defer t.Stop()
+	err = s.receive(w, r, u, f, sp, t)
 	if u.h.Size()-u.saved >= worthSaving {
 		// The bytes first: after a loss of power the state vouches for them.
 		if syncErr := f.Sync(); syncErr == nil {
@@ -160,7 +162,9 @@ func (s *Server) receiveLast(w *recorder, r *http.Request, u *session, f *os.Fil
 	if err != nil {
 		return err
 	}
-	if err := s.receive(w, r, u, f, sp); err != nil {
+	t := s.task(u, r)
+	defer t.Stop()
+	if err := s.receive(w, r, u, f, sp, t); err != nil {
 		return err
 	}
 	got := u.h.Digest()
@@ -184,6 +188,7 @@ func (s *Server) receiveLast(w *recorder, r *http.Request, u *session, f *os.Fil
 	err = l.Adopt(f, u.file(), d)
 	s.forget(u) // also on error: the file is gone then
 	if err == nil {
+		t.Done()
 		s.note(u, "finished as "+d.String())
 	}
 	return err

@@ -6,12 +6,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"ocikit/oci/layout"
+	"ocikit/oci/progress"
 )
 
 // The ways to push a blob, each with what must come back.
@@ -345,5 +347,36 @@ func TestExpiry(t *testing.T) {
 	s.want(204, "GET", young, nil)
 	if _, err := os.Stat(filepath.Join(dir, "old")); err == nil {
 		t.Errorf("left behind: %q", files(t, dir))
+	}
+}
+
+// Whoever watches sees the body of each request begin, go on, and end; a session that stays
+// open has not come to its end.
+func TestUploadProgress(t *testing.T) {
+	var mu sync.Mutex
+	var got []string
+	s := start(t, Options{Progress: func(e progress.Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		if e.Kind != progress.Bytes {
+			name, id, _ := strings.Cut(e.Name, " ")
+			got = append(got, fmt.Sprintf("%s %s %d of %d %d", e.Kind, name, e.Offset, e.Size, len(id)))
+		}
+	}})
+	data := random(300_000, 5)
+	s.want(201, "POST", "/v2/a/b/blobs/uploads/?digest="+sum(data), data)
+	loc := s.want(202, "PATCH", s.begin("r"), data[:100_000]).Header.Get("Location")
+	s.want(400, "PUT", loc+"&digest="+sum(data), data[:200_000])
+	s.want(201, "PUT", loc+"&digest="+sum(data), data[100_000:])
+	want := []string{
+		"start a/b 0 of 300000 12", "done a/b 300000 of 300000 12",
+		"start r 0 of 100000 12", "stop r 100000 of 100000 12",
+		"resume r 100000 of 300000 12", "stop r 300000 of 300000 12",
+		"resume r 100000 of 300000 12", "done r 300000 of 300000 12",
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(got, want) {
+		t.Errorf("events\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
