@@ -78,27 +78,28 @@ const (
 	largeBuffers = 16
 )
 
-// A lender lends large buffers, and never makes more than there is room for in its channel.
-type lender chan []byte
-
-func newLender(n int) lender {
-	l := make(lender, n)
-	for range n {
-		l <- nil // is made when it is first wanted
-	}
-	return l
+// A lender lends large buffers, a few at a time.
+type lender struct {
+	slots chan struct{}
+	pool  sync.Pool
 }
 
-// borrow returns a buffer that the caller gives back with l <- buf, or nil if all are lent.
-func (l lender) borrow() []byte {
+func newLender(n int) *lender { return &lender{slots: make(chan struct{}, n)} }
+
+// borrow returns a buffer, or nil if all are lent, and how to give it back.
+func (l *lender) borrow() (buf []byte, giveBack func()) {
 	select {
-	case buf := <-l:
-		if buf == nil {
-			buf = make([]byte, largeBuffer)
-		}
-		return buf
+	case l.slots <- struct{}{}:
 	default:
-		return nil
+		return nil, nil
+	}
+	b, _ := l.pool.Get().(*[largeBuffer]byte)
+	if b == nil {
+		b = new([largeBuffer]byte)
+	}
+	return b[:], func() {
+		l.pool.Put(b)
+		<-l.slots
 	}
 }
 
@@ -166,7 +167,7 @@ func (s *Server) tooLarge() *failure {
 
 // copy moves at most limit bytes of a body to the end of the file and through the hash
 // function. The two agree whatever happens.
-func (u *session) copy(f *os.File, b *body, limit int64, large lender, t *progress.Task) error {
+func (u *session) copy(f *os.File, b *body, limit int64, large *lender, t *progress.Task) error {
 	buf := make([]byte, firstBuffer)
 	flushed := u.h.Size()
 	for {
@@ -200,9 +201,9 @@ func (u *session) copy(f *os.File, b *body, limit int64, large lender, t *progre
 		case n < lastBuffer:
 			buf = make([]byte, 2*n)
 		case n == lastBuffer:
-			if lent := large.borrow(); lent != nil {
+			if lent, giveBack := large.borrow(); lent != nil {
 				buf = lent
-				defer func() { large <- lent }()
+				defer giveBack()
 			}
 		}
 	}

@@ -55,7 +55,7 @@ type Server struct {
 	opts     Options
 	guard    *http.CrossOriginProtection
 	sessions *sessions
-	buffers  lender       // for what clients send fast
+	buffers  *lender      // for what clients send fast
 	tokens   *tokenServer // nil: none
 	faults   []*fault     // of requests that were let in
 	gate     []*fault     // of letting in
