@@ -141,17 +141,6 @@ func (p *pusher) findMissing(ctx context.Context, n *node, status *registry.Stat
 	return true, p.o.Sleep(ctx, time.Duration(try*try)*300*time.Millisecond)
 }
 
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}
-
 // sameTag reports whether a tag was refused because it may not change, and names what it
 // should already.
 func (p *pusher) sameTag(ctx context.Context, n *node, name string, status *registry.StatusError) bool {

@@ -113,7 +113,7 @@ func newPusher(c *registry.Client, src Source, repo string, o Options) *pusher {
 		o.Mode = ModeAuto
 	}
 	if o.Sleep == nil {
-		o.Sleep = wait
+		o.Sleep = registry.Sleep
 	}
 	c.ForPush(repo)
 	return &pusher{c: c, src: src, repo: repo, o: o, present: map[digest.Digest]bool{}}

@@ -117,11 +117,12 @@ func (o *Options) setDefaults() {
 		o.Now = time.Now
 	}
 	if o.Sleep == nil {
-		o.Sleep = sleep
+		o.Sleep = Sleep
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep returns nil after d, or the cause of ctx's end if that comes first.
+func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

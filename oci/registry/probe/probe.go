@@ -88,7 +88,7 @@ func List(o Options) ([]Row, error) {
 // Profile holds what was found before. Quirks are no errors.
 func Run(ctx context.Context, c *registry.Client, repo, name string, o Options) (Profile, error) {
 	if o.Sleep == nil {
-		o.Sleep = wait
+		o.Sleep = registry.Sleep
 	}
 	r := newRun(ctx, c, repo, name, o)
 	probes, err := choose(o)
@@ -99,15 +99,4 @@ func Run(ctx context.Context, c *registry.Client, repo, name string, o Options) 
 	r.advise()
 	r.profile.Requests, r.profile.Sent = c.Stats()
 	return r.profile, err
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }
