@@ -63,3 +63,75 @@ func TestInterruptedPush(t *testing.T) {
 		}
 	}
 }
+
+// A token server on another host gets the credentials if --trust-realm says so, and only then.
+func TestTrustRealm(t *testing.T) {
+	auth := &regtest.Auth{Bearer: true, User: "me", Password: "planted-secret"}
+	_, port, _ := strings.Cut(regtest.Serve(t, http.HandlerFunc(auth.Token)), ":")
+	auth.Realm = "http://localhost:" + port + "/token"
+	reg := regtest.New()
+	reg.Auth = auth
+	host := regtest.Serve(t, reg)
+	for _, tt := range []struct {
+		flags  []string
+		status int
+		stderr string
+	}{
+		{nil, statusNotAllowed, "--trust-realm"},
+		{[]string{"--trust-realm", "elsewhere"}, statusNotAllowed, "--trust-realm"},
+		{[]string{"--trust-realm", "localhost"}, 0, ""},
+	} {
+		args := append([]string{"registry", "tags", host + "/app", "--plain-http", "--username", "me", "--password-stdin"}, tt.flags...)
+		status, _, stderr := runOcikit(t.Context(), strings.NewReader("planted-secret\n"), args...)
+		if tt.status == 0 && status == statusNotThere {
+			status = 0 // it was let in; there is no such repository
+		}
+		if status != tt.status || !strings.Contains(stderr, tt.stderr) || strings.Contains(stderr, "planted-secret") {
+			t.Errorf("%q: status %d, want %d: %s", tt.flags, status, tt.status, stderr)
+		}
+	}
+}
+
+// With --strict-location an upload is not sent to where another host's Location leads.
+func TestStrictLocation(t *testing.T) {
+	reg := regtest.New()
+	elsewhere := regtest.Serve(t, reg)
+	host := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		reg.ServeHTTP(&movedAnswer{ResponseWriter: w, host: elsewhere}, r)
+	}))
+	file := filepath.Join(t.TempDir(), "blob")
+	writeTestFile(t, file, "bytes")
+	for _, tt := range []struct {
+		flag   string
+		status int
+	}{{"--strict-location=false", 0}, {"--strict-location", 1}} {
+		status, _, stderr := runOcikit(t.Context(), nil, "upload", "blob", host+"/app", file, "--plain-http", tt.flag)
+		if status != tt.status || status != 0 && !strings.Contains(stderr, elsewhere) {
+			t.Errorf("%s: status %d, want %d: %s", tt.flag, status, tt.status, stderr)
+		}
+	}
+}
+
+// A movedAnswer gives relative Locations another host.
+type movedAnswer struct {
+	http.ResponseWriter
+	host string
+}
+
+func (m *movedAnswer) WriteHeader(status int) {
+	if loc := m.Header().Get("Location"); strings.HasPrefix(loc, "/") {
+		m.Header().Set("Location", "http://"+m.host+loc)
+	}
+	m.ResponseWriter.WriteHeader(status)
+}
+
+// A refusal is explained, too: which credentials were offered, and what was said to them.
+func TestExplainRefusal(t *testing.T) {
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: "planted-secret"}
+	args := []string{"registry", "token", regtest.Serve(t, reg) + "/app", "--plain-http", "--username", "me", "--password-stdin", "--explain"}
+	status, stdout, stderr := runOcikit(t.Context(), strings.NewReader("planted-wrong\n"), args...)
+	if status != statusNotAllowed || !strings.Contains(stdout, `"source":"options"`) || !strings.Contains(stderr, "401") || strings.Contains(stdout+stderr, "planted-wrong") {
+		t.Errorf("status %d\n%s%s", status, stdout, stderr)
+	}
+}
