@@ -300,6 +300,8 @@ type FinishOptions struct {
 	Force  bool          // send Digest though it is known to be wrong
 	Rest   *os.File      // a regular file: its bytes from the session's offset on go with the request
 	Body   registry.Body // values to send that are not right; its Reader and Size are ignored
+
+	Progress func(progress.Event) // is told how much of Rest was sent, under the name of the file; nil: nobody asks
 }
 
 // Finish closes the upload, and returns the descriptor of the blob with the media type
@@ -312,10 +314,15 @@ func (s *Session) Finish(ctx context.Context, c *registry.Client, o FinishOption
 	}
 	body := o.Body
 	body.Reader, body.Size = nil, 0
+	var task *progress.Task
 	if o.Rest != nil {
 		if body, h, err = s.rest(o.Rest, body, h); err != nil {
 			return oci.Descriptor{}, err
 		}
+		end := s.Upload.Offset + body.Size
+		task = progress.NewTask(o.Progress, progress.Event{Name: o.Rest.Name(), Size: end, Offset: s.Upload.Offset})
+		defer task.Stop()
+		body.Reader = &hashing{r: io.NewSectionReader(o.Rest, s.Upload.Offset, body.Size), task: task}
 	}
 	d := o.Digest
 	switch {
@@ -329,11 +336,12 @@ func (s *Session) Finish(ctx context.Context, c *registry.Client, o FinishOption
 	if err := c.PutUpload(ctx, &s.Upload, d, body); err != nil {
 		return oci.Descriptor{}, err
 	}
+	task.Done()
 	return oci.Descriptor{MediaType: oci.MediaTypeOctetStream, Digest: d, Size: s.Upload.Offset}, nil
 }
 
-// rest prepares the bytes of f behind the offset as the body of the last request. The digest
-// stands in that request's head, so they are read once before.
+// rest checks the file that the bytes behind the offset come from, and sets the size of the
+// last request's body. The digest stands in the head of that, so they are hashed before.
 func (s *Session) rest(f *os.File, body registry.Body, h *digest.Hasher) (registry.Body, *digest.Hasher, error) {
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() < s.Upload.Offset {
@@ -347,7 +355,6 @@ func (s *Session) rest(f *os.File, body registry.Body, h *digest.Hasher) (regist
 		return body, nil, fmt.Errorf("finish upload: %w", err)
 	}
 	body.Size = info.Size() - s.Upload.Offset
-	body.Reader = io.NewSectionReader(f, s.Upload.Offset, body.Size)
 	return body, h, nil
 }
 

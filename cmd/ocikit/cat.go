@@ -11,7 +11,7 @@ import (
 
 func catCommand() Command {
 	return Command{
-		Name: "cat", Args: "IMAGE|LAYOUT@DIGEST", Group: groupLayout,
+		Name: "cat", Args: "IMAGE|LAYOUT@DIGEST", Group: groupLayout, Progress: true,
 		Short: "print a blob, verified",
 		Long: `Cat prints the manifest or index of an image, or any blob by its digest. The bytes are checked
 while they are printed: if they are not what the digest names, the exit status is 1, and what was
@@ -26,7 +26,7 @@ printed must not be used. --decompress prints the tar inside a compressed layer.
 				if len(args) != 1 {
 					return usagef("%d operands, want one", len(args))
 				}
-				blob, err := openBlob(args[0], *platform)
+				blob, err := openBlob(env, args[0], *platform)
 				if err != nil {
 					return err
 				}
@@ -52,7 +52,7 @@ printed must not be used. --decompress prints the tar inside a compressed layer.
 }
 
 // openBlob opens what "cat" names: a blob by its digest alone, else the document of an image.
-func openBlob(operand, platform string) (io.ReadCloser, error) {
+func openBlob(env *Env, operand, platform string) (io.ReadCloser, error) {
 	l, n, err := openName(operand)
 	if err != nil {
 		return nil, err
@@ -71,5 +71,6 @@ func openBlob(operand, platform string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	env.watch(l)
 	return l.Blob(desc)
 }

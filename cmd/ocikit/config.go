@@ -15,7 +15,7 @@ import (
 
 func configCommand() Command {
 	return Command{
-		Name: "config", Args: "[LAYOUT]", Group: groupDocument,
+		Name: "config", Args: "[LAYOUT]", Group: groupDocument, Progress: true,
 		Short: "make an image config for layers",
 		Long: `Config makes the config of an image: how to run it, and the diff IDs of its layers. The layers
 come from --layer, or as descriptors on standard input. With LAYOUT the config is stored, and its

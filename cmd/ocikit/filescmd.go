@@ -11,7 +11,7 @@ import (
 
 func filesCommand() Command {
 	return Command{
-		Name: "files", Args: "IMAGE [PATH]", Group: groupLayout,
+		Name: "files", Args: "IMAGE [PATH]", Group: groupLayout, Progress: true,
 		Short: "list the files of an image, each with the layer it comes from",
 		Long: `Files lists what a container of the image would see, all of it or PATH and what is below, a
 line for each: "TYPE MODE UID:GID BYTES LAYER PATH", and behind a link "-> TARGET". Types are those of
@@ -41,6 +41,7 @@ the digest of its blob. With --json each line is an object.`,
 					return err
 				}
 				defer l.Close()
+				env.watch(l)
 				list, err := image.ListFiles(ctx, l, desc)
 				if err != nil {
 					return incompleteHint(l, err)

@@ -32,7 +32,7 @@ var allowedImports = map[string][]string{
 	"oci/registry":       {"digest", "oci"},
 	"oci/registry/probe": {"digest", "oci", "oci/registry"},
 	"oci/registry/pull":  {"digest", "oci", "oci/layout", "oci/progress", "oci/registry"},
-	"oci/registry/serve": {"digest", "oci", "oci/layout"},
+	"oci/registry/serve": {"digest", "oci", "oci/layout", "oci/progress"},
 	"pushcmd":            {"digest", "oci", "oci/layout", "oci/progress", "oci/registry"},
 	"cmd/ocikit":         {"digest", "oci", "oci/layout", "oci/image", "oci/archive", "oci/archive/split", "oci/progress", "oci/registry", "oci/registry/probe", "oci/registry/pull", "oci/registry/serve", "pushcmd", "tarutil", "tarutil/gzip", "tarutil/estargz"},
 }

@@ -29,7 +29,11 @@ func readInput(ctx context.Context, env *Env, input string, kind inputKind) ([]o
 		descs, doc, err := readJSONInput(strings.NewReader(input), kind)
 		return descs, doc, err
 	}
-	f, err := env.input(input)
+	open := env.data
+	if kind == documentInput {
+		open = env.input // it is small
+	}
+	f, err := open(input)
 	if err != nil {
 		return nil, nil, err
 	}

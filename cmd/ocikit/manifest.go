@@ -14,7 +14,7 @@ import (
 
 func manifestCommand() Command {
 	return Command{
-		Name: "manifest", Args: "[LAYOUT]", Group: groupDocument,
+		Name: "manifest", Args: "[LAYOUT]", Group: groupDocument, Progress: true,
 		Short: "make an image manifest of a config and layers",
 		Long: `Manifest joins a config and layers. Both come as descriptors on standard input, as "ocikit
 config LAYOUT" prints them, or from --config and --layer. With LAYOUT the manifest is stored and its

@@ -12,6 +12,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -25,12 +26,13 @@ type registryStep struct {
 	bind func(fs *flag.FlagSet) func(ctx context.Context, env *Env, c *registry.Client, ref registry.Reference, args []string) error
 	max  int  // operands, at most
 	data bool // standard input is data
+	slow bool // there is --progress
 }
 
 func (s registryStep) command() Command {
 	return Command{
 		Name: "registry " + s.verb, Args: s.args, Group: groupRegistry,
-		Short: s.short, Long: s.long, Example: s.example, Status: s.status,
+		Short: s.short, Long: s.long, Example: s.example, Status: s.status, Progress: s.slow,
 		Bind: func(fs *flag.FlagSet) Action {
 			flags := bindRegistryFlags(fs)
 			step := s.bind(fs)
@@ -189,7 +191,7 @@ digest if REF has one. With --blob REF names a blob by its digest; it is checked
 and fetched on from where a connection breaks.`,
 		example: "ocikit registry get localhost:5000/hello:latest",
 		status:  "1 if the bytes are not what the digest names, 4 if there are none",
-		parse:   registry.ParseReference,
+		parse:   registry.ParseReference, slow: true,
 		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
 			blob := fs.Bool("blob", false, "REF names a blob, as HOST/REPO@DIGEST")
 			out := fs.String("o", "", "write to `file` instead of standard output")
@@ -210,8 +212,10 @@ and fetched on from where a connection breaks.`,
 					return err
 				}
 				defer r.Close()
+				task := progress.NewTask(env.progress.report(), progress.Event{Digest: desc.Digest, Size: desc.Size})
+				defer task.Stop()
 				return env.toOutput(*out, false, func(w io.Writer) error {
-					_, err := copyTo(ctx, w, r)
+					_, err := copyTo(ctx, w, progress.Reader(r, task))
 					return err
 				})
 			}

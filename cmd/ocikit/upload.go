@@ -235,7 +235,7 @@ that goes on is printed in place of the number.
 
 func uploadFinish() Command {
 	return Command{
-		Name: "upload finish", Args: "[FILE]", Group: groupRegistry,
+		Name: "upload finish", Args: "[FILE]", Group: groupRegistry, Progress: true,
 		Short: "close an upload under its digest",
 		Long: `Finish sends PUT with the digest of the bytes that were sent, which the session knows, and
 prints the descriptor of the blob. With FILE, which stands for the whole blob, the bytes from the
@@ -255,7 +255,7 @@ session's offset on go with the request. The session's file is removed.
 				if len(args) > 1 {
 					return usagef("%d operands, want FILE at most", len(args))
 				}
-				o := pushcmd.FinishOptions{Force: *force, Body: wrong.body}
+				o := pushcmd.FinishOptions{Force: *force, Body: wrong.body, Progress: env.progress.report()}
 				if *want != "" {
 					if o.Digest, err = parseDigest("digest", *want); err != nil {
 						return err
