@@ -79,6 +79,7 @@ func bindServeFlags(fs *flag.FlagSet) *serveFlags {
 	fs.BoolVar(&f.o.TokenAuth, "token-auth", false, "ask for a token of the registry's own token server, as large registries do")
 	fs.StringVar(&f.makePassword, "make-password", "", "print the line for `user` with the password on standard input, and end")
 	fs.StringVar(&f.fault, "fault", "", "commit `faults`, names joined by commas; \"help\" lists them")
+	fs.BoolVar(&f.o.Sparse, "sparse", false, "take manifests that name blobs or manifests which are not there")
 	fs.Var(&f.maxUpload, "max-upload", "refuse blobs over `size` bytes (0: none)")
 	return f
 }

@@ -162,6 +162,28 @@ func TestRefusedManifests(t *testing.T) {
 	}
 }
 
+// With Sparse an index may name what is not there, be it in a new repository, and what is
+// there must still be what the index says.
+func TestSparse(t *testing.T) {
+	s := start(t, Options{Sparse: true})
+	there := random(100, 1)
+	s.push("r", there)
+	index := func(size int) string {
+		return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d},{"mediaType":%[2]q,"digest":%[5]q,"size":7}]}`,
+			oci.MediaTypeIndex, oci.MediaTypeManifest, sum(there), size, sum([]byte("absent")))
+	}
+	for _, repo := range []string{"r", "new"} {
+		s.want(201, "PUT", "/v2/"+repo+"/manifests/v1", index(100))
+		if got := s.want(200, "GET", "/v2/"+repo+"/manifests/v1", nil); string(got.body) != index(100) {
+			t.Errorf("%s: GET: %s", repo, got.body)
+		}
+		s.want(404, "GET", "/v2/"+repo+"/manifests/"+sum([]byte("absent")), nil)
+	}
+	if a := s.want(400, "PUT", "/v2/r/manifests/v2", index(99)); a.code(t) != "MANIFEST_INVALID" {
+		t.Errorf("a wrong size: %s", a.body)
+	}
+}
+
 func TestAmbiguousTag(t *testing.T) {
 	s := start(t, Options{})
 	_, doc := s.image("r", "a", 1)

@@ -23,6 +23,10 @@ type Options struct {
 	// to whom Auth lets in; without Auth to everybody, as public registries do.
 	TokenAuth bool
 
+	// Sparse takes manifests and indexes that name what is not there, which registries may
+	// refuse: an index of which only some platforms were pushed, say.
+	Sparse bool
+
 	MaxUpload     int64         // bytes of the largest blob; 0: any
 	MaxSessions   int           // uploads that are open at once; 0: 10,000
 	SessionExpiry time.Duration // after which an idle upload is removed; 0: a day

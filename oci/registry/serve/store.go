@@ -12,12 +12,12 @@ import (
 )
 
 // storeManifest stores the bytes, and the names in index.json. Nothing is stored if a blob
-// that the manifest names is absent or of another size.
+// that the manifest names is absent, unless [Options.Sparse] allows that, or of another size.
 func (s *Server) storeManifest(r *http.Request, repo string, m manifest, data []byte, tags []string) error {
 	l, err := layout.OpenBelow(s.root, repo)
 	if isAbsent(err) {
 		for _, ref := range m.refs {
-			if !mayBeAbsent(ref) {
+			if !s.mayBeAbsent(ref) {
 				return missing(ref)
 			}
 		}
@@ -29,7 +29,7 @@ func (s *Server) storeManifest(r *http.Request, repo string, m manifest, data []
 	defer l.Close()
 	return l.Update(r.Context(), func(x *oci.Index) error {
 		for _, ref := range m.refs {
-			if err := checkRef(l, ref); err != nil {
+			if err := s.checkRef(l, ref); err != nil {
 				return err
 			}
 		}
@@ -47,14 +47,14 @@ func missing(ref oci.Descriptor) error {
 	return f
 }
 
-func mayBeAbsent(ref oci.Descriptor) bool {
-	return oci.IsForeignLayer(ref.MediaType) || ref.Data != nil
+func (s *Server) mayBeAbsent(ref oci.Descriptor) bool {
+	return s.opts.Sparse || oci.IsForeignLayer(ref.MediaType) || ref.Data != nil
 }
 
-func checkRef(l *layout.Layout, ref oci.Descriptor) error {
+func (s *Server) checkRef(l *layout.Layout, ref oci.Descriptor) error {
 	size, err := l.Stat(ref.Digest)
 	switch {
-	case errors.Is(err, layout.ErrNotFound) && mayBeAbsent(ref):
+	case errors.Is(err, layout.ErrNotFound) && s.mayBeAbsent(ref):
 		return nil
 	case errors.Is(err, layout.ErrNotFound):
 		return missing(ref)
