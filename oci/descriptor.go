@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +51,18 @@ func (d *Descriptor) UnmarshalJSON(data []byte) error {
 	}
 	if err != nil {
 		return fmt.Errorf("descriptor: %w", err)
+	}
+	return nil
+}
+
+// CheckData reports whether embedded data are the blob ("data" in descriptor.md). Without any
+// there is nothing wrong. Its errors are those of [digest.Reader].
+func (d Descriptor) CheckData() error {
+	if d.Data == nil {
+		return nil
+	}
+	if _, err := io.Copy(io.Discard, digest.NewReader(bytes.NewReader(d.Data), d.Digest, d.Size)); err != nil {
+		return fmt.Errorf("embedded data: %w", err)
 	}
 	return nil
 }

@@ -78,10 +78,8 @@ func (w *watched) Close() error {
 }
 
 func (l *Layout) blob(desc oci.Descriptor) (io.ReadCloser, error) {
-	if desc.Data != nil {
-		if err := checkData(desc); err != nil {
-			return nil, err
-		}
+	if err := desc.CheckData(); err != nil {
+		return nil, err
 	}
 	f, size, err := l.openBlob(desc.Digest)
 	if errors.Is(err, ErrNotFound) && desc.Data != nil {
@@ -117,14 +115,6 @@ func (l *Layout) Document(desc oci.Descriptor) ([]byte, error) {
 		return nil, err
 	}
 	return buf.Bytes(), nil
-}
-
-// checkData checks embedded data against the descriptor ("data" in descriptor.md).
-func checkData(desc oci.Descriptor) error {
-	if _, err := io.Copy(io.Discard, digest.NewReader(bytes.NewReader(desc.Data), desc.Digest, desc.Size)); err != nil {
-		return fmt.Errorf("embedded data: %w", err)
-	}
-	return nil
 }
 
 // Describe returns the descriptor of a blob that is in the layout, known by its digest

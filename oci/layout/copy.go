@@ -158,10 +158,8 @@ func (c *copier) collect(images []oci.Descriptor) error {
 	for len(stack) > 0 {
 		desc := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		if desc.Data != nil {
-			if err := checkData(desc); err != nil {
-				return err
-			}
+		if err := desc.CheckData(); err != nil {
+			return err
 		}
 		if k := (key{desc.Digest, desc.MediaType, desc.Size}); walked[k] {
 			continue
@@ -237,7 +235,7 @@ func (c *copier) blob(ctx context.Context, desc oci.Descriptor) (How, error) {
 	case errors.Is(err, ErrNotFound) && oci.IsForeignLayer(desc.MediaType):
 		return HowAbsent, nil
 	case errors.Is(err, ErrNotFound) && desc.Data != nil:
-		return HowAbsent, checkData(desc)
+		return HowAbsent, desc.CheckData()
 	case err != nil:
 		return "", incomplete(err)
 	}

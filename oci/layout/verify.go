@@ -107,10 +107,8 @@ func (v *verifier) add(code string, f Finding) {
 // small, and the report stays simple.
 func (v *verifier) visit(desc oci.Descriptor, doc []byte, err error) error {
 	d := desc.Digest
-	if desc.Data != nil {
-		if err := checkData(desc); err != nil {
-			v.add(CodeDataMismatch, Finding{Digest: d.String(), Got: err.Error()})
-		}
+	if err := desc.CheckData(); err != nil {
+		v.add(CodeDataMismatch, Finding{Digest: d.String(), Got: err.Error()})
 	}
 	if !d.Verifiable() {
 		v.add(CodeDigestUnsupported, Finding{Digest: d.String(), Got: string(d.Algorithm()), Want: "sha256 or sha512"})

@@ -91,10 +91,8 @@ func (l *Layout) CheckComplete(desc oci.Descriptor) error {
 // checkSize checks that a blob is there with the size of its descriptor, and that embedded
 // data are right.
 func (l *Layout) checkSize(desc oci.Descriptor) error {
-	if desc.Data != nil {
-		if err := checkData(desc); err != nil {
-			return err
-		}
+	if err := desc.CheckData(); err != nil {
+		return err
 	}
 	size, err := l.Stat(desc.Digest)
 	switch {

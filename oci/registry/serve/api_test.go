@@ -133,6 +133,7 @@ func TestRefusedManifests(t *testing.T) {
 		"unknown type":          {"x", string(doc), "text/html", "MANIFEST_INVALID", 400},
 		"absent blob":           {"x", fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[]}`, blob([]byte("no"), 2)), m, "MANIFEST_BLOB_UNKNOWN", 400},
 		"wrong size":            {"x", fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[]}`, blob(layer, 999)), m, "MANIFEST_INVALID", 400},
+		"wrong data":            {"x", fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[]}`, strings.Replace(blob([]byte("no"), 2), "{", `{"data":"eWVz",`, 1)), m, "MANIFEST_INVALID", 400},
 		"wrong digest":          {sum([]byte("x")), string(doc), m, "DIGEST_INVALID", 400},
 		"malformed digest":      {"sha256:12", string(doc), m, "DIGEST_INVALID", 400},
 		"other algorithm":       {"md5:12345678901234567890123456789012", string(doc), m, "DIGEST_INVALID", 400},

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -199,6 +200,9 @@ func parseManifest(r *http.Request, data []byte, want digest.Digest) (manifest, 
 		m.refs, m.subject = doc.Manifests, doc.Subject
 	default:
 		err = fmt.Errorf("media type %s: want one of %s", quote(mt), strings.Join(oci.ManifestTypes(), ", "))
+	}
+	for _, ref := range m.refs {
+		err = cmp.Or(err, ref.CheckData()) // it stands for the blob, where that is absent
 	}
 	if err != nil {
 		return m, fail(http.StatusBadRequest, codeManifestInvalid, "%v", err)
