@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,7 +35,7 @@ func openHasty(t *testing.T, dir string, sys system) *Layout {
 	l := at(root, dir)
 	l.path, l.sys = dir, hastySystem{}
 	if l.checkVersion() != nil {
-		if err := l.init(); err != nil {
+		if err := l.init(func(fs.DirEntry) bool { return false }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -389,7 +390,7 @@ func TestInitFails(t *testing.T) {
 		sys := &failingSystem{k: k, err: syscall.ENOSPC}
 		l := at(root, dir)
 		l.sys = sys
-		err = l.init()
+		err = l.init(func(fs.DirEntry) bool { return false })
 		l.Close()
 		if sys.fired == "" {
 			if err != nil {

@@ -116,15 +116,17 @@ func Init(dir string) (*Layout, error) {
 	}
 	l := at(root, dir)
 	l.path, _ = filepath.Abs(dir)
-	if err := l.init(); err != nil {
+	leftover := func(e fs.DirEntry) bool { return e.Name() == blobsDir } // by an init that was cut short
+	if err := l.init(leftover); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("layout %q: %w", dir, err)
 	}
 	return l, nil
 }
 
-// init writes the files of an empty layout, oci-layout last: it makes the directory one.
-func (l *Layout) init() error {
+// init writes the files of an empty layout, oci-layout last: it makes the directory one. What
+// else the directory may hold, besides files that layouts have anyway, is for allowed to say.
+func (l *Layout) init(allowed func(fs.DirEntry) bool) error {
 	unlock, err := l.lock(nil)
 	if err != nil {
 		return err
@@ -134,14 +136,13 @@ func (l *Layout) init() error {
 	if err != nil {
 		return err
 	}
-	for _, n := range names {
-		switch {
-		case n.Name() == layoutFile && l.checkVersion() == nil:
-			return nil // another process was first
-		case n.Name() == indexFile, n.Name() == blobsDir, isTemp(n.Name()), n.Name() == lockFile:
-			// Left behind by an init that was cut short.
+	for _, e := range names {
+		switch name := e.Name(); {
+		case name == layoutFile:
+			return l.checkVersion() // another process was first
+		case name == indexFile, name == lockFile, isTemp(name), allowed(e):
 		default:
-			return fmt.Errorf("%w: the directory holds %q", ErrNotLayout, n.Name())
+			return fmt.Errorf("%w: the directory holds %q", ErrNotLayout, name)
 		}
 	}
 	if err := l.mkdirs(path.Join(blobsDir, string(digest.SHA256))); err != nil {

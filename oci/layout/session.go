@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"ocikit/digest"
-	"ocikit/oci"
 )
 
 // UploadPrefix begins the names of files in a layout's directory that hold blobs on their
@@ -47,43 +46,12 @@ func InitBelow(root *os.Root, name string) (*Layout, error) {
 		return nil, fmt.Errorf("layout %q: %w", name, cause(err))
 	}
 	l := at(sub, name)
-	if err := l.initShared(); err != nil {
+	shared := func(e fs.DirEntry) bool { return e.IsDir() || strings.HasPrefix(e.Name(), UploadPrefix) }
+	if err := l.init(shared); err != nil {
 		sub.Close()
 		return nil, fmt.Errorf("layout %q: %w", name, err)
 	}
 	return l, nil
-}
-
-// initShared is init in a directory that is shared with other layouts and with uploads.
-func (l *Layout) initShared() error {
-	unlock, err := l.lock(nil)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	names, err := fs.ReadDir(l.root.FS(), ".")
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		switch {
-		case n.Name() == layoutFile:
-			return l.checkVersion() // another process was first
-		case n.IsDir(), n.Name() == indexFile, n.Name() == lockFile,
-			isTemp(n.Name()), strings.HasPrefix(n.Name(), UploadPrefix):
-		default:
-			return fmt.Errorf("%w: the directory holds %q", ErrNotLayout, n.Name())
-		}
-	}
-	if err := l.mkdirs(path.Join(blobsDir, string(digest.SHA256))); err != nil {
-		return err
-	}
-	if _, err := l.root.Lstat(indexFile); errors.Is(err, fs.ErrNotExist) {
-		if err := l.writeIndex(oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex}); err != nil {
-			return err
-		}
-	}
-	return l.writeFile(layoutFile, []byte(`{"imageLayoutVersion":"1.0.0"}`))
 }
 
 // Adopt makes the file name of the layout's directory the blob d, durably and without
