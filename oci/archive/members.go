@@ -2,7 +2,6 @@ package archive
 
 import (
 	"archive/tar"
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/tarutil"
 )
 
 // members reads the tar of a layout that may lack blobs. Unlike a loader it needs no more than
@@ -29,42 +27,7 @@ const bundleFile = "ocikit-bundle.json"
 // read reads an archive, compressed or not, to its end.
 func (a *members) read(ctx context.Context, r io.Reader) error {
 	a.control = map[string][]byte{}
-	plain, format, err := tarutil.Decompress(&contextReader{ctx, r})
-	if err != nil {
-		return err
-	}
-	if format == tarutil.FormatUnknown {
-		return fmt.Errorf("%w: it is not a tar", ErrNoImage)
-	}
-	var check tarutil.Checker
-	in := io.TeeReader(bufio.NewReaderSize(plain, 256<<10), &check)
-	tr := tar.NewReader(in)
-	for n := 0; ; n++ {
-		hdr, err := tr.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return tarError(err)
-		}
-		if n == maxMembers {
-			return fmt.Errorf("over %d members: %w", maxMembers, oci.ErrMalformed)
-		}
-		if hdr.Typeflag == tar.TypeXGlobalHeader {
-			continue
-		}
-		name, err := cleanName(hdr.Name)
-		if err != nil {
-			return fmt.Errorf("member %w", err)
-		}
-		if err := a.member(name, hdr, tr); err != nil {
-			return tarError(fmt.Errorf("member %q: %w", hdr.Name, err))
-		}
-	}
-	if _, err := io.Copy(io.Discard, in); err != nil {
-		return tarError(err)
-	}
-	return tarError(check.Close())
+	return eachMember(ctx, r, a.member)
 }
 
 // member takes one entry of the tar.

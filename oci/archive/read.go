@@ -18,6 +18,13 @@ import (
 
 // read stores the members of the archive.
 func (ld *loader) read(ctx context.Context, r io.Reader) error {
+	return eachMember(ctx, r, ld.member)
+}
+
+// eachMember calls take for the members of a tar, compressed or not, which it reads to its end:
+// what stands behind it is nothing to any reader, but the checksum of gzip is there, and a pipe
+// must be read. Names are clean; take may leave the rest of a member unread.
+func eachMember(ctx context.Context, r io.Reader, take func(name string, hdr *tar.Header, r io.Reader) error) error {
 	plain, format, err := tarutil.Decompress(&contextReader{ctx, r})
 	if err != nil {
 		return err
@@ -46,16 +53,14 @@ func (ld *loader) read(ctx context.Context, r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("member %w", err)
 		}
-		if err := ld.member(name, hdr, tr); err != nil {
+		if err := take(name, hdr, tr); err != nil {
 			return tarError(fmt.Errorf("member %q: %w", hdr.Name, err))
 		}
 	}
-	// The rest is nothing to any reader, but a pipe must be read to its end, and the
-	// checksum of gzip stands there.
 	if _, err := io.Copy(io.Discard, in); err != nil {
 		return tarError(err)
 	}
-	return check.Close()
+	return tarError(check.Close())
 }
 
 // tarError names what package archive/tar calls an unexpected end.
