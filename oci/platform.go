@@ -1,9 +1,11 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -91,4 +93,41 @@ func (p Platform) Matches(wish Platform) bool {
 	return p.OS == wish.OS && p.Architecture == wish.Architecture &&
 		(wish.Variant == "" || variant(p) == variant(wish)) &&
 		(wish.OSVersion == "" || p.OSVersion == wish.OSVersion)
+}
+
+// ErrPlatform means that there is no image for a platform.
+var ErrPlatform = errors.New("no image for the platform")
+
+// ForPlatforms returns the index without the images that match none of the wishes: of a wish
+// all matches stay, and with an image its attestations. What platform an entry is for is asked of
+// platformOf, nil means none. A wish that nothing matches is an error that wraps [ErrPlatform].
+func (x Index) ForPlatforms(wishes []Platform, platformOf func(Descriptor) (*Platform, error)) (Index, error) {
+	met := make([]bool, len(wishes))
+	kept := map[string]bool{}
+	var offered []string
+	for _, d := range x.Manifests {
+		if !IsManifest(d.MediaType) || d.Annotations[AnnotationAttestation] != "" {
+			continue
+		}
+		p, err := platformOf(d)
+		if err != nil {
+			return x, err
+		}
+		if p == nil {
+			continue
+		}
+		offered = append(offered, p.String())
+		for i, wish := range wishes {
+			if p.Matches(wish) {
+				met[i], kept[d.Digest.String()] = true, true
+			}
+		}
+	}
+	if i := slices.Index(met, false); i >= 0 {
+		return x, fmt.Errorf("%w %s: it has %q", ErrPlatform, wishes[i], offered)
+	}
+	x.Manifests = slices.DeleteFunc(slices.Clone(x.Manifests), func(d Descriptor) bool {
+		return !kept[d.Digest.String()] && !kept[d.Annotations[AnnotationAttested]]
+	})
+	return x, nil
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"ocikit/digest"
@@ -21,7 +22,8 @@ func copyCommand() Command {
 		Long: `Copy brings an image, or a whole index, from the first layout to the second, which is made if
 need be, names it there, and prints its descriptor. Without a tag in the second operand it keeps its
 name, and is called "latest" if it had none. --all copies every entry of the first layout under its own
-name. --referrers brings what refers to the images, too: signatures, SBOMs.
+name. With one --platform the image for it is copied, alone; with several, joined by commas, an index of
+those, with their attestations: it has a digest of its own. --referrers brings what refers to the images, too: signatures, SBOMs.
 
 A blob becomes a hard link where the file system allows that, else it shares its blocks, else its bytes
 are copied and verified. A link is the same file, so its bytes are not read unless --verify is given;
@@ -33,7 +35,7 @@ at once; a copy that fails, or is killed, leaves the target as it was, but for b
 		Example: "ocikit copy app:latest carried\nocikit copy app:latest app:again\nocikit verify carried",
 		Status:  "1 if a blob is damaged, or in neither layout; 4 if there is no such image or platform",
 		Bind: func(fs *flag.FlagSet) Action {
-			platform := fs.String("platform", "", "copy the manifest for this `platform` of an index alone")
+			platform := fs.String("platform", "", "copy the manifest for this `platform` of an index alone, or an index of these, joined by commas")
 			all := fs.Bool("all", false, "copy all entries of the first layout")
 			var o layout.CopyOptions
 			fs.BoolVar(&o.Referrers, "referrers", false, "copy what refers to the images as well")
@@ -52,23 +54,23 @@ at once; a copy that fails, or is killed, leaves the target as it was, but for b
 				if err != nil {
 					return err
 				}
-				from, images, err := copySources(args[0], *platform, *all)
+				from, err := openCopySource(args[0], *platform, *all)
 				if err != nil {
 					return err
 				}
 				defer from.Close()
 				if o.Referrers = o.Referrers || *require; o.Referrers {
-					if err := countReferrers(env, from, images, *require); err != nil {
+					if err := countReferrers(env, from.Layout, from.images, *require); err != nil {
 						return err
 					}
 				}
-				for i := range images {
-					images[i] = renamed(images[i], to.Tag, *all)
+				for i := range from.images {
+					from.images[i] = renamed(from.images[i], to.Tag, *all)
 				}
-				if !to.Digest.IsZero() && images[0].Digest != to.Digest {
-					return usagef("the image is %s, the second operand says %s", images[0].Digest, to.Digest)
+				if !to.Digest.IsZero() && from.images[0].Digest != to.Digest {
+					return usagef("the image is %s, the second operand says %s", from.images[0].Digest, to.Digest)
 				}
-				return runCopy(ctx, env, from, to.Dir, images, o)
+				return runCopy(ctx, env, from, to.Dir, o)
 			}
 		},
 	}
@@ -91,15 +93,32 @@ func copyTarget(operand string, all bool) (oci.ImageName, error) {
 	return n, nil
 }
 
-// copySources opens the first layout and returns the entries to copy.
-func copySources(operand, platform string, all bool) (*layout.Layout, []oci.Descriptor, error) {
-	if !all {
-		l, desc, err := openMaybe(operand, platform)
-		return l, []oci.Descriptor{desc}, err
+// A copySource is what is to be copied.
+type copySource struct {
+	*layout.Layout
+	images []oci.Descriptor
+	index  []byte // the one image is an index of these bytes, which is in no layout yet; nil: it is
+}
+
+// openCopySource opens the first layout and finds what to copy.
+func openCopySource(operand, platform string, all bool) (copySource, error) {
+	wishes, err := parsePlatforms(platform)
+	switch {
+	case err != nil:
+		return copySource{}, err
+	case all:
+		return allEntries(operand)
+	case len(wishes) > 1:
+		return somePlatforms(operand, wishes)
 	}
+	l, desc, err := openMaybe(operand, platform)
+	return copySource{l, []oci.Descriptor{desc}, nil}, err
+}
+
+func allEntries(operand string) (copySource, error) {
 	l, err := openLayout(operand)
 	if err != nil {
-		return nil, nil, err
+		return copySource{}, err
 	}
 	x, err := l.Index()
 	if err == nil && len(x.Manifests) == 0 {
@@ -107,9 +126,26 @@ func copySources(operand, platform string, all bool) (*layout.Layout, []oci.Desc
 	}
 	if err != nil {
 		l.Close()
-		return nil, nil, err
+		return copySource{}, err
 	}
-	return l, x.Manifests, nil
+	return copySource{l, x.Manifests, nil}, nil
+}
+
+// somePlatforms finds an index, and takes the images for other platforms out of it.
+func somePlatforms(operand string, wishes []oci.Platform) (copySource, error) {
+	l, desc, err := openImage(operand)
+	if err != nil {
+		return copySource{}, err
+	}
+	desc, index, err := image.ForPlatforms(l, desc, wishes)
+	if err != nil {
+		l.Close()
+		if errors.Is(err, oci.ErrPlatform) {
+			err = &notThere{err}
+		}
+		return copySource{}, fmt.Errorf("%q: %w", operand, err)
+	}
+	return copySource{l, []oci.Descriptor{desc}, index}, nil
 }
 
 // renamed gives an entry the name that it gets in the target.
@@ -128,7 +164,7 @@ func renamed(desc oci.Descriptor, tag string, all bool) oci.Descriptor {
 	return desc.WithAnnotation(oci.AnnotationRefName, tag)
 }
 
-func runCopy(ctx context.Context, env *Env, from *layout.Layout, dir string, images []oci.Descriptor, o layout.CopyOptions) error {
+func runCopy(ctx context.Context, env *Env, from copySource, dir string, o layout.CopyOptions) error {
 	open := layout.Init
 	if o.DryRun {
 		open = layout.Open
@@ -140,10 +176,23 @@ func runCopy(ctx context.Context, env *Env, from *layout.Layout, dir string, ima
 	case !o.DryRun || !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	env.watch(from)
+	images := slices.Clone(from.images)
+	switch {
+	case from.index == nil:
+	case o.DryRun:
+		images[0].Data = from.index // so that it can be read
+	default:
+		if _, err := to.PutDocument(images[0].MediaType, from.index); err != nil {
+			return err
+		}
+	}
+	env.watch(from.Layout)
 	count := map[layout.How]int{}
 	bytes := map[layout.How]int64{}
 	o.Report = func(desc oci.Descriptor, how layout.How) error {
+		if from.index != nil && desc.Digest == images[0].Digest {
+			how = layout.HowCopied
+		}
 		count[how]++
 		bytes[how] += desc.Size
 		if !o.DryRun {
@@ -151,7 +200,7 @@ func runCopy(ctx context.Context, env *Env, from *layout.Layout, dir string, ima
 		}
 		return writeJSON(env.Stdout, copyStep{Action: string(how), Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size})
 	}
-	if err := to.Copy(ctx, from, images, o); err != nil {
+	if err := to.Copy(ctx, from.Layout, images, o); err != nil {
 		if errors.Is(err, image.ErrPlatform) || errors.Is(err, layout.ErrIncomplete) {
 			err = withHint(err, "`ocikit verify %s` lists what is missing", from.Dir())
 		}

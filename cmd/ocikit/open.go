@@ -123,6 +123,22 @@ func parsePlatformFlag(s string) (*oci.Platform, error) {
 	return &p, nil
 }
 
+// parsePlatforms reads platforms that are joined by commas.
+func parsePlatforms(s string) ([]oci.Platform, error) {
+	if s == "" {
+		return nil, nil
+	}
+	var all []oci.Platform
+	for word := range strings.SplitSeq(s, ",") {
+		p, err := oci.ParsePlatform(word)
+		if err != nil {
+			return nil, usagef("flag --platform: %v", err)
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
 // notThere is an error whose exit status is 4 whatever is inside.
 type notThere struct{ err error }
 

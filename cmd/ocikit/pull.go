@@ -20,10 +20,12 @@ func pullCommand() Command {
 		Name: "pull", Args: "REF LAYOUT[:TAG]", Group: groupRegistry, Progress: true,
 		Short: "bring an image from a registry into a layout",
 		Long: `Pull fetches everything that the image REF needs and LAYOUT lacks, names it, and prints its
-descriptor. LAYOUT is made if it is not there. Of an index all platforms come, unless --platform names
-one. What the layout has is verified and not fetched; what is damaged there is repaired. A transfer
-that breaks off is gone on with by the next pull, in another process too: what came is kept in LAYOUT
-until the blob is whole.
+descriptor. LAYOUT is made if it is not there. What the layout has is verified and not fetched; what is damaged
+there is repaired. A transfer that breaks off is gone on with by the next pull, in another process too:
+what came is kept in LAYOUT until the blob is whole.
+
+Of an index all platforms come. With one --platform the image for it comes, alone; with several,
+joined by commas, an index of those, with their attestations: it has a digest of its own.
 
 The name in the layout is TAG, or else the tag of REF; its full name is kept as well, in the
 annotation io.containerd.image.name. A tag that the layout has for an image of another repository is
@@ -34,7 +36,7 @@ if the registry lacks them; addresses in "urls" are never asked.`,
 		Bind: func(fs *flag.FlagSet) Action {
 			flags := bindRegistryFlags(fs)
 			var o pull.Options
-			platform := fs.String("platform", "", "pull the image for this `platform` of an index alone")
+			platform := fs.String("platform", "", "pull the image for this `platform` of an index alone, or an index of these, joined by commas")
 			fs.BoolVar(&o.Referrers, "referrers", false, "pull what refers to the image too: signatures, SBOMs")
 			require := bindRequireReferrers(fs)
 			fs.IntVar(&o.Jobs, "j", 0, "fetch `n` blobs at once (0: as many as is good)")
@@ -56,7 +58,7 @@ if the registry lacks them; addresses in "urls" are never asked.`,
 				if o.Jobs < 0 {
 					return usagef("flag -j: it cannot be negative")
 				}
-				if o.Platform, err = parsePlatformFlag(*platform); err != nil {
+				if o.Platforms, err = parsePlatforms(*platform); err != nil {
 					return err
 				}
 				o.Progress = env.progress.report()
@@ -101,7 +103,7 @@ func runPull(ctx context.Context, env *Env, c *registry.Client, ref registry.Ref
 		return err
 	}
 	im, err := pull.Find(ctx, c, ref, o)
-	if errors.Is(err, pull.ErrPlatform) {
+	if errors.Is(err, oci.ErrPlatform) {
 		err = &notThere{err}
 	}
 	if err != nil {

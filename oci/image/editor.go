@@ -57,14 +57,8 @@ func (e *editor) edit(desc oci.Descriptor, depth int) (edited, error) {
 	return got, nil
 }
 
-// attestation annotations are those of BuildKit, which nobody else has.
-const (
-	attestationType   = "vnd.docker.reference.type"
-	attestationDigest = "vnd.docker.reference.digest"
-)
-
 func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, error) {
-	if desc.Annotations[attestationType] != "" {
+	if desc.Annotations[oci.AnnotationAttestation] != "" {
 		return same, nil
 	}
 	im, err := Open(e.l, desc)
@@ -202,8 +196,8 @@ func (e *editor) entries(x oci.Index, raws []json.RawMessage, depth int) ([]json
 		}
 	}
 	for i, d := range x.Manifests {
-		if d.Annotations[attestationType] != "" && replaced[d.Annotations[attestationDigest]] {
-			e.plan.Notices = append(e.plan.Notices, fmt.Sprintf("left out %s: it attests %s, which the edit changes", d.Digest, d.Annotations[attestationDigest]))
+		if d.Annotations[oci.AnnotationAttestation] != "" && replaced[d.Annotations[oci.AnnotationAttested]] {
+			e.plan.Notices = append(e.plan.Notices, fmt.Sprintf("left out %s: it attests %s, which the edit changes", d.Digest, d.Annotations[oci.AnnotationAttested]))
 			continue
 		}
 		out = append(out, raws[i])

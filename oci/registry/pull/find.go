@@ -14,7 +14,6 @@ package pull
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -25,12 +24,11 @@ import (
 	"ocikit/oci/registry"
 )
 
-// ErrPlatform means that there is no image for the platform that was asked for.
-var ErrPlatform = errors.New("no image for the platform")
-
 // Options of a pull. The zero value is a good one.
 type Options struct {
-	Platform  *oci.Platform  // of an index pull the image for this platform alone
+	// Platforms of an index: with one the image for it is pulled, alone; with several an index
+	// of those, which is another one than the registry's unless it has no more.
+	Platforms []oci.Platform
 	Referrers bool           // pull what refers to the image too: signatures, SBOMs
 	Jobs      int            // blobs at a time; 0 is 4 large ones, or up to 16 small ones
 	Local     *layout.Layout // manifests that are here are not fetched; nil is none
@@ -72,10 +70,15 @@ func Find(ctx context.Context, c *registry.Client, ref registry.Reference, o Opt
 	if err != nil {
 		return nil, err
 	}
-	if o.Platform != nil {
-		if desc, data, err = im.choose(ctx, desc, data); err != nil {
-			return nil, err
-		}
+	switch len(o.Platforms) {
+	case 0:
+	case 1:
+		desc, data, err = im.choose(ctx, desc, data, o.Platforms[0])
+	default:
+		desc, data, err = im.strip(ctx, desc, data)
+	}
+	if err != nil {
+		return nil, err
 	}
 	im.Desc = desc
 	if err := im.add(ctx, desc, data, 0); err != nil {
@@ -89,8 +92,40 @@ func Find(ctx context.Context, c *registry.Client, ref registry.Reference, o Opt
 	return im, nil
 }
 
+// strip returns the index without the images for other platforms than those asked for.
+func (im *Image) strip(ctx context.Context, desc oci.Descriptor, data []byte) (oci.Descriptor, []byte, error) {
+	if !oci.IsIndex(desc.MediaType) {
+		return desc, nil, fmt.Errorf("%s: it is one image, not an index of several: %w", desc.Digest, oci.ErrPlatform)
+	}
+	x, err := oci.DecodeIndex(desc, data)
+	if err != nil {
+		return desc, nil, err
+	}
+	some, err := x.ForPlatforms(im.o.Platforms, func(d oci.Descriptor) (*oci.Platform, error) {
+		if d.Platform != nil {
+			return d.Platform, nil
+		}
+		doc, err := im.get(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		return im.platform(ctx, d, doc)
+	})
+	if err != nil {
+		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	}
+	if len(some.Manifests) == len(x.Manifests) {
+		return desc, data, nil
+	}
+	im.notice("%d of the %d entries of the index %s are left out, so its digest is another one", len(x.Manifests)-len(some.Manifests), len(x.Manifests), desc.Digest)
+	if data, err = oci.Encode(some); err != nil {
+		return desc, nil, err
+	}
+	return oci.Describe(desc.MediaType, data), data, nil
+}
+
 // choose returns the manifest for the platform.
-func (im *Image) choose(ctx context.Context, desc oci.Descriptor, data []byte) (oci.Descriptor, []byte, error) {
+func (im *Image) choose(ctx context.Context, desc oci.Descriptor, data []byte, wish oci.Platform) (oci.Descriptor, []byte, error) {
 	var offered []string
 	var visit func(desc oci.Descriptor, data []byte, depth int) (oci.Descriptor, []byte, error)
 	visit = func(desc oci.Descriptor, data []byte, depth int) (oci.Descriptor, []byte, error) {
@@ -103,7 +138,7 @@ func (im *Image) choose(ctx context.Context, desc oci.Descriptor, data []byte) (
 				return desc, nil, err
 			}
 			offered = append(offered, p.String())
-			if p.Matches(*im.o.Platform) {
+			if p.Matches(wish) {
 				return desc, data, nil
 			}
 			return desc, nil, nil
@@ -113,7 +148,7 @@ func (im *Image) choose(ctx context.Context, desc oci.Descriptor, data []byte) (
 			return desc, nil, err
 		}
 		for _, d := range x.Manifests {
-			if oci.IsManifest(d.MediaType) && d.Platform != nil && !d.Platform.Matches(*im.o.Platform) {
+			if oci.IsManifest(d.MediaType) && d.Platform != nil && !d.Platform.Matches(wish) {
 				offered = append(offered, d.Platform.String())
 				continue
 			}
@@ -132,7 +167,7 @@ func (im *Image) choose(ctx context.Context, desc oci.Descriptor, data []byte) (
 	}
 	found, doc, err := visit(desc, data, 0)
 	if err == nil && doc == nil {
-		err = fmt.Errorf("%s: %w %s: it has %q", desc.Digest, ErrPlatform, im.o.Platform, offered)
+		err = fmt.Errorf("%s: %w %s: it has %q", desc.Digest, oci.ErrPlatform, wish, offered)
 	}
 	return bare(found), doc, err
 }

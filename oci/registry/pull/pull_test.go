@@ -373,7 +373,7 @@ func TestIndexAndPlatform(t *testing.T) {
 	mustVerify(t, l)
 
 	one := newLayout(t)
-	report, err := pullOnce(t, reg, one.Dir(), pull.Options{Platform: &oci.Platform{OS: "linux", Architecture: "arm64"}})
+	report, err := pullOnce(t, reg, one.Dir(), pull.Options{Platforms: []oci.Platform{{OS: "linux", Architecture: "arm64"}}})
 	if err != nil || report.Descriptor.Digest != arm.Digest {
 		t.Fatalf("for arm64: %+v, %v, want %s", report.Descriptor, err, arm.Digest)
 	}
@@ -381,8 +381,8 @@ func TestIndexAndPlatform(t *testing.T) {
 	if _, err := one.Stat(amd.Digest); !errors.Is(err, layout.ErrNotFound) {
 		t.Errorf("the image for amd64 came too: %v", err)
 	}
-	_, err = pullOnce(t, reg, one.Dir(), pull.Options{Platform: &oci.Platform{OS: "linux", Architecture: "s390x"}})
-	if !errors.Is(err, pull.ErrPlatform) || !strings.Contains(err.Error(), "linux/arm64") {
+	_, err = pullOnce(t, reg, one.Dir(), pull.Options{Platforms: []oci.Platform{{OS: "linux", Architecture: "s390x"}}})
+	if !errors.Is(err, oci.ErrPlatform) || !strings.Contains(err.Error(), "linux/arm64") {
 		t.Errorf("for s390x: %v", err)
 	}
 }
