@@ -58,8 +58,16 @@ func decompress(r io.Reader) ([]byte, error) {
 	return io.ReadAll(z)
 }
 
+// reps returns how often a test does what it does: under -short it is a part.
+func reps(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
 func TestRoundTrip(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(reps(25, 8)) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		content := model(rnd, rnd.IntN(1<<rnd.IntN(21)))
 		for _, level := range []int{gzip.NoCompression, gzip.BestSpeed, gzip.DefaultCompression, gzip.BestCompression, gzip.HuffmanOnly} {
@@ -146,18 +154,21 @@ func decompressSome(open func(io.Reader) (io.Reader, error), data []byte, most i
 	return io.ReadAll(io.LimitReader(r, most))
 }
 
-// TestDamage flips bits of streams of all kinds of blocks.
+// TestDamage flips bits of streams of all kinds of blocks, and cuts them. A large buffer is made
+// once: the race detector is slow to clear many.
 func TestDamage(t *testing.T) {
+	buffered := bufio.NewReaderSize(nil, 64<<10)
 	for seed := range uint64(2) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
-		content := model(rnd, 3000)
+		content := model(rnd, 1500)
 		for _, level := range []int{gzip.NoCompression, gzip.BestSpeed, gzip.BestCompression, gzip.HuffmanOnly} {
 			packed := compress(t, content, level)
-			for i := range len(packed) {
+			for i := 0; i < len(packed); i += reps(1, 7) {
 				bad := bytes.Clone(packed)
 				bad[i] ^= 1 << rnd.IntN(8)
 				sameAsStandard(t, bad)
-				if _, err := decompress(bytes.NewReader(packed[:i])); err == nil {
+				buffered.Reset(bytes.NewReader(packed[:i]))
+				if _, err := decompress(buffered); err == nil {
 					t.Fatalf("cut at %d: no error", i)
 				}
 			}
@@ -169,7 +180,7 @@ func TestDamage(t *testing.T) {
 func TestRawBlocks(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(9, 9))
 	header := compress(t, nil, 6)[:10]
-	for range 6_000 {
+	for range reps(6_000, 1_000) {
 		data := bytes.Clone(header)
 		for range 1 + rnd.IntN(80) {
 			data = append(data, byte(rnd.Uint32()))

@@ -3,6 +3,7 @@ package gzip
 import (
 	"bytes"
 	"fmt"
+	"sync"
 )
 
 // random is a generator whose numbers never change.
@@ -91,8 +92,9 @@ type sample struct {
 	data []byte
 }
 
-// samples are the inputs of golden digests and round trips.
-func samples() []sample {
+// samples are the inputs of golden digests and round trips. They are made once, and no test
+// changes them.
+var samples = sync.OnceValue(func() []sample {
 	const edge = blockSize
 	s := []sample{
 		{"empty", nil},
@@ -111,4 +113,4 @@ func samples() []sample {
 		s = append(s, sample{fmt.Sprintf("period-%d", n), bytes.Repeat([]byte("abcde"), 5)[:n+1]})
 	}
 	return s
-}
+})
