@@ -74,10 +74,7 @@ func TestKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kills := 40
-	if testing.Short() {
-		kills = 5
-	}
+	kills := reps(40, 5)
 	var tags []string
 	head := 20 * time.Millisecond // what a writer takes to begin, as far as is known
 	for range kills {

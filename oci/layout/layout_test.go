@@ -29,6 +29,14 @@ func newLayout(t *testing.T) *Layout {
 	return l
 }
 
+// reps returns how often a test does what it does: under -short it is a part.
+func reps(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
 // addImage stores a small image and returns its manifest's descriptor.
 func addImage(t *testing.T, l *Layout, note string) oci.Descriptor {
 	t.Helper()
@@ -76,7 +84,7 @@ func mustVerify(t *testing.T, l *Layout) {
 
 func TestPutAndBlob(t *testing.T) {
 	l := newLayout(t)
-	data := bytes.Repeat([]byte("0123456789"), 100_000)
+	data := bytes.Repeat([]byte("0123456789"), 20_000)
 	d, size, err := l.Put(iotest.HalfReader(bytes.NewReader(data)), digest.Digest{})
 	if err != nil || d != digest.FromBytes(data) || size != int64(len(data)) {
 		t.Fatalf("Put = %s, %d, %v", d, size, err)
