@@ -481,7 +481,18 @@ func TestRefuseDocker(t *testing.T) {
 			}
 			return a.entries()
 		},
-		"a sparse member": func(t *testing.T, a *dockerArchive) []entry { return a.entries() }, // spoiled below
+		"a compressed layer of another diff ID": func(t *testing.T, a *dockerArchive) []entry {
+			e := a.entries()
+			e[2] = file("1/layer.tar", string(gzipped(t, layerTar(t, "other", "x"))))
+			return e
+		},
+		"a layer that is compressed twice": func(t *testing.T, a *dockerArchive) []entry {
+			e := a.entries()
+			e[2] = file("1/layer.tar", string(gzipped(t, gzipped(t, a.layers[0]))))
+			return e
+		},
+		"the config is no object": func(t *testing.T, a *dockerArchive) []entry { a.config = "[]"; return a.entries() },
+		"a sparse member":         func(t *testing.T, a *dockerArchive) []entry { return a.entries() }, // spoiled below
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLayout(t)
@@ -494,6 +505,9 @@ func TestRefuseDocker(t *testing.T) {
 				t.Fatal("loaded")
 			}
 			t.Log(err)
+			if _, dry := Load(t.Context(), nil, bytes.NewReader(data), LoadOptions{DryRun: true}); dry == nil || errors.Is(dry, layout.ErrNotFound) != errors.Is(err, layout.ErrNotFound) {
+				t.Errorf("a dry run gave %v, loading %v", dry, err)
+			}
 			if strings.ContainsRune(err.Error(), '\n') || len(err.Error()) > 10_000 {
 				t.Errorf("more than one line: %v", err)
 			}
@@ -646,15 +660,112 @@ func TestRefuseOCI(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLayout(t)
-			_, err := Load(t.Context(), l, bytes.NewReader(tarOf(t, c.entries...)), LoadOptions{})
-			if err == nil || c.want != nil && !errors.Is(err, c.want) {
-				t.Errorf("Load = %v, want %v", err, c.want)
+			for _, o := range []LoadOptions{{}, {DryRun: true}} {
+				_, err := Load(t.Context(), l, bytes.NewReader(tarOf(t, c.entries...)), o)
+				if err == nil || c.want != nil && !errors.Is(err, c.want) {
+					t.Errorf("Load(%+v) = %v, want %v", o, err, c.want)
+				}
 			}
 			if got := names(t, l); len(got) > 0 {
 				t.Errorf("named %q", got)
 			}
 			mustVerify(t, l)
 		})
+	}
+}
+
+// A blob that is mentioned again, with another type, size or data, is another question: a
+// manifest that is first seen as a layer is looked into all the same.
+func TestMentionedAgain(t *testing.T) {
+	src := newLayout(t)
+	bad := addImage(t, src, "amd64", "a", "b")
+	m, err := src.Document(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var short oci.Manifest
+	if err := oci.Decode(m, &short); err != nil {
+		t.Fatal(err)
+	}
+	short.Layers = short.Layers[:1] // its config has two diff IDs
+	bad = putDoc(t, src, oci.MediaTypeManifest, short)
+	carrier := putDoc(t, src, oci.MediaTypeManifest, oci.Manifest{
+		SchemaVersion: 2, ArtifactType: "application/x", Config: oci.Describe(oci.MediaTypeEmpty, []byte("{}")),
+		Layers: []oci.Descriptor{{MediaType: "application/x", Digest: bad.Digest, Size: bad.Size}},
+	})
+	if _, _, err := src.Put(strings.NewReader("{}"), digest.Digest{}); err != nil {
+		t.Fatal(err)
+	}
+	good := addImage(t, src, "amd64", "a")
+	larger, asIndex, withData := good, good, good
+	larger.Size++
+	asIndex.MediaType = oci.MediaTypeIndex
+	withData.Data = []byte("other")
+	for name, list := range map[string][]oci.Descriptor{
+		"first as a layer": {carrier, bad}, "larger": {good, larger}, "as an index": {good, asIndex}, "with other data": {good, withData},
+	} {
+		for _, o := range []LoadOptions{{}, {DryRun: true}} {
+			index := putDoc(t, src, oci.MediaTypeIndex, image.NewIndex(list, nil))
+			var entries []entry
+			add := func(name string, data []byte) { entries = append(entries, file(name, string(data))) }
+			for _, d := range []oci.Descriptor{index, carrier, bad, good, short.Config, short.Layers[0], oci.Describe("", []byte("{}"))} {
+				add(blobPath(d.Digest), read(t, src, d))
+			}
+			for _, d := range layersOf(t, src, good) {
+				add(blobPath(d.Digest), read(t, src, d))
+			}
+			x, _ := oci.Encode(oci.Index{SchemaVersion: 2, Manifests: []oci.Descriptor{index.WithAnnotation(oci.AnnotationRefName, "v1")}})
+			add("index.json", x)
+			add("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
+			if got, err := Load(t.Context(), newLayout(t), bytes.NewReader(tarOf(t, entries...)), o); err == nil || errors.Is(err, layout.ErrIncomplete) {
+				t.Errorf("%s: Load(%+v) = %v, %v", name, o, got, err)
+			}
+		}
+	}
+}
+
+// layersOf returns what an image consists of besides its manifest.
+func layersOf(t *testing.T, l *layout.Layout, desc oci.Descriptor) []oci.Descriptor {
+	t.Helper()
+	refs, err := oci.References(desc, read(t, l, desc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return refs
+}
+
+func read(t *testing.T, l *layout.Layout, desc oci.Descriptor) []byte {
+	t.Helper()
+	r, err := l.Blob(desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A hole of an exabyte is refused by whoever reads an archive, before it is read.
+func TestSparseMember(t *testing.T) {
+	data := sparse(t, tarOf(t, newDockerArchive(t).entries()...))
+	for name, read := range map[string]func() error{
+		"Load": func() error {
+			_, err := Load(t.Context(), newLayout(t), bytes.NewReader(data), LoadOptions{})
+			return err
+		},
+		"Names": func() error { _, err := Names(t.Context(), bytes.NewReader(data)); return err },
+		"Unbundle": func() error {
+			_, err := Unbundle(t.Context(), newLayout(t), bytes.NewReader(data), UnbundleOptions{})
+			return err
+		},
+		"ArchiveInventory": func() error { _, err := ArchiveInventory(t.Context(), bytes.NewReader(data)); return err },
+	} {
+		if err := read(); err == nil || !strings.Contains(err.Error(), "sparse") {
+			t.Errorf("%s = %v", name, err)
+		}
 	}
 }
 

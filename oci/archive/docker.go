@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"ocikit/oci"
-	"ocikit/oci/image"
 	"ocikit/tarutil"
 )
 
@@ -125,7 +124,7 @@ func (ld *loader) dockerImage(ctx context.Context, it item) (oci.Descriptor, err
 }
 
 // dockerLayer returns the descriptor of a layer that was stored, with its diff ID. Docker
-// writes plain tars, whose digest that is; others compress them, and then they are read again.
+// writes plain tars, whose digest that is; others compress them, and then they are read again, once.
 func (ld *loader) dockerLayer(ctx context.Context, name string) (oci.Descriptor, error) {
 	m, err := ld.lookup(name)
 	if err != nil {
@@ -143,14 +142,15 @@ func (ld *loader) dockerLayer(ctx context.Context, name string) (oci.Descriptor,
 	default:
 		return d, fmt.Errorf("layer %q is %s, want a tar, gzip or zstd: %w", name, m.format, oci.ErrMalformed)
 	}
-	r, err := ld.store.open(d)
-	if err != nil || r == nil {
-		return d, err
+	id, ok := ld.diffIDs[d.Digest]
+	if !ok {
+		if id, err = ld.store.diffID(ctx, d); err != nil {
+			return d, fmt.Errorf("layer %q: %w", name, err)
+		}
+		ld.diffIDs[d.Digest] = id
 	}
-	defer r.Close()
-	id, err := image.DiffID(ctx, r)
-	if err != nil {
-		return d, fmt.Errorf("layer %q: %w", name, err)
+	if id.IsZero() {
+		return d, nil
 	}
 	return d.WithAnnotation(oci.AnnotationDiffID, id.String()), nil
 }

@@ -33,9 +33,9 @@ type LoadOptions struct {
 // damaged, absent, of another kind or outside of the archive, documents that disagree. Blobs
 // that came before the error stay in the layout, unnamed.
 func Load(ctx context.Context, l *layout.Layout, r io.Reader, o LoadOptions) ([]oci.Descriptor, error) {
-	ld := &loader{l: l, o: o, store: layoutStore{l}, members: map[string]member{}, links: map[string]string{}, control: map[string][]byte{}}
+	ld := &loader{l: l, o: o, store: layoutStore{l}, diffIDs: map[digest.Digest]digest.Digest{}, members: map[string]member{}, links: map[string]string{}, control: map[string][]byte{}}
 	if o.DryRun {
-		ld.store = newDryStore()
+		ld.store = newDryStore(ctx)
 	}
 	if err := ld.read(ctx, r); err != nil {
 		return nil, err
@@ -71,6 +71,8 @@ type loader struct {
 	links   map[string]string // links, and what they lead to
 	control map[string][]byte // the files that say what is in the archive
 	paths   int               // bytes of the paths in members and links
+
+	diffIDs map[digest.Digest]digest.Digest // of compressed layers that were read for them
 }
 
 // A member is a file that was stored as a blob.
@@ -201,7 +203,7 @@ func (ld *loader) checkBlob(d oci.Descriptor) error {
 	size, err := ld.store.stat(d.Digest)
 	switch {
 	case errors.Is(err, layout.ErrNotFound) && (oci.IsForeignLayer(d.MediaType) || d.Data != nil):
-		return nil // AddEntries looks at embedded data
+		return nil
 	case err != nil:
 		return err
 	case size != d.Size:
@@ -238,16 +240,26 @@ func (ld *loader) checkLayers(desc oci.Descriptor, doc []byte) error {
 
 // walk visits an image as [layout.Layout.Walk] does, and goes on where a document is absent.
 func (ld *loader) walk(root oci.Descriptor, visit func(d oci.Descriptor, doc []byte, err error) error) error {
-	seen := map[digest.Digest]bool{}
+	// A second mention with another size or type is another question.
+	type key struct {
+		digest    digest.Digest
+		size      int64
+		mediaType string
+	}
+	seen := map[key]bool{}
 	stack := []oci.Descriptor{root}
 	for len(stack) > 0 {
 		d := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		isDoc := oci.IsManifest(d.MediaType) || oci.IsIndex(d.MediaType)
-		if isDoc && seen[d.Digest] {
+		if err := d.CheckData(); err != nil {
+			return err
+		}
+		k := key{d.Digest, d.Size, d.MediaType}
+		if seen[k] {
 			continue
 		}
-		seen[d.Digest] = true
+		seen[k] = true
+		isDoc := oci.IsManifest(d.MediaType) || oci.IsIndex(d.MediaType)
 		var doc []byte
 		var refs []oci.Descriptor
 		var err error

@@ -44,11 +44,6 @@ func (a *members) member(name string, hdr *tar.Header, r io.Reader) error {
 	case !isBlob:
 		return nil // of Docker, or of somebody else
 	}
-	for key := range hdr.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return fmt.Errorf("it is sparse: %w", oci.ErrMalformed)
-		}
-	}
 	alg, encoded, ok := strings.Cut(encoded, "/")
 	if !ok {
 		return fmt.Errorf("it is no digest: %w", oci.ErrMalformed)

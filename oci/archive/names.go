@@ -3,7 +3,6 @@ package archive
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -11,43 +10,14 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/tarutil"
 )
-
-// ErrNotArchive says that a tar is neither an image layout nor what "docker save" writes.
-var ErrNotArchive = errors.New("not an archive of images")
 
 // Names returns the entries of an archive as index.json of a layout would list them, without
 // a look at the images. It reads r, compressed or not, to its end and stores nothing. An entry
 // of an archive that only Docker reads has the descriptor of its config, and its name.
 func Names(ctx context.Context, r io.Reader) ([]oci.Descriptor, error) {
-	plain, _, err := tarutil.Decompress(&contextReader{ctx, r})
-	if err != nil {
-		return nil, err
-	}
-	var check tarutil.Checker
-	tee := io.TeeReader(plain, &check)
-	in := tar.NewReader(tee)
 	ld := &loader{control: map[string][]byte{}, members: map[string]member{}}
-	for {
-		hdr, err := in.Next()
-		if err == io.EOF {
-			break
-		}
-		if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
-			err = fmt.Errorf("%w: it is not a whole tar: %v", ErrNotArchive, err)
-		}
-		if err == nil {
-			err = ld.keepDocument(hdr, in)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if _, err := io.Copy(io.Discard, tee); err != nil {
-		return nil, err
-	}
-	if err := check.Close(); err != nil {
+	if err := eachMember(ctx, r, ld.keepDocument); err != nil {
 		return nil, err
 	}
 	switch {
@@ -63,43 +33,32 @@ func Names(ctx context.Context, r io.Reader) ([]oci.Descriptor, error) {
 	case ld.control[manifestFile] != nil:
 		return ld.dockerNames(ld.control[manifestFile])
 	case ld.control["repositories"] != nil:
-		return nil, fmt.Errorf("%w: it has no manifest.json, only the older file \"repositories\"", ErrNotArchive)
+		return nil, fmt.Errorf("%w: it has no manifest.json, only the older file \"repositories\"", ErrNoImage)
 	}
-	return nil, fmt.Errorf("%w: it has neither index.json nor manifest.json", ErrNotArchive)
+	return nil, fmt.Errorf("%w: it has neither index.json nor manifest.json", ErrNoImage)
 }
 
 // keepDocument keeps a member that lists images, and the digest of one that may be a config:
 // not every program names it so. Two of one name that differ have two meanings, so they are
 // refused.
-func (ld *loader) keepDocument(hdr *tar.Header, in io.Reader) error {
-	if hdr.Typeflag == tar.TypeXGlobalHeader {
-		return nil
-	}
-	name, err := cleanName(hdr.Name)
-	if err != nil {
-		return fmt.Errorf("member %w", err)
-	}
+func (ld *loader) keepDocument(name string, hdr *tar.Header, in io.Reader) error {
 	small := hdr.Typeflag == tar.TypeReg && hdr.Size <= oci.MaxDocument
 	switch name {
 	case layoutFile, indexFile, manifestFile, "repositories":
 		if !small {
-			return fmt.Errorf("member %q: not a file of at most %d bytes: %w", name, oci.MaxDocument, oci.ErrMalformed)
+			return fmt.Errorf("not a file of at most %d bytes: %w", oci.MaxDocument, oci.ErrMalformed)
 		}
-		err = ld.controlFile(name, in)
-	default:
-		if !small {
-			return nil
-		}
-		var m member
-		if m.digest, m.size, err = digest.FromReader(digest.SHA256, in); err == nil {
-			ld.members[name] = m
-			err = ld.keepPaths(name)
-		}
+		return ld.controlFile(name, in)
 	}
+	if !small {
+		return nil
+	}
+	d, size, err := digest.FromReader(digest.SHA256, in)
 	if err != nil {
-		return fmt.Errorf("member %q: %w", name, err)
+		return err
 	}
-	return nil
+	ld.members[name] = member{digest: d, size: size}
+	return ld.keepPaths(name)
 }
 
 // dockerNames returns an entry for each name in manifest.json.

@@ -21,9 +21,9 @@ func (ld *loader) read(ctx context.Context, r io.Reader) error {
 	return eachMember(ctx, r, ld.member)
 }
 
-// eachMember calls take for the members of a tar, compressed or not, which it reads to its end:
-// what stands behind it is nothing to any reader, but the checksum of gzip is there, and a pipe
-// must be read. Names are clean; take may leave the rest of a member unread.
+// eachMember reads an archive, compressed or not, to its end, and hands each member to take
+// with its clean path. It refuses what is no whole tar, what has too many members, names that
+// lead out, and sparse files, which may have an exabyte in a few bytes.
 func eachMember(ctx context.Context, r io.Reader, take func(name string, hdr *tar.Header, r io.Reader) error) error {
 	plain, format, err := tarutil.Decompress(&contextReader{ctx, r})
 	if err != nil {
@@ -53,6 +53,9 @@ func eachMember(ctx context.Context, r io.Reader, take func(name string, hdr *ta
 		if err != nil {
 			return fmt.Errorf("member %w", err)
 		}
+		if isSparse(hdr) {
+			return fmt.Errorf("member %q: it is sparse: %w", hdr.Name, oci.ErrMalformed)
+		}
 		if err := take(name, hdr, tr); err != nil {
 			return tarError(fmt.Errorf("member %q: %w", hdr.Name, err))
 		}
@@ -61,6 +64,15 @@ func eachMember(ctx context.Context, r io.Reader, take func(name string, hdr *ta
 		return tarError(err)
 	}
 	return tarError(check.Close())
+}
+
+func isSparse(hdr *tar.Header) bool {
+	for key := range hdr.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return hdr.Typeflag == tar.TypeGNUSparse
 }
 
 // tarError names what package archive/tar calls an unexpected end.
@@ -84,11 +96,6 @@ func (ld *loader) member(name string, hdr *tar.Header, r io.Reader) error {
 	case tar.TypeReg:
 	default:
 		return fmt.Errorf("it is neither a file nor a directory nor a link: %w", oci.ErrMalformed)
-	}
-	for key := range hdr.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return fmt.Errorf("it is sparse: %w", oci.ErrMalformed)
-		}
 	}
 	switch base := path.Base(name); {
 	case name == layoutFile, name == indexFile, name == manifestFile, name == "repositories":
