@@ -162,14 +162,15 @@ func bundleImage(operand string, l *layout.Layout, desc oci.Descriptor) archive.
 
 // distinctTags gives images of several layouts that have one tag their full names.
 func distinctTags(operands []string, images []archive.Image) {
-	clash := make([]bool, len(images))
-	for i, a := range images {
-		clash[i] = slices.ContainsFunc(images, func(b archive.Image) bool {
-			return a.Tag != "" && a.Tag == b.Tag && a.Desc.Digest != b.Desc.Digest && a.Layout.Dir() != b.Layout.Dir()
-		})
+	byTag := map[string][]archive.Image{}
+	for _, im := range images {
+		byTag[im.Tag] = append(byTag[im.Tag], im)
 	}
-	for i := range images {
-		if !clash[i] {
+	for i, a := range images {
+		clash := a.Tag != "" && slices.ContainsFunc(byTag[a.Tag], func(b archive.Image) bool {
+			return a.Desc.Digest != b.Desc.Digest && a.Layout.Dir() != b.Layout.Dir()
+		})
+		if !clash {
 			continue
 		}
 		if _, full := savedName(images[i].Layout.Dir()+":"+images[i].Tag, images[i].Desc, new(optional)); full != "" {

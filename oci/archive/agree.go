@@ -22,8 +22,9 @@ func (ld *loader) checkAgreement(entries []oci.Descriptor) error {
 		return err
 	}
 	layers := map[digest.Digest][]oci.Descriptor{} // by config
+	seen := map[mention]bool{}
 	for _, e := range entries {
-		err := ld.walk(e, func(d oci.Descriptor, doc []byte, err error) error {
+		err := ld.walk(e, seen, func(d oci.Descriptor, doc []byte, err error) error {
 			if doc != nil && err == nil && oci.IsManifest(d.MediaType) {
 				m, err := oci.DecodeManifest(d, doc)
 				layers[m.Config.Digest] = m.Layers

@@ -452,6 +452,13 @@ func TestRefuseDocker(t *testing.T) {
 			e[5] = entry{tar.Header{Name: "manifest.json/", Typeflag: tar.TypeDir}, ""}
 			return e
 		},
+		"manifest.json is a directory as well": func(t *testing.T, a *dockerArchive) []entry {
+			return append(a.entries(), entry{tar.Header{Name: "manifest.json/", Typeflag: tar.TypeDir}, ""})
+		},
+		"more names than index.json holds": func(t *testing.T, a *dockerArchive) []entry {
+			a.manifest = strings.Replace(a.manifest, `"RepoTags":[`, `"RepoTags":[`+strings.Repeat(`"a:b",`, maxEntries), 1)
+			return a.entries()
+		},
 		"manifest.json is a link": func(t *testing.T, a *dockerArchive) []entry {
 			e := a.entries()
 			e[5].hdr.Name = "other.json"

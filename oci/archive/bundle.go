@@ -61,6 +61,8 @@ type BundlePlan struct {
 	candidates []layerAt // that SameContent may leave out
 	seen       map[digest.Digest]bool
 	config     map[digest.Digest]bool
+	claims     map[claim]bool           // that Roots have, also with no name
+	named      map[string]digest.Digest // by Roots
 	o          BundleOptions
 	wanted     map[digest.Digest]bool
 }
@@ -83,6 +85,7 @@ func NewBundle(ctx context.Context, images []Image, o BundleOptions) (*BundlePla
 	b := &BundlePlan{
 		Plan: Plan{format: OCI, have: map[string]bool{}},
 		seen: map[digest.Digest]bool{}, config: map[digest.Digest]bool{}, o: o,
+		claims: map[claim]bool{}, named: map[string]digest.Digest{},
 	}
 	if o.Want != nil {
 		b.wanted = map[digest.Digest]bool{}
@@ -117,17 +120,15 @@ func (b *BundlePlan) addRoot(ctx context.Context, l *layout.Layout, entry oci.De
 	if !oci.IsManifest(entry.MediaType) && !oci.IsIndex(entry.MediaType) {
 		return fmt.Errorf("%s is of type %q, want a manifest or an index: %w", entry.Digest, entry.MediaType, oci.ErrMalformed)
 	}
-	listed := false
-	for _, r := range b.Roots {
-		same := r.Digest == entry.Digest
-		if n := entryName(entry); n != "" && entryName(r) == n && !same {
-			return fmt.Errorf("%q would name two images: %s and %s", n, r.Digest, entry.Digest)
-		}
-		listed = listed || same && (entryName(r) == entryName(entry) || entryName(entry) == "")
+	c := claimOf(entry)
+	if other, ok := b.named[c.name]; ok && c.name != "" && other != c.digest {
+		return fmt.Errorf("%q would name two images: %s and %s", c.name, other, c.digest)
 	}
-	if !listed {
+	b.named[c.name] = c.digest
+	if !b.claims[c] {
 		b.Roots = append(b.Roots, entry)
 	}
+	b.claims[c], b.claims[claim{digest: c.digest}] = true, true // without a name it is listed now, too
 	return b.addGraph(ctx, l, entry)
 }
 

@@ -56,6 +56,9 @@ func readItems(data []byte) ([]item, error) {
 	return items, nil
 }
 
+// maxEntries is more than the entries, of digest and name, that an index.json can hold.
+const maxEntries = oci.MaxDocument / 200
+
 // dockerEntries makes manifests of the images in manifest.json.
 func (ld *loader) dockerEntries(ctx context.Context, data []byte) ([]oci.Descriptor, error) {
 	items, err := readItems(data)
@@ -67,6 +70,9 @@ func (ld *loader) dockerEntries(ctx context.Context, data []byte) ([]oci.Descrip
 		desc, err := ld.dockerImage(ctx, it)
 		if err != nil {
 			return nil, err
+		}
+		if len(entries)+len(it.RepoTags) > maxEntries {
+			return nil, fmt.Errorf("%s: over %d names: %w", manifestFile, maxEntries, oci.ErrMalformed)
 		}
 		for _, tag := range it.RepoTags {
 			full, ok := oci.FullName(tag)

@@ -44,8 +44,9 @@ func Load(ctx context.Context, l *layout.Layout, r io.Reader, o LoadOptions) ([]
 	if err != nil {
 		return nil, err
 	}
+	seen := map[mention]bool{}
 	for _, e := range entries {
-		if err := ld.checkWhole(e); err != nil {
+		if err := ld.checkWhole(e, seen); err != nil {
 			return nil, err
 		}
 	}
@@ -99,7 +100,7 @@ func (ld *loader) images(ctx context.Context) ([]oci.Descriptor, error) {
 		return ld.ociEntries(index)
 	case isDocker:
 		return ld.dockerEntries(ctx, manifest)
-	case ld.control["repositories"] != nil:
+	case ld.control[repositoriesFile] != nil:
 		return nil, fmt.Errorf("%w: it has repositories and no manifest.json, as Docker wrote it before 1.10: save it again with a later one", ErrNoImage)
 	}
 	return nil, fmt.Errorf("%w: it has neither %s nor %s", ErrNoImage, indexFile, manifestFile)
@@ -160,7 +161,7 @@ func (ld *loader) notice(format string, args ...any) {
 // need not be in the archive.
 func (ld *loader) selectPlatform(desc oci.Descriptor) (oci.Descriptor, error) {
 	var found []oci.Descriptor
-	err := ld.walk(desc, func(d oci.Descriptor, doc []byte, err error) error {
+	err := ld.walk(desc, map[mention]bool{}, func(d oci.Descriptor, doc []byte, err error) error {
 		if oci.IsManifest(d.MediaType) && d.Platform != nil && d.Platform.Matches(*ld.o.Platform) {
 			found = append(found, d)
 		}
@@ -177,8 +178,8 @@ func (ld *loader) selectPlatform(desc oci.Descriptor) (oci.Descriptor, error) {
 
 // checkWhole checks that everything an image needs is there, of the right size, and that its
 // layers are those that its config names, as far as digests tell.
-func (ld *loader) checkWhole(desc oci.Descriptor) error {
-	err := ld.walk(desc, func(d oci.Descriptor, doc []byte, err error) error {
+func (ld *loader) checkWhole(desc oci.Descriptor, seen map[mention]bool) error {
+	err := ld.walk(desc, seen, func(d oci.Descriptor, doc []byte, err error) error {
 		if err != nil {
 			return err
 		}
@@ -238,15 +239,16 @@ func (ld *loader) checkLayers(desc oci.Descriptor, doc []byte) error {
 	return image.CheckConfig(config, layers)
 }
 
-// walk visits an image as [layout.Layout.Walk] does, and goes on where a document is absent.
-func (ld *loader) walk(root oci.Descriptor, visit func(d oci.Descriptor, doc []byte, err error) error) error {
-	// A second mention with another size or type is another question.
-	type key struct {
-		digest    digest.Digest
-		size      int64
-		mediaType string
-	}
-	seen := map[key]bool{}
+// A mention is a descriptor of a blob; one with another size or type is another question.
+type mention struct {
+	digest    digest.Digest
+	size      int64
+	mediaType string
+}
+
+// walk visits an image as [layout.Layout.Walk] does, but for what was seen, which it adds to,
+// and goes on where a document is absent.
+func (ld *loader) walk(root oci.Descriptor, seen map[mention]bool, visit func(d oci.Descriptor, doc []byte, err error) error) error {
 	stack := []oci.Descriptor{root}
 	for len(stack) > 0 {
 		d := stack[len(stack)-1]
@@ -254,7 +256,7 @@ func (ld *loader) walk(root oci.Descriptor, visit func(d oci.Descriptor, doc []b
 		if err := d.CheckData(); err != nil {
 			return err
 		}
-		k := key{d.Digest, d.Size, d.MediaType}
+		k := mention{d.Digest, d.Size, d.MediaType}
 		if seen[k] {
 			continue
 		}

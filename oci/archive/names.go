@@ -32,8 +32,8 @@ func Names(ctx context.Context, r io.Reader) ([]oci.Descriptor, error) {
 		return x.Manifests, nil
 	case ld.control[manifestFile] != nil:
 		return ld.dockerNames(ld.control[manifestFile])
-	case ld.control["repositories"] != nil:
-		return nil, fmt.Errorf("%w: it has no manifest.json, only the older file \"repositories\"", ErrNoImage)
+	case ld.control[repositoriesFile] != nil:
+		return nil, fmt.Errorf("%w: it has no manifest.json, only the older file %s", ErrNoImage, repositoriesFile)
 	}
 	return nil, fmt.Errorf("%w: it has neither index.json nor manifest.json", ErrNoImage)
 }
@@ -43,8 +43,7 @@ func Names(ctx context.Context, r io.Reader) ([]oci.Descriptor, error) {
 // refused.
 func (ld *loader) keepDocument(name string, hdr *tar.Header, in io.Reader) error {
 	small := hdr.Typeflag == tar.TypeReg && hdr.Size <= oci.MaxDocument
-	switch name {
-	case layoutFile, indexFile, manifestFile, "repositories":
+	if isControl(name) {
 		if !small {
 			return fmt.Errorf("not a file of at most %d bytes: %w", oci.MaxDocument, oci.ErrMalformed)
 		}

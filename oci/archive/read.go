@@ -90,6 +90,9 @@ func (ld *loader) member(name string, hdr *tar.Header, r io.Reader) error {
 	}
 	switch hdr.Typeflag {
 	case tar.TypeDir:
+		if isControl(name) {
+			return fmt.Errorf("it is a directory, want a file: %w", oci.ErrMalformed)
+		}
 		return nil
 	case tar.TypeSymlink, tar.TypeLink:
 		return ld.link(name, hdr)
@@ -98,7 +101,7 @@ func (ld *loader) member(name string, hdr *tar.Header, r io.Reader) error {
 		return fmt.Errorf("it is neither a file nor a directory nor a link: %w", oci.ErrMalformed)
 	}
 	switch base := path.Base(name); {
-	case name == layoutFile, name == indexFile, name == manifestFile, name == "repositories":
+	case isControl(name):
 		return ld.controlFile(name, r)
 	case strings.HasPrefix(name, blobsDir+"/"):
 		return ld.blob(name, r)
@@ -107,6 +110,11 @@ func (ld *loader) member(name string, hdr *tar.Header, r io.Reader) error {
 		return err
 	}
 	return ld.put(name, r, digest.Digest{})
+}
+
+// isControl reports whether a member says what is in the archive.
+func isControl(name string) bool {
+	return name == layoutFile || name == indexFile || name == manifestFile || name == repositoriesFile
 }
 
 // link notes a link to another member.
@@ -128,8 +136,7 @@ func (ld *loader) link(name string, hdr *tar.Header) error {
 	if _, ok := ld.members[name]; ok || ld.control[name] != nil {
 		return fmt.Errorf("it occurs twice, once as a link: %w", oci.ErrMalformed)
 	}
-	switch name {
-	case layoutFile, indexFile, manifestFile:
+	if isControl(name) {
 		return fmt.Errorf("it is a link to %q, want a file: %w", hdr.Linkname, oci.ErrMalformed)
 	}
 	ld.links[name] = target

@@ -33,7 +33,9 @@ const (
 	layoutFile   = "oci-layout"
 	indexFile    = "index.json"
 	manifestFile = "manifest.json"
-	blobsDir     = "blobs"
+	// repositoriesFile is what Docker wrote before it wrote manifest.json.
+	repositoriesFile = "repositories"
+	blobsDir         = "blobs"
 )
 
 // An Image is what to save, and the names it gets.

@@ -80,7 +80,7 @@ func (s *dryStore) put(r io.Reader, want digest.Digest) (digest.Digest, int64, e
 	if format := tarutil.Sniff(head); want.IsZero() && (format == tarutil.FormatGzip || format == tarutil.FormatZstd) {
 		layer.id, layer.err = image.DiffID(s.ctx, io.MultiReader(bytes.NewReader(head), in))
 	}
-	if err == nil {
+	if err == nil && len(head) > oci.MaxDocument {
 		_, err = io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, 256<<10))
 	}
 	if err != nil {

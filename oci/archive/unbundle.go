@@ -148,6 +148,7 @@ func (u *unbundler) roots(a *members) error {
 	if err != nil {
 		return err
 	}
+	named := map[string]digest.Digest{}
 	for _, e := range x.Manifests {
 		if !oci.IsManifest(e.MediaType) && !oci.IsIndex(e.MediaType) {
 			u.notice("left out %s of type %q, which is no image", e.Digest, e.MediaType)
@@ -158,10 +159,11 @@ func (u *unbundler) roots(a *members) error {
 				return fmt.Errorf("%s: %w: %w", indexFile, err, oci.ErrMalformed)
 			}
 		}
-		for _, other := range u.incoming {
-			if n := entryName(e); n != "" && entryName(other) == n && other.Digest != e.Digest {
-				return fmt.Errorf("%s: %q names both %s and %s: %w", indexFile, n, other.Digest, e.Digest, oci.ErrMalformed)
+		if n := entryName(e); n != "" {
+			if other, ok := named[n]; ok && other != e.Digest {
+				return fmt.Errorf("%s: %q names both %s and %s: %w", indexFile, n, other, e.Digest, oci.ErrMalformed)
 			}
+			named[n] = e.Digest
 		}
 		u.incoming = append(u.incoming, e.WithAnnotation(oci.AnnotationDiffID, ""))
 	}
@@ -214,6 +216,9 @@ func (u *unbundler) settle() error {
 	}
 	missing := map[digest.Digest][]Blob{}
 	for i, e := range slices.Concat(w.Images, u.incoming) {
+		if lacks, known := missing[e.Digest]; known && len(lacks) == 0 {
+			continue // under another name; update checks each entry by itself
+		}
 		missing[e.Digest], err = u.missing(e)
 		switch {
 		case errors.Is(err, oci.ErrMalformed) && i < len(w.Images):
@@ -291,19 +296,26 @@ func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.Digest][]Blob) error {
 	u.result.Missing, u.result.Waiting, u.result.Named = nil, nil, nil
 	claims := slices.Clone(w.Images)
+	claimed, incoming := map[claim]bool{}, map[claim]bool{}
+	for _, e := range claims {
+		claimed[claimOf(e)] = true
+	}
 	for _, e := range u.incoming {
-		if !slices.ContainsFunc(claims, func(c oci.Descriptor) bool { return sameEntry(c, e) }) {
+		incoming[claimOf(e)] = true
+		if !claimed[claimOf(e)] {
+			claimed[claimOf(e)] = true
 			claims = append(claims, e)
 		}
 	}
 	w.Images = nil
+	list := newListing(x.Manifests, len(claims))
 	for _, e := range claims {
 		if u.hopeless[e.Digest] {
 			continue
 		}
 		lacks, known := missing[e.Digest]
 		if known && len(lacks) == 0 && u.l.CheckComplete(e) == nil {
-			if err := u.name(x, w, e); err != nil {
+			if err := u.name(list, w, e); err != nil {
 				return err
 			}
 			continue
@@ -316,12 +328,13 @@ func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.D
 			}
 		}
 		lack := Wanted{lacks, e}
-		if slices.ContainsFunc(u.incoming, func(in oci.Descriptor) bool { return sameEntry(in, e) }) {
+		if incoming[claimOf(e)] {
 			u.result.Missing = append(u.result.Missing, lack)
 		} else {
 			u.result.Waiting = append(u.result.Waiting, lack)
 		}
 	}
+	x.Manifests = list.entries()
 	slices.SortFunc(w.Images, compareEntries)
 	w.Rebuild = u.stillUseful(w, missing)
 	return nil
@@ -344,40 +357,35 @@ func (u *unbundler) stillUseful(w *layout.Waiting, missing map[digest.Digest][]B
 	return list
 }
 
-func sameEntry(a, b oci.Descriptor) bool {
-	return a.Digest == b.Digest && entryName(a) == entryName(b)
+// A claim is an image that wants a name. An index may hold thousands.
+type claim struct {
+	digest digest.Digest
+	name   string
 }
+
+func claimOf(e oci.Descriptor) claim { return claim{e.Digest, entryName(e)} }
 
 func compareEntries(a, b oci.Descriptor) int {
 	return cmp.Or(strings.Compare(entryName(a), entryName(b)), digest.Compare(a.Digest, b.Digest))
 }
 
-// name lists a whole image in index.json.
-func (u *unbundler) name(x *oci.Index, w *layout.Waiting, e oci.Descriptor) error {
+// name lists a whole image.
+func (u *unbundler) name(s *listing, w *layout.Waiting, e oci.Descriptor) error {
 	name := entryName(e)
-	if name == "" {
-		if !slices.ContainsFunc(x.Manifests, func(d oci.Descriptor) bool { return d.Digest == e.Digest }) {
-			insertEntry(x, e)
-		}
+	at := s.at[name]
+	if name == "" && s.count[e.Digest] == 0 || name != "" && at == nil {
+		s.add(e)
+		at = &e
+	}
+	if name == "" || at.Digest == e.Digest {
 		u.result.Named = append(u.result.Named, e)
 		return nil
 	}
-	i := slices.IndexFunc(x.Manifests, func(d oci.Descriptor) bool { return entryName(d) == name })
-	if i < 0 {
-		x.Manifests = slices.DeleteFunc(x.Manifests, func(d oci.Descriptor) bool { return d.Digest == e.Digest && entryName(d) == "" })
-		insertEntry(x, e)
-		u.result.Named = append(u.result.Named, e)
-		return nil
-	}
-	old := x.Manifests[i]
-	if old.Digest == e.Digest {
-		u.result.Named = append(u.result.Named, e)
-		return nil
-	}
+	old := *at
 	if merged, ok, err := u.merge(old, e); err != nil {
 		return err
 	} else if ok {
-		x.Manifests[i] = merged
+		s.replace(merged)
 		u.result.Named = append(u.result.Named, merged)
 		return nil
 	}
@@ -385,7 +393,7 @@ func (u *unbundler) name(x *oci.Index, w *layout.Waiting, e oci.Descriptor) erro
 	if err != nil {
 		return err
 	}
-	x.Manifests[i] = winner
+	s.replace(winner)
 	u.result.Named = append(u.result.Named, winner)
 	if dated {
 		return nil // the same will be said next time
@@ -400,20 +408,10 @@ func (u *unbundler) name(x *oci.Index, w *layout.Waiting, e oci.Descriptor) erro
 	return nil
 }
 
-// insertEntry puts an entry before the first that comes behind it, so that entries which come
-// in any order stand in one.
-func insertEntry(x *oci.Index, e oci.Descriptor) {
-	i := slices.IndexFunc(x.Manifests, func(d oci.Descriptor) bool { return compareEntries(d, e) > 0 })
-	if i < 0 {
-		i = len(x.Manifests)
-	}
-	x.Manifests = slices.Insert(x.Manifests, i, e)
-}
-
 // choose decides between the image that has a name and another one, and reports whether their
 // times of creation decided it.
 func (u *unbundler) choose(w *layout.Waiting, name string, old, e oci.Descriptor) (winner, loser oci.Descriptor, dated bool, err error) {
-	isNew := slices.ContainsFunc(u.incoming, func(in oci.Descriptor) bool { return sameEntry(in, e) })
+	isNew := slices.ContainsFunc(u.incoming, func(in oci.Descriptor) bool { return claimOf(in) == claimOf(e) })
 	if u.o.Replace && isNew {
 		return e, old, false, nil
 	}

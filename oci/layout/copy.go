@@ -96,14 +96,10 @@ func (l *Layout) Copy(ctx context.Context, from *Layout, images []oci.Descriptor
 		if err := c.syncDirs(); err != nil {
 			return err
 		}
-		for _, e := range entries {
-			e = e.WithAnnotation(oci.AnnotationDiffID, "")
-			if tag := e.Annotations[oci.AnnotationRefName]; tag != "" {
-				setEntry(x, tag, e)
-			} else if !slices.ContainsFunc(x.Manifests, func(d oci.Descriptor) bool { return d.Digest == e.Digest }) {
-				x.Manifests = append(x.Manifests, e)
-			}
+		for i, e := range entries {
+			entries[i] = e.WithAnnotation(oci.AnnotationDiffID, "")
 		}
+		setEntries(x, entries...)
 		return nil
 	})
 }

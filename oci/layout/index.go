@@ -125,22 +125,9 @@ func (l *Layout) Tag(ctx context.Context, tag string, desc oci.Descriptor, expec
 		if err := l.CheckComplete(desc); err != nil {
 			return fmt.Errorf("tag %q: %w", tag, err)
 		}
-		setEntry(x, tag, entry)
+		setEntries(x, entry)
 		return nil
 	})
-}
-
-// setEntry puts entry in the place of the first one with the tag, and drops any others.
-func setEntry(x *oci.Index, tag string, entry oci.Descriptor) {
-	named := func(d oci.Descriptor) bool { return d.Annotations[oci.AnnotationRefName] == tag }
-	i := slices.IndexFunc(x.Manifests, named)
-	if i < 0 {
-		x.Manifests = append(x.Manifests, entry)
-		return
-	}
-	x.Manifests[i] = entry
-	rest := slices.DeleteFunc(x.Manifests[i+1:], named)
-	x.Manifests = x.Manifests[:i+1+len(rest)]
 }
 
 // Untag removes the tag; its blobs stay. No such tag gives [ErrNotFound].

@@ -26,13 +26,18 @@ func (l *Layout) Walk(roots []oci.Descriptor, visit func(desc oci.Descriptor, do
 // cannot be used to visit, and goes on without what that document refers to if visit returns
 // nil.
 func (l *Layout) Scan(roots []oci.Descriptor, visit func(desc oci.Descriptor, doc []byte, err error) error) error {
-	// What makes a second mention of a blob another question than the first.
-	type key struct {
-		digest, data digest.Digest
-		size         int64
-		mediaType    string
-	}
-	seen := map[key]bool{}
+	return l.scan(roots, map[mention]bool{}, visit)
+}
+
+// A mention is what makes a second descriptor of a blob another question than the first.
+type mention struct {
+	digest, data digest.Digest
+	size         int64
+	mediaType    string
+}
+
+// scan is Scan that leaves out what was seen, and adds to it.
+func (l *Layout) scan(roots []oci.Descriptor, seen map[mention]bool, visit func(desc oci.Descriptor, doc []byte, err error) error) error {
 	stack := make([]oci.Descriptor, 0, len(roots))
 	push := func(descs []oci.Descriptor) { // in reverse, so that they are popped in order
 		for i := len(descs) - 1; i >= 0; i-- {
@@ -43,7 +48,7 @@ func (l *Layout) Scan(roots []oci.Descriptor, visit func(desc oci.Descriptor, do
 	for len(stack) > 0 {
 		desc := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
-		k := key{digest: desc.Digest, size: desc.Size, mediaType: desc.MediaType}
+		k := mention{digest: desc.Digest, size: desc.Size, mediaType: desc.MediaType}
 		if desc.Data != nil {
 			k.data = digest.FromBytes(desc.Data)
 		}
@@ -80,11 +85,16 @@ func (l *Layout) document(desc oci.Descriptor) ([]byte, []oci.Descriptor, error)
 // right size; the bytes of layers are not read. An absent blob gives [ErrIncomplete]. Layers
 // that are not distributed with their image may be absent.
 func (l *Layout) CheckComplete(desc oci.Descriptor) error {
-	return l.Walk([]oci.Descriptor{desc}, func(desc oci.Descriptor, doc []byte) error {
-		if doc != nil {
-			return nil
+	return l.checkComplete(desc, map[mention]bool{})
+}
+
+// checkComplete is CheckComplete without what was seen, which it adds to.
+func (l *Layout) checkComplete(desc oci.Descriptor, seen map[mention]bool) error {
+	return l.scan([]oci.Descriptor{desc}, seen, func(desc oci.Descriptor, doc []byte, err error) error {
+		if err == nil && doc == nil {
+			err = l.checkSize(desc)
 		}
-		return incomplete(l.checkSize(desc))
+		return incomplete(err)
 	})
 }
 
