@@ -70,17 +70,15 @@ func Repair(ctx context.Context, l *layout.Layout, opts layout.VerifyOptions, fr
 	for {
 		// A document that came back names blobs that nobody knew to be missing.
 		for n := 1; n > 0; {
-			var err error
-			if _, _, n, err = round(quick); err != nil {
-				return repaired, layout.Summary{}, err
+			findings, sum, more, err := round(quick)
+			if err != nil {
+				return append(repaired, findings...), sum, err
 			}
+			n = more
 		}
 		findings, sum, n, err := round(opts)
-		if err != nil {
-			return repaired, sum, err
-		}
-		if n == 0 {
-			return append(repaired, findings...), sum, nil
+		if err != nil || n == 0 {
+			return append(repaired, findings...), sum, err
 		}
 	}
 }

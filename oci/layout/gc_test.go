@@ -484,13 +484,32 @@ func TestRepair(t *testing.T) {
 			mustVerify(t, bad)
 		}
 	}
+	// Of two descriptors of one torn blob the first is wrong; the other can be satisfied.
+	layer := oci.Descriptor{MediaType: "application/x", Digest: digest.FromBytes([]byte("layer x")), Size: 7}
+	wrong := layer
+	wrong.Size = 70
+	empty := oci.Describe(oci.MediaTypeEmpty, []byte("{}"))
+	two := putDocument(t, bad, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, ArtifactType: "application/x", Config: empty, Layers: []oci.Descriptor{wrong, layer}})
+	putDocument(t, bad, oci.MediaTypeEmpty, oci.Object{})
+	if err := os.WriteFile(filepath.Join(bad.Dir(), blobPath(layer.Digest)), []byte("lay"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	opts := VerifyOptions{Roots: []oci.Descriptor{two}, Fast: true}
+	findings, _, err := bad.Verify(t.Context(), opts)
+	if err != nil || len(findings) != 2 {
+		t.Fatalf("%+v, %v", findings, err)
+	}
+	if got, err := bad.Repair(t.Context(), findings, good); err != nil || len(got) != 1 || got[0].Want != "7" {
+		t.Errorf("Repair of a torn blob = %+v, %v", got, err)
+	}
+	mustVerify(t, bad)
 	// A source that is damaged itself repairs nothing, and no harm is done.
 	for _, l := range []*Layout{good, bad} {
 		if err := os.WriteFile(filepath.Join(l.Dir(), blobPath(digest.FromBytes([]byte("layer x")))), []byte("lAyer x"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	findings, _, err := bad.Verify(t.Context(), VerifyOptions{})
+	findings, _, err = bad.Verify(t.Context(), VerifyOptions{})
 	if err != nil || len(findings) != 1 {
 		t.Fatalf("%+v, %v", findings, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -45,17 +46,19 @@ func (l *Layout) Repair(ctx context.Context, findings []Finding, from Source) ([
 		return nil, err
 	}
 	var repaired []Finding
-	tried := map[string]bool{}
+	type attempt struct{ digest, want string }
+	tried := map[attempt]bool{}
 	for _, f := range findings {
 		if !f.Repairable() {
 			continue
 		}
-		good, seen := tried[f.Digest]
+		try := attempt{f.Digest, f.Want}
+		good, seen := tried[try]
 		if !seen {
 			if good, err = l.repair(ctx, descs, f, from); err != nil {
 				return repaired, fmt.Errorf("repair blob %s: %w", f.Digest, err)
 			}
-			tried[f.Digest] = good
+			tried[try] = good
 		}
 		if good {
 			f.Severity, f.Fix = SeverityRepaired, ""
@@ -96,7 +99,10 @@ func (l *Layout) repair(ctx context.Context, descs map[digest.Digest]oci.Descrip
 	}
 	desc.Data = nil // what was embedded is no help
 	if f.Code == CodeBlobSize {
-		desc.Size = -1 // it may be the descriptor that is wrong
+		// Of several descriptors one may be wrong: each finding is about its own.
+		if desc.Size, err = strconv.ParseInt(f.Want, 10, 64); err != nil {
+			return false, nil
+		}
 	}
 	r, err := from.Fetch(ctx, desc)
 	if err == nil {
@@ -108,7 +114,7 @@ func (l *Layout) repair(ctx context.Context, descs map[digest.Digest]oci.Descrip
 	}
 	switch {
 	case err == nil:
-		return f.Code != CodeBlobSize || l.checkSize(descs[d]) == nil, nil
+		return true, nil
 	case errors.Is(err, ErrNotFound), errors.Is(err, digest.ErrMismatch), errors.Is(err, oci.ErrMalformed):
 		return false, nil
 	}

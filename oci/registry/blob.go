@@ -126,7 +126,7 @@ func parseContentRange(s string) (start, size int64, ok bool) {
 // OpenBlob opens a blob for reading. Its bytes are verified as they pass: a mismatch comes
 // from Read in place of io.EOF and wraps [digest.ErrMismatch]. A connection that breaks is
 // made again where it broke, through the registry, [Options.Retry] times without progress.
-// The caller closes it.
+// If desc has the size -1 the registry must say how long the blob is. The caller closes it.
 func (c *Client) OpenBlob(ctx context.Context, repo string, desc oci.Descriptor) (io.ReadCloser, error) {
 	b, err := c.ResumeBlob(ctx, repo, desc, 0)
 	if err != nil {
@@ -169,7 +169,14 @@ func (b *resumer) connect() error {
 	if err != nil {
 		return err
 	}
-	if body.Size >= 0 && body.Size != b.desc.Size {
+	if b.desc.Size < 0 {
+		b.desc.Size = body.Size // what the registry says holds for the connections to come
+	}
+	switch {
+	case b.desc.Size < 0:
+		body.Close()
+		return fmt.Errorf("blob %s: the registry does not say how long it is: %w", b.desc.Digest, oci.ErrMalformed)
+	case body.Size >= 0 && body.Size != b.desc.Size:
 		body.Close()
 		return fmt.Errorf("blob %s: the registry says %d bytes, want %d: %w", b.desc.Digest, body.Size, b.desc.Size, digest.ErrMismatch)
 	}
