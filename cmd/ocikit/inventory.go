@@ -111,28 +111,18 @@ func (v *inventoryFlags) ref(ctx context.Context, env *Env, ref registry.Referen
 		return nil, err
 	}
 	defer client.Close()
-	names := []string{ref.Name()}
+	names := func(yield func(string, error) bool) { yield(ref.Name(), nil) }
 	if v.all {
 		if ref.Tag != "" || !ref.Digest.IsZero() {
 			return nil, usagef("%s: with --all name a repository, without tag or digest", ref)
 		}
-		names = nil
-		for tag, err := range client.Tags(ctx, ref.Repo, 0) {
-			if err != nil {
-				return nil, err
-			}
-			names = append(names, tag)
-		}
+		names = client.Tags(ctx, ref.Repo, 0)
 	}
-	var list []*archive.Inventory
-	for _, name := range names {
-		found, err := client.Inventory(ctx, ref.Repo, name)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, archive.InventoryOf(found))
+	found, err := client.Inventory(ctx, ref.Repo, names)
+	if err != nil {
+		return nil, err
 	}
-	return archive.Merge(list...), nil
+	return archive.InventoryOf(found), nil
 }
 
 func archiveInventory(ctx context.Context, env *Env, name string, read func(context.Context, io.Reader) (*archive.Inventory, error)) (*archive.Inventory, error) {

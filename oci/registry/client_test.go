@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -786,5 +787,52 @@ func TestRedirectsToWorse(t *testing.T) {
 	r := newRig(t, strings.TrimPrefix(server.URL, "https://"), func(o *registry.Options) { o.PlainHTTP, o.Insecure = false, true })
 	if _, _, err := r.GetManifest(t.Context(), "app", "v1"); !errors.Is(err, registry.ErrUnsafe) {
 		t.Errorf("redirect from https to http: %v", err)
+	}
+}
+
+// A tag that leads to another repository is refused before it is asked for; what images share
+// is asked for once.
+func TestInventoryOfTags(t *testing.T) {
+	shared := oci.Describe("application/x", []byte("shared"))
+	manifest := func(n string) []byte {
+		data, err := oci.Encode(oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, ArtifactType: "application/x", Config: shared, Annotations: map[string]string{"n": n}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	asked := map[string]int{}
+	c := newRig(t, regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked[r.Method+" "+r.URL.Path]++
+		w.Header().Set("Content-Type", oci.MediaTypeManifest)
+		switch r.URL.Path {
+		case "/v2/app/manifests/a", "/v2/app/manifests/b":
+			w.Write(manifest(r.URL.Path))
+		case "/v2/app/blobs/" + shared.Digest.String():
+			w.Header().Set("Content-Length", "6")
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	})))
+	names := func(list ...string) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for _, n := range list {
+				if !yield(n, nil) {
+					return
+				}
+			}
+		}
+	}
+	if got, err := c.Inventory(t.Context(), "app", names("a", "b", "a")); err != nil || len(got) != 3 {
+		t.Errorf("Inventory = %+v, %v", got, err)
+	}
+	if n := asked["HEAD /v2/app/blobs/"+shared.Digest.String()]; n != 1 {
+		t.Errorf("the shared blob was asked for %d times", n)
+	}
+	for _, name := range []string{"../../other/manifests/a", "a/../b", "a\n", "", "x?y=z"} {
+		clear(asked)
+		if _, err := c.Inventory(t.Context(), "app", names(name)); !errors.Is(err, registry.ErrReference) || len(asked) > 0 {
+			t.Errorf("Inventory of tag %q = %v, after %v", name, err, asked)
+		}
 	}
 }
