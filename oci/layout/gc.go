@@ -213,7 +213,7 @@ func (l *Layout) discard(g garbageFile) error {
 // be shared with others who need them.
 func (l *Layout) checkRealDirs() error {
 	dirs := []string{blobsDir}
-	entries, _ := fs.ReadDir(l.root.FS(), blobsDir)
+	entries, _ := l.readDir(blobsDir)
 	for _, e := range entries {
 		if e.Type()&fs.ModeSymlink != 0 {
 			dirs = append(dirs, path.Join(blobsDir, e.Name()))

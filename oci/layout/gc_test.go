@@ -687,3 +687,27 @@ func TestGCKeepsWhatWaits(t *testing.T) {
 		t.Errorf("the manifest is to come: GC = %q, %v", found, err)
 	}
 }
+
+// A pipe or a file in place of the blobs is an error, and nobody waits for a writer.
+func TestBlobsAreNoDirectory(t *testing.T) {
+	for what, spoil := range map[string]func(name string) error{
+		"pipe": mkfifo, "file": func(name string) error { return os.WriteFile(name, nil, 0o644) },
+	} {
+		l := newLayout(t)
+		blobs := filepath.Join(l.Dir(), blobsDir)
+		if err := os.RemoveAll(blobs); err != nil {
+			t.Fatal(err)
+		}
+		if err := spoil(blobs); errors.Is(err, errors.ErrUnsupported) {
+			continue
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := l.Verify(t.Context(), VerifyOptions{Deep: true}); !errors.Is(err, oci.ErrMalformed) {
+			t.Errorf("%s: Verify = %v", what, err)
+		}
+		if _, err := l.GC(t.Context(), GCOptions{}, func(Garbage) error { return nil }); !errors.Is(err, oci.ErrMalformed) {
+			t.Errorf("%s: GC = %v", what, err)
+		}
+	}
+}

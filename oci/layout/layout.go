@@ -228,6 +228,19 @@ func (l *Layout) open(name string) (*os.File, int64, error) {
 	return f, after.Size(), nil
 }
 
+// readDir lists a directory, sorted by name. Something else of that name, as a pipe, is not
+// opened: that could wait for ever.
+func (l *Layout) readDir(name string) ([]fs.DirEntry, error) {
+	info, err := l.root.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("it is a %s, not a directory: %w", kindOf(fs.FileInfoToDirEntry(info)), oci.ErrMalformed)
+	}
+	return fs.ReadDir(l.root.FS(), name)
+}
+
 func kind(m fs.FileMode) string {
 	switch {
 	case m&fs.ModeSymlink != 0:

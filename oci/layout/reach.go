@@ -192,7 +192,7 @@ type blobFile struct {
 
 // blobFiles lists the regular files among the blobs that have digests for names.
 func (l *Layout) blobFiles() ([]blobFile, error) {
-	algs, err := fs.ReadDir(l.root.FS(), blobsDir)
+	algs, err := l.readDir(blobsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -205,7 +205,7 @@ func (l *Layout) blobFiles() ([]blobFile, error) {
 			continue
 		}
 		dir := path.Join(blobsDir, alg.Name())
-		files, err := fs.ReadDir(l.root.FS(), dir)
+		files, err := l.readDir(dir)
 		if err != nil {
 			return nil, fmt.Errorf("layout %q: %s: %w", l.dir, dir, cause(err))
 		}

@@ -164,7 +164,7 @@ func (v *verifier) hashLater(d digest.Digest, size int64) {
 
 // listBlobs adds the blobs that no image names: their names must be true as well.
 func (v *verifier) listBlobs() error {
-	algs, err := fs.ReadDir(v.l.root.FS(), blobsDir)
+	algs, err := v.l.readDir(blobsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // an empty layout may lack it
 	}
@@ -177,7 +177,7 @@ func (v *verifier) listBlobs() error {
 			v.add(CodeBlobName, Finding{Path: dir, Got: "a " + kindOf(alg), Want: "a directory named by an algorithm"})
 			continue
 		}
-		files, err := fs.ReadDir(v.l.root.FS(), dir)
+		files, err := v.l.readDir(dir)
 		if err != nil {
 			return fmt.Errorf("layout %q: %s: %w", v.l.dir, dir, cause(err))
 		}

@@ -63,7 +63,7 @@ func (v *verifier) checkSubject(desc oci.Descriptor, doc []byte) {
 // are not looked into: they may be layouts of their own.
 func (v *verifier) checkFiles() {
 	for _, dir := range []string{".", blobsDir} {
-		entries, err := fs.ReadDir(v.l.root.FS(), dir)
+		entries, err := v.l.readDir(dir)
 		if err != nil {
 			continue // it was, or will be, said by others
 		}
