@@ -31,7 +31,7 @@ its size is checked, and manifests are verified in any case. --no-link shares no
 
 A blob that the target has already is verified, and replaced if it is damaged. What the first layout
 lacks may be in the second: so a sparse layout completes one that has the rest. Names are set last, all
-at once; a copy that fails, or is killed, leaves the target as it was, but for blobs that nothing names.`,
+at once; a copy that fails, or is killed, leaves the target as it was, but for blobs that nothing names; one that it made goes again.`,
 		Example: "ocikit copy app:latest carried\nocikit copy app:latest app:again\nocikit verify carried",
 		Status:  "1 if a blob is damaged, or in neither layout; 4 if there is no such image or platform",
 		Bind: func(fs *flag.FlagSet) Action {
@@ -165,11 +165,14 @@ func renamed(desc oci.Descriptor, tag string, all bool) oci.Descriptor {
 }
 
 func runCopy(ctx context.Context, env *Env, from copySource, dir string, o layout.CopyOptions) error {
-	open := layout.Init
+	undo := func() {}
+	var to *layout.Layout
+	var err error
 	if o.DryRun {
-		open = layout.Open
+		to, err = layout.Open(dir)
+	} else {
+		to, undo, err = initLayout(dir)
 	}
-	to, err := open(dir)
 	switch {
 	case err == nil:
 		defer to.Close()
@@ -183,6 +186,7 @@ func runCopy(ctx context.Context, env *Env, from copySource, dir string, o layou
 		images[0].Data = from.index // so that it can be read
 	default:
 		if _, err := to.PutDocument(images[0].MediaType, from.index); err != nil {
+			undo()
 			return err
 		}
 	}
@@ -201,6 +205,7 @@ func runCopy(ctx context.Context, env *Env, from copySource, dir string, o layou
 		return writeJSON(env.Stdout, copyStep{Action: string(how), Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size})
 	}
 	if err := to.Copy(ctx, from.Layout, images, o); err != nil {
+		undo()
 		if errors.Is(err, image.ErrPlatform) || errors.Is(err, layout.ErrIncomplete) {
 			err = withHint(err, "`ocikit verify %s` lists what is missing", from.Dir())
 		}

@@ -70,9 +70,7 @@ func runUnbundle(ctx context.Context, env *Env, operand, name string, o archive.
 		return err
 	}
 	defer in.Close()
-	_, statErr := os.Stat(n.Dir)
-	made := errors.Is(statErr, fs.ErrNotExist)
-	l, err := layout.Init(n.Dir)
+	l, undo, err := initLayout(n.Dir)
 	if err != nil {
 		return err
 	}
@@ -80,9 +78,7 @@ func runUnbundle(ctx context.Context, env *Env, operand, name string, o archive.
 	env.watch(l)
 	result, err := archive.Unbundle(ctx, l, in, o)
 	if err != nil && len(result.Missing) == 0 {
-		if made && isUnused(l) {
-			os.RemoveAll(n.Dir)
-		}
+		undo()
 		return fmt.Errorf("%s: %w", inputName(name), err)
 	}
 	env.detail("ocikit: %d blobs, %d bytes in the bundle", result.Blobs, result.Bytes)
@@ -96,6 +92,21 @@ func runUnbundle(ctx context.Context, env *Env, operand, name string, o archive.
 		return reportMissing(env, result.Missing, err)
 	}
 	return oci.WriteDescriptors(env.Stdout, result.Named...)
+}
+
+// initLayout opens a layout, which is made if need be. If it was made by this call, and still
+// names nothing and waits for nothing, undo removes it.
+func initLayout(dir string) (l *layout.Layout, undo func(), err error) {
+	_, statErr := os.Stat(dir)
+	made := errors.Is(statErr, fs.ErrNotExist)
+	if l, err = layout.Init(dir); err != nil {
+		return nil, nil, err
+	}
+	return l, func() {
+		if made && isUnused(l) {
+			os.RemoveAll(dir)
+		}
+	}, nil
 }
 
 // isUnused reports whether a layout names nothing and waits for nothing.
