@@ -73,10 +73,7 @@ func manyFiles(n int) []byte {
 // TestManyFiles applies layers of 120,000 files: the time is linear, and what is kept of a
 // file is small.
 func TestManyFiles(t *testing.T) {
-	n := 120_000
-	if testing.Short() {
-		n /= 10
-	}
+	n := reps(120_000, 12_000)
 	layer := manyFiles(n)
 	deleted := layerTar(t, entries(".wh.d3", "d4/.wh..wh..opq", "d5/new x"))
 	layers := []Layer{bytesLayer("0", layer), bytesLayer("1", layer), bytesLayer("2", deleted)}
@@ -104,7 +101,7 @@ func TestManyFiles(t *testing.T) {
 // TestHostileWork has layers that make a careless reader work for each entry what is there
 // already.
 func TestHostileWork(t *testing.T) {
-	n := 5_000
+	n := reps(5_000, 1_000)
 	var opaque, links, twice, alternate, hard []string
 	for i := range n {
 		opaque = append(opaque, fmt.Sprintf("d/f%d x", i), "d/.wh..wh..opq", ".wh.d")
@@ -117,7 +114,7 @@ func TestHostileWork(t *testing.T) {
 	for i := range 30 {
 		links = append(links, fmt.Sprintf("l%d -> l%d/../%s", i+1, i, strings.Repeat("./", 1000)))
 	}
-	for i := range 2000 {
+	for i := range n * 2 / 5 {
 		links = append(links, fmt.Sprintf("l3/f%d x", i))
 	}
 	for name, lines := range map[string][]string{"opaque": opaque, "links": links, "twice": twice, "alternate": alternate, "hard": append([]string{"a x"}, hard...)} {
@@ -232,8 +229,9 @@ func FuzzExtract(f *testing.F) {
 func bigXattrs(t testing.TB, flag byte, name string, n, size int) []byte {
 	t.Helper()
 	hdr := &tar.Header{Typeflag: flag, Name: name, Mode: 0o755, PAXRecords: map[string]string{}}
+	value := strings.Repeat("v", size)
 	for i := range n {
-		hdr.PAXRecords[fmt.Sprintf("%suser.a%d", xattrPrefix, i)] = strings.Repeat("v", size)
+		hdr.PAXRecords[fmt.Sprintf("%suser.a%d", xattrPrefix, i)] = value
 	}
 	head, err := appendHeader(nil, hdr)
 	if err != nil {
@@ -242,36 +240,45 @@ func bigXattrs(t testing.TB, flag byte, name string, n, size int) []byte {
 	return head
 }
 
+// xattrTar has entries f0, f1 ... with 900 KiB of extended attributes each. They are the same ones,
+// which are held in memory once.
+func xattrTar(t testing.TB, flag byte, from, to int) io.Reader {
+	t.Helper()
+	attrs := bigXattrs(t, flag, "f", 15, 60<<10)
+	attrs = attrs[:len(attrs)-blockSize] // the header itself is behind them
+	var parts []io.Reader
+	for i := from; i < to; i++ {
+		head, err := appendHeader(nil, &tar.Header{Typeflag: flag, Name: fmt.Sprintf("f%d", i), Mode: 0o755})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts = append(parts, bytes.NewReader(attrs), bytes.NewReader(head))
+	}
+	return io.MultiReader(append(parts, bytes.NewReader(zeros[:2*blockSize]))...)
+}
+
 // TestXattrsTogether refuses extended attributes that no system can hold, and those that are
 // small one by one and fill the memory together: of one layer, or over many.
 func TestXattrsTogether(t *testing.T) {
-	repeated := func(flag byte, entries int) []byte {
-		var buf bytes.Buffer
-		for i := range entries {
-			buf.Write(bigXattrs(t, flag, fmt.Sprintf("f%d", i), 15, 60<<10))
-		}
-		return append(buf.Bytes(), zeros[:2*blockSize]...)
+	layer := func(flag byte, from, to int) Layer {
+		return Layer{Name: "l", Open: func() (io.ReadCloser, error) { return io.NopCloser(xattrTar(t, flag, from, to)), nil }}
 	}
 	one := append(bigXattrs(t, typeReg, "a", 1, maxXattrValue+1), zeros[:2*blockSize]...)
-	for name, layers := range map[string][][]byte{
-		"one value of 64 KiB and a byte": {one},
-		"directories of one layer":       {repeated(typeDir, 40)},
-		"directories of two layers":      {repeated(typeDir, 20), repeated(typeDir, 20)},
+	for name, stack := range map[string][]Layer{
+		"one value of 64 KiB and a byte": {bytesLayer("l", one)},
+		"directories of one layer":       {layer(typeDir, 0, 40)},
+		"directories of two layers":      {layer(typeDir, 0, 20), layer(typeDir, 20, 40)},
 	} {
-		var stack []Layer
-		for _, data := range layers {
-			stack = append(stack, bytesLayer("l", data))
-		}
 		if _, err := Apply(t.Context(), stack, ApplyOptions{}); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v, want %v", name, err, ErrMalformed)
 		}
 	}
 	// Those of regular files are not kept, so what counts is one layer.
-	files := []Layer{bytesLayer("0", repeated(typeReg, 20)), bytesLayer("1", repeated(typeReg, 20))}
+	files := []Layer{layer(typeReg, 0, 20), layer(typeReg, 20, 40)}
 	if _, err := Apply(t.Context(), files, ApplyOptions{}); err != nil {
 		t.Errorf("files of two layers: %v", err)
 	}
-	if err := Rewrite(t.Context(), io.Discard, bytes.NewReader(repeated(typeReg, 40)), RewriteOptions{}); !errors.Is(err, ErrMalformed) {
+	if err := Rewrite(t.Context(), io.Discard, xattrTar(t, typeReg, 0, 40), RewriteOptions{}); !errors.Is(err, ErrMalformed) {
 		t.Errorf("Rewrite: %v, want %v", err, ErrMalformed)
 	}
 }

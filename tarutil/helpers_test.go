@@ -15,6 +15,14 @@ import (
 	"testing"
 )
 
+// reps returns how often a test does what it does: under -short it is a part.
+func reps(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
 var goroot = sync.OnceValue(func() string {
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {

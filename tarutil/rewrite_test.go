@@ -334,7 +334,7 @@ func BenchmarkRewrite(b *testing.B) {
 }
 
 func TestRewriteMany(t *testing.T) {
-	const n = 120_000
+	n := reps(120_000, 12_000)
 	r, w := io.Pipe()
 	go func() {
 		tw := NewWriter(w)
@@ -347,7 +347,7 @@ func TestRewriteMany(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	c := &Checker{}
 	opts := RewriteOptions{Sort: true, TempDir: t.TempDir()}
-	if err := Rewrite(context.Background(), c, r, opts); err != nil || c.Close() != nil || c.Entries() != n {
+	if err := Rewrite(context.Background(), c, r, opts); err != nil || c.Close() != nil || c.Entries() != int64(n) {
 		t.Errorf("%v, %v, %d entries", err, c.Close(), c.Entries())
 	}
 	runtime.ReadMemStats(&after)
