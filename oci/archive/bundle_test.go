@@ -269,7 +269,10 @@ func TestUnbundleInEveryOrder(t *testing.T) {
 	n := newNear(t)
 	bundles := chain(n)
 	var want map[string]string
-	for _, order := range permutations(len(bundles)) {
+	for i, order := range permutations(len(bundles)) {
+		if i%reps(1, 5) != 0 {
+			continue
+		}
 		l := newFar(t)
 		for _, i := range order {
 			apply(t, l, bundles[i])

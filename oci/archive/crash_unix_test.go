@@ -49,10 +49,7 @@ func TestUnbundleSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runs := 200
-	if testing.Short() {
-		runs = 20
-	}
+	runs := reps(200, 10)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 2))

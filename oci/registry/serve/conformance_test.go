@@ -259,8 +259,14 @@ func contents(t *testing.T, alg string) map[string]content {
 
 func TestConformanceContents(t *testing.T) {
 	for alg, sum := range sums {
-		for name, c := range contents(t, alg) {
+		all := contents(t, alg)
+		for i, name := range slices.Sorted(maps.Keys(all)) {
+			if i%reps(1, 3) != 0 {
+				continue
+			}
+			c := all[name]
 			t.Run(alg+" "+name, func(t *testing.T) {
+				t.Parallel()
 				s := start(t, Options{})
 				for _, b := range c.blobs {
 					s.want(201, "POST", "/v2/r/blobs/uploads/?digest="+sum(b), b)

@@ -32,6 +32,7 @@ func TestFaultNames(t *testing.T) {
 func TestCutFaults(t *testing.T) {
 	for _, name := range []string{"patch-cut", "patch-cut-part", "patch-half", "patch-503", "chunk-lost"} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := start(t, Options{Faults: []string{name, "blob-cut"}})
 			data := random(6<<20, 2)
 			loc := s.begin("r")

@@ -22,6 +22,14 @@ import (
 	"ocikit/oci/layout"
 )
 
+// reps returns how often a test does what it does: under -short it is a part.
+func reps(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
 // A testServer is a registry on the loopback interface.
 type testServer struct {
 	*testing.T
