@@ -56,16 +56,18 @@ func faults() map[string]regtest.Fault {
 }
 
 // TestBreakEveryRequest breaks the first request of a push, then the second, until a push
-// runs untouched. Success means stored; after a failure the next push works.
+// runs untouched. Success means stored; after a failure the next push works. Under -short each
+// mode has other requests broken.
 func TestBreakEveryRequest(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 300_000, 100)
 	for name, fault := range faults() {
-		for _, mode := range []pushcmd.Mode{pushcmd.ModeStream, pushcmd.ModePut, pushcmd.ModeChunk} {
+		for i, mode := range []pushcmd.Mode{pushcmd.ModeStream, pushcmd.ModePut, pushcmd.ModeChunk} {
 			t.Run(name+"/"+string(mode), func(t *testing.T) {
 				t.Parallel()
 				o := pushcmd.Options{Mode: mode, ChunkSize: 100_000, Jobs: 1}
-				for k, n := 1, 0; k <= n+1 && k < 60; k++ {
+				first := reps(1, 1+i)
+				for k, n := first, first; k <= n+1 && k < 60; k += reps(1, 4) {
 					reg := regtest.New()
 					b := regtest.BreakAt(k, fault, reg)
 					_, err := push(t, b, s, desc, o)
@@ -97,7 +99,7 @@ func TestBreakFromRequest(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, blobSize)
 	for name, fault := range map[string]regtest.Fault{"reset": regtest.Reset, "500": regtest.Answer(500, ""), "lost-answer": regtest.LostAnswer} {
-		for k := 1; k < 9; k++ {
+		for k := 1; k < 9; k += reps(1, 3) {
 			reg := regtest.New()
 			_, err := push(t, regtest.BreakFrom(k, fault, reg), s, desc, pushcmd.Options{Jobs: 1})
 			var re interface{ Retryable() bool }
@@ -581,7 +583,7 @@ func TestForeignLocation(t *testing.T) {
 func TestTokenExpires(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, blobSize, 500_000)
-	for uses := 3; uses < 9; uses++ {
+	for uses := 3; uses < 9; uses += reps(1, 3) {
 		for _, m := range []pushcmd.Mode{pushcmd.ModeStream, pushcmd.ModePut, pushcmd.ModeChunk} {
 			reg := regtest.New()
 			reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: "planted-secret", Uses: uses}

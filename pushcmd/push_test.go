@@ -22,6 +22,14 @@ import (
 	"ocikit/pushcmd"
 )
 
+// reps returns how often a test does what it does: under -short it is a part.
+func reps(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
 // A store is a Source whose blobs are files of a temporary directory.
 type store struct {
 	dir   string

@@ -194,7 +194,7 @@ func TestScriptQuirks(t *testing.T) {
 	s := newStore(t)
 	desc := s.mixed(t)
 	absolute := func(r *http.Request, path string) string { return "http://" + r.Host + path }
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name   string
 		quirks regtest.Quirks
 		env    string
@@ -209,6 +209,9 @@ func TestScriptQuirks(t *testing.T) {
 		{name: "no digest header", quirks: regtest.Quirks{NoDigestHeader: true}},
 		{name: "no HEAD", quirks: regtest.Quirks{NoHead: true}},
 	} {
+		if i%reps(1, 4) != 0 {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, s)
@@ -269,7 +272,7 @@ func TestScriptBreakEveryRequest(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	m := newMachine(t, s)
-	for k, n := 1, 0; k <= n+1 && k < 40; k++ {
+	for k, n := 1, 0; k <= n+1 && k < 40; k += reps(1, 5) {
 		reg := regtest.New()
 		b := regtest.BreakAt(k, regtest.LostAnswer, reg)
 		m.script(s, desc, regtest.Serve(t, b), pushcmd.ScriptOptions{PlainHTTP: true})
@@ -337,7 +340,7 @@ func TestScriptAuth(t *testing.T) {
 	const password = `p"lanted\se'cret $x`
 	s := newStore(t)
 	desc := s.image(t, 1000)
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name string
 		auth *regtest.Auth
 		pass string
@@ -358,6 +361,9 @@ func TestScriptAuth(t *testing.T) {
 		{name: "bearer, user information", auth: &regtest.Auth{Bearer: true, Realm: "http://a@127.0.0.1/token"}, pass: password, want: 5},
 		{name: "negotiate", auth: &regtest.Auth{Challenge: "Negotiate"}, pass: password, want: 5},
 	} {
+		if i%reps(1, 3) != 0 {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, s)
@@ -420,7 +426,8 @@ func TestScriptKeepsCredentials(t *testing.T) {
 	if n := seen.Load(); n > 0 {
 		t.Errorf("another server was sent the credentials %d times", n)
 	}
-	for _, prefix := range []string{"http://", "http://127.0.0.1@", "http://127.0.0.1:80@", "http://127.0.0.1\\@", "//127.0.0.1:1@"} {
+	prefixes := []string{"http://", "http://127.0.0.1@", "http://127.0.0.1:80@", "http://127.0.0.1\\@", "//127.0.0.1:1@"}
+	for _, prefix := range prefixes[:reps(len(prefixes), 2)] {
 		reg.Auth = &regtest.Auth{Bearer: true, Realm: prefix + "localhost:" + other[strings.LastIndex(other, ":")+1:] + "/token"}
 		m.script(s, desc, regtest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
 		status, _, stderr := m.run()
@@ -435,7 +442,7 @@ func TestScriptStatuses(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	layer := s.blobs(t, desc)[1]
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name    string
 		fault   regtest.Fault
 		prepare func(*machine)
@@ -453,6 +460,9 @@ func TestScriptStatuses(t *testing.T) {
 		{name: "bad url", prepare: func(m *machine) { m.env = append(m.env, "REG_URL=registry.example") }, want: 2, stderr: "https://HOST:PORT"},
 		{name: "bad chunk", prepare: func(m *machine) { m.env = append(m.env, "REG_CHUNK=1M") }, want: 2, stderr: "number of bytes"},
 	} {
+		if i%reps(1, 3) != 0 {
+			continue
+		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, s)
