@@ -149,8 +149,8 @@ func TestHostileTars(t *testing.T) {
 	if status, _, errs := runOcikit(t.Context(), strings.NewReader(""), "init", "app"); status != 0 {
 		t.Fatal(errs)
 	}
-	for _, c := range hostileTars() {
-		for _, cmd := range []struct {
+	for i, c := range hostileTars() {
+		for j, cmd := range []struct {
 			args []string
 			want int
 		}{
@@ -161,6 +161,9 @@ func TestHostileTars(t *testing.T) {
 			{[]string{"diff", "empty", "-"}, c.rewrite},
 			{[]string{"diff", "empty", "-", "--layer", "-o", "out.tar"}, c.rewrite},
 		} {
+			if (i+j)%reps(1, 3) != 0 { // -short: each tar meets two of the commands
+				continue
+			}
 			name := c.name + "/" + strings.Join(cmd.args, " ")
 			t.Run(name, func(t *testing.T) {
 				want := cmd.want

@@ -50,6 +50,14 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// reps returns how often a test does what it does: under -short it is a part.
+func reps(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
 // A script is one file under test.
 type script struct {
 	t      *testing.T

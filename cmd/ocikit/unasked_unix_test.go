@@ -15,6 +15,9 @@ import (
 // What a server sends behind an answer, which may be the password it got, is not printed by a
 // package that does not know that it is one.
 func TestUnaskedBytesAreNotPrinted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it links the program")
+	}
 	host := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
