@@ -201,7 +201,7 @@ func flagsOf(c Command) []flagDoc {
 			return
 		}
 		value, usage := flag.UnquoteUsage(f)
-		doc := flagDoc{names: []string{dashed(f.Name)}, usage: usage}
+		doc := flagDoc{names: []string{dashed(f.Name)}, usage: usage + defaultOf(f)}
 		if s, ok := short[f.Name]; ok {
 			doc.names = []string{dashed(s), dashed(f.Name)}
 		}
@@ -214,6 +214,15 @@ func flagsOf(c Command) []flagDoc {
 		docs = append(docs, doc)
 	})
 	return docs
+}
+
+// defaultOf says what a flag is if it is not given, where its usage does not. No value, 0 and
+// -1 stand for none.
+func defaultOf(f *flag.Flag) string {
+	if slices.Contains([]string{"", "0", "-1", "0s"}, f.DefValue) || isBool(f) || strings.Contains(f.Usage, "default") {
+		return ""
+	}
+	return fmt.Sprintf(" (default %s)", strings.TrimSuffix(f.DefValue, "0m0s"))
 }
 
 func isBool(f *flag.Flag) bool {

@@ -103,6 +103,26 @@ func TestHelpOfEveryCommand(t *testing.T) {
 	}
 }
 
+func TestHelpNamesDefaults(t *testing.T) {
+	for _, c := range []struct{ name, flag, want string }{
+		{"gc", "--min-age", "(default 1h)"},
+		{"push", "--timeout", "(default 30s)"},
+		{"gzip", "--level", "(default 6)"},
+		{"serve", "--listen", "(default 127.0.0.1:5000)"},
+		{"gzip", "-j", ""},          // 0 is explained
+		{"files", "--layer", ""},    // -1 is no layer
+		{"append", "--created", ""}, // its usage says it
+		{"verify", "--repair-from", ""},
+	} {
+		i := slices.IndexFunc(commands(), func(cmd Command) bool { return cmd.Name == c.name })
+		flags := flagsOf(commands()[i])
+		f := flags[slices.IndexFunc(flags, func(f flagDoc) bool { return slices.Contains(f.names, c.flag) })]
+		if c.want != "" && !strings.HasSuffix(f.usage, c.want) || c.want == "" && strings.Contains(f.usage, "(default") {
+			t.Errorf("%s %s: %q, want %q at its end", c.name, c.flag, f.usage, c.want)
+		}
+	}
+}
+
 func TestTopics(t *testing.T) {
 	_, list, _ := runOcikit(t.Context(), nil, "help")
 	for _, topic := range topics() {
