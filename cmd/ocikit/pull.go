@@ -29,7 +29,8 @@ joined by commas, an index of those, with their attestations: it has a digest of
 
 The name in the layout is TAG, or else the tag of REF; its full name is kept as well, in the
 annotation io.containerd.image.name. A tag that the layout has for an image of another repository is
-not taken unless TAG says so. Layers that are not distributed with their image are skipped and named
+not taken unless TAG says so. With --all REF is a repository, and every tag of it is pulled; a pull that
+fails leaves those that came before. Layers that are not distributed with their image are skipped and named
 if the registry lacks them; addresses in "urls" are never asked.`,
 		Example: "ocikit pull localhost:5000/hello:latest app",
 		Status:  "4 if there is no such image, or none for the platform",
@@ -40,19 +41,27 @@ if the registry lacks them; addresses in "urls" are never asked.`,
 			fs.BoolVar(&o.Referrers, "referrers", false, "pull what refers to the image too: signatures, SBOMs")
 			require := bindRequireReferrers(fs)
 			fs.IntVar(&o.Jobs, "j", 0, "fetch `n` blobs at once (0: as many as is good)")
-			asJSON := fs.Bool("json", false, "print a report as a JSON line")
+			all := fs.Bool("all", false, "pull every tag of the repository REF")
+			asJSON := fs.Bool("json", false, "print a report as a JSON line for each image")
 			dryRun := fs.Bool("dry-run", false, "print what would be done, a JSON line for each step")
 			return func(ctx context.Context, env *Env, args []string) (err error) {
 				if len(args) != 2 {
 					return usagef("%d operands, want REF and LAYOUT", len(args))
 				}
-				ref, err := parseRef(registry.ParseReference, args[0])
+				parse := registry.ParseReference
+				if *all {
+					parse = registry.ParseRepository
+				}
+				ref, err := parseRef(parse, args[0])
 				if err != nil {
 					return err
 				}
 				n, err := pullTarget(args[1])
 				if err != nil {
 					return err
+				}
+				if *all && n.Tag != "" {
+					return usagef("%q names an image: with --all name the layout alone", args[1])
 				}
 				o.Referrers = o.Referrers || *require
 				if o.Jobs < 0 {
@@ -69,10 +78,41 @@ if the registry lacks them; addresses in "urls" are never asked.`,
 				}
 				defer flags.close(&err)
 				defer client.Close()
-				return runPull(ctx, env, client, ref, n, o, *require, *dryRun, *asJSON)
+				refs := []registry.Reference{ref}
+				if *all {
+					if refs, err = taggedRefs(ctx, client, ref); err != nil {
+						return err
+					}
+				}
+				for _, ref := range refs {
+					if err := runPull(ctx, env, client, ref, n, o, *require, *dryRun, *asJSON); err != nil {
+						return err
+					}
+				}
+				return nil
 			}
 		},
 	}
+}
+
+// taggedRefs returns a reference for each tag of a repository.
+func taggedRefs(ctx context.Context, c *registry.Client, repo registry.Reference) ([]registry.Reference, error) {
+	var refs []registry.Reference
+	for tag, err := range c.Tags(ctx, repo.Repo, 0) {
+		if err == nil {
+			err = registry.CheckTag(tag)
+		}
+		if err != nil {
+			return nil, err
+		}
+		ref := repo
+		ref.Tag = tag
+		refs = append(refs, ref)
+	}
+	if len(refs) == 0 {
+		return nil, &notThere{fmt.Errorf("%s: the repository has no tags", repo.Repository())}
+	}
+	return refs, nil
 }
 
 // pullTarget reads LAYOUT[:TAG].
