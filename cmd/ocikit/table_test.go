@@ -157,12 +157,31 @@ func TestHintsOfForeignWords(t *testing.T) {
 		}
 		hints = append(hints, w.hint)
 	}
-	for _, hint := range foreignFlags() {
-		hints = append(hints, hint)
+	for _, first := range []string{"upload", "registry"} {
+		for _, w := range foreignSteps(first) {
+			if slices.ContainsFunc(table, func(c Command) bool { return c.Name == first+" "+w.word }) {
+				t.Errorf("%s %s is a command", first, w.word)
+			}
+			hints = append(hints, w.hint)
+		}
+	}
+	for _, f := range foreignFlags() {
+		hints = append(hints, f.hint)
+		for _, c := range table {
+			if !f.means(c.Name) {
+				continue
+			}
+			for _, name := range strings.Fields(f.names) {
+				if slices.Contains(flagWords(c), dashed(name)) && !strings.Contains(f.hint, dashed(name)) {
+					t.Errorf("%s has a flag %s, and a hint for it", c.Name, dashed(name))
+				}
+			}
+		}
 	}
 	for _, hint := range hints {
 		for _, line := range regexp.MustCompile("`ocikit [^`]+`").FindAllString(hint, -1) {
-			words := strings.Fields(strings.Trim(line, "`"))[1:]
+			line, _, _ = strings.Cut(strings.Trim(line, "`"), " | ")
+			words := strings.Fields(line)[1:]
 			cmd, rest, err := find(table, words)
 			if err != nil && words[0] != "COMMAND" {
 				t.Errorf("hint %q: %v", hint, err)
@@ -192,12 +211,28 @@ func TestSuggestions(t *testing.T) {
 		{"upload zzzzzz", "the steps are start, chunk"},
 		{"upload", "the steps are start, chunk"},
 		{"registry ls", "did you mean `ocikit registry tags`?"},
+		{"registry manifest", "`ocikit registry get REF`"},
+		{"registry login", "`ocikit help credentials`"},
+		{"registry zzzzzz", "the steps are ping, token"},
+		{"upload patch", "did you mean `ocikit upload chunk`?"},
+		{"retag app:a app:b", "`ocikit copy LAYOUT:OLD LAYOUT:NEW`"},
 		{"help statsu", "did you mean `ocikit help status`?"},
 		{"help verfiy", "did you mean `ocikit verify`?"},
 		{"help login", "`ocikit help credentials`"},
 		{"tar --exlude x", "did you mean --exclude?"},
 		{"cat --owner 0:0", "--owner is a flag of tar"},
 		{"push --creds user:pass", "--password-stdin"},
+		{"push -u user:pass", "--password-stdin"},
+		{"append app -f layer.tar", "--layer FILE"},
+		{"mutate app --config.env A=b", "did you mean --env?"},
+		{"mutate app --config-entrypoint x", "did you mean --entrypoint?"},
+		{"mutate app --config.workingdir /", "--workdir"},
+		{"gzip -9 layer.tar", "--level N"},
+		{"gc app --dry-run", "unless --delete"},
+		{"put app --blob x", "--blob is a flag of registry head"},
+		{"index app -t multi", "`ocikit tag LAYOUT:TAG`"},
+		{"load app -t multi", "LAYOUT:TAG"},
+		{"copy app app --all-platforms", "every platform"},
 		{"init --zzzzzz", "usage: ocikit init"},
 	} {
 		status, out, errs := runOcikit(t.Context(), nil, strings.Fields(c.line)...)
