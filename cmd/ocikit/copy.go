@@ -77,15 +77,17 @@ at once; a copy that fails, or is killed, leaves the target as it was, but for b
 }
 
 func copyTarget(operand string, all bool) (oci.ImageName, error) {
-	n, err := oci.ParseImageName(operand)
+	n, err := parseImage(operand)
+	if err != nil {
+		return n, err
+	}
 	if port, _, ok := strings.Cut(n.Tag, "/"); ok && strings.Trim(port, "0123456789") == "" { // host:5000/x, docker://x
 		return n, &usageError{msg: fmt.Sprintf("%q: want an image in a layout", operand), hint: "`ocikit push IMAGE REF` sends images to a registry"}
 	}
-	if err == nil && n.Tag != "" {
-		err = oci.CheckTag(n.Tag)
-	}
-	if err != nil {
-		return n, usagef("%v", err)
+	if n.Tag != "" {
+		if err := oci.CheckTag(n.Tag); err != nil {
+			return n, usagef("%v", err)
+		}
 	}
 	if all && (n.Tag != "" || !n.Digest.IsZero()) {
 		return n, usagef("%q names an image: with --all name the layout alone", operand)

@@ -112,10 +112,18 @@ func list(fs *flag.FlagSet, name, short, usage string) *[]string {
 type optional struct {
 	value string
 	given bool
+	words bool // it is a list: given twice, as other tools add to one, it is an error
 }
 
-func (o *optional) String() string     { return o.value }
-func (o *optional) Set(s string) error { o.value, o.given = s, true; return nil }
+func (o *optional) String() string { return o.value }
+
+func (o *optional) Set(s string) error {
+	if o.words && o.given {
+		return errors.New(`given twice: several words are a JSON list, as ["a","b"]`)
+	}
+	o.value, o.given = s, true
+	return nil
+}
 
 func optionalFlag(fs *flag.FlagSet, name, short, usage string) *optional {
 	o := new(optional)
@@ -123,6 +131,13 @@ func optionalFlag(fs *flag.FlagSet, name, short, usage string) *optional {
 	if short != "" {
 		fs.Var(o, short, "short for --"+name)
 	}
+	return o
+}
+
+// wordsFlag is optionalFlag for a list of words.
+func wordsFlag(fs *flag.FlagSet, name, usage string) *optional {
+	o := optionalFlag(fs, name, "", usage)
+	o.words = true
 	return o
 }
 

@@ -11,11 +11,33 @@ import (
 	"ocikit/oci/layout"
 )
 
+// parseImage reads an IMAGE from the command line. The places of other programs that are no
+// layouts would else be directories of strange names.
+func parseImage(operand string) (oci.ImageName, error) {
+	n, err := oci.ParseImageName(operand)
+	switch {
+	case err != nil:
+		return n, usagef("%v", err)
+	case n.Tag == "":
+		return n, nil
+	}
+	hint := ""
+	switch n.Dir {
+	case "oci-archive", "docker-archive":
+		hint = "`ocikit save IMAGE -o FILE` writes archives, `ocikit load LAYOUT FILE` reads them"
+	case "docker-daemon", "containers-storage":
+		hint = "`ocikit save IMAGE | docker load`, and back with `docker save NAME | ocikit load LAYOUT`; podman likewise"
+	default:
+		return n, nil
+	}
+	return n, &usageError{msg: fmt.Sprintf("%q: want an image in a layout; a directory of that name is ./%s", operand, n.Dir), hint: hint}
+}
+
 // openLayout opens the layout that an operand names. "oci:" may stand in front.
 func openLayout(operand string) (*layout.Layout, error) {
-	n, err := oci.ParseImageName(operand)
+	n, err := parseImage(operand)
 	if err != nil {
-		return nil, usagef("%v", err)
+		return nil, err
 	}
 	if n.Tag != "" || !n.Digest.IsZero() {
 		e := &usageError{msg: fmt.Sprintf("%q names an image, want a layout alone", operand)}
@@ -55,9 +77,9 @@ func namesRegistry(operand string) bool {
 
 // openName opens the layout of an image that need not exist.
 func openName(operand string) (*layout.Layout, oci.ImageName, error) {
-	n, err := oci.ParseImageName(operand)
+	n, err := parseImage(operand)
 	if err != nil {
-		return nil, n, usagef("%v", err)
+		return nil, n, err
 	}
 	l, err := openDir(n.Dir)
 	if errors.Is(err, fs.ErrNotExist) && namesRegistry(operand) {

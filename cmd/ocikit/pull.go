@@ -117,10 +117,10 @@ func taggedRefs(ctx context.Context, c *registry.Client, repo registry.Reference
 
 // pullTarget reads LAYOUT[:TAG].
 func pullTarget(operand string) (oci.ImageName, error) {
-	n, err := oci.ParseImageName(operand)
+	n, err := parseImage(operand)
 	switch {
 	case err != nil:
-		return n, usagef("%v", err)
+		return n, err
 	case !n.Digest.IsZero():
 		return n, usagef("%q: a digest cannot be chosen", operand)
 	case n.Tag == "":

@@ -75,6 +75,9 @@ func (r *registryFlags) options(env *Env, stdinIsData bool) (registry.Options, e
 	if o.Retry < 0 || o.Timeout <= 0 {
 		return o, usagef("--retry and --timeout cannot be negative")
 	}
+	if o.Username != "" && !*r.passwordStdin {
+		return o, usagef("--username goes with --password-stdin")
+	}
 	if *r.passwordStdin {
 		if stdinIsData {
 			return o, usagef("standard input is the data: give the password with --authfile")
