@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -45,6 +47,9 @@ base.name. IMAGE itself stays as it is.`,
 				}
 				if err := checkLevel(*level); err != nil {
 					return err
+				}
+				if len(args) > 1 {
+					return &usageError{msg: fmt.Sprintf("%d operands, want IMAGE", len(args)), hint: "--layer names each tar or directory"}
 				}
 				if len(*inputs) == 0 {
 					if *inputs = []string{"-"}; env.InTTY {
@@ -112,7 +117,11 @@ func (a *appending) input(ctx context.Context, env *Env, input string) error {
 		a.layers = append(a.layers, d)
 		return err
 	}
+	const filesHint = "a layer is a tar or a directory: `ocikit tar FILE:DEST | ocikit append IMAGE -t TAG` adds files"
 	f, err := env.data(input)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = withHint(err, filesHint)
+	}
 	if err != nil {
 		return err
 	}
@@ -122,6 +131,9 @@ func (a *appending) input(ctx context.Context, env *Env, input string) error {
 		return a.descriptors(ctx, in, inputName(input))
 	}
 	d, err := image.AddLayer(ctx, to, in, a.o)
+	if errors.Is(err, tarutil.ErrMalformed) && input != "-" {
+		err = withHint(err, filesHint)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", inputName(input), err)
 	}

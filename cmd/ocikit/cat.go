@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 
 	"ocikit/oci"
@@ -23,6 +24,12 @@ printed must not be used. --decompress prints the tar inside a compressed layer.
 			platform := fs.String("platform", "", "print the manifest for this `platform` of an index")
 			out := fs.String("o", "", "write to `file` instead of standard output")
 			return func(ctx context.Context, env *Env, args []string) error {
+				if len(args) > 1 {
+					return &usageError{
+						msg:  fmt.Sprintf("%d operands, want one", len(args)),
+						hint: "`ocikit export IMAGE PATH | tar -xO` prints a file, `ocikit cat LAYOUT@DIGEST` a blob",
+					}
+				}
 				if len(args) != 1 {
 					return usagef("%d operands, want one", len(args))
 				}

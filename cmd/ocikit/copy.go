@@ -82,7 +82,7 @@ func copyTarget(operand string, all bool) (oci.ImageName, error) {
 		return n, err
 	}
 	if port, _, ok := strings.Cut(n.Tag, "/"); ok && strings.Trim(port, "0123456789") == "" { // host:5000/x, docker://x
-		return n, &usageError{msg: fmt.Sprintf("%q: want an image in a layout", operand), hint: "`ocikit push IMAGE REF` sends images to a registry"}
+		return n, &usageError{msg: fmt.Sprintf("%q: want an image in a layout", operand), hint: "`ocikit push IMAGE REF` sends images to a registry, `ocikit pull REF LAYOUT` brings them from there"}
 	}
 	if n.Tag != "" {
 		if err := oci.CheckTag(n.Tag); err != nil {

@@ -38,6 +38,12 @@ without root is for running without root. --platform picks from an index.`,
 			bundle := fs.Bool("bundle", false, "write DIR/rootfs and DIR/config.json, for a runtime")
 			rootless := fs.Bool("rootless", false, "write as a user without rights would, even as root")
 			return func(ctx context.Context, env *Env, args []string) error {
+				if len(args) > 2 {
+					return &usageError{
+						msg:  fmt.Sprintf("%d operands, want IMAGE and DIR", len(args)),
+						hint: "`ocikit export IMAGE PATH... | tar -x` takes out some files",
+					}
+				}
 				if len(args) != 2 {
 					return usagef("%d operands, want IMAGE and DIR", len(args))
 				}

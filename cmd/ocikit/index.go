@@ -20,7 +20,7 @@ func indexCommand() Command {
 standard input, or from --manifest. With LAYOUT the platform of each is read from its config, the
 index is stored and its descriptor printed. Without LAYOUT the JSON is printed, and platforms come
 from the descriptors or from --platform, given once for each manifest in the same order.`,
-		Example: "ocikit resolve app | ocikit index app | ocikit tag app:multi",
+		Example: "ocikit mutate app:latest --arch arm64 -t arm64\nocikit resolve app:latest > images\nocikit resolve app:arm64 >> images\nocikit index app < images | ocikit tag app:multi",
 		Bind: func(fs *flag.FlagSet) Action {
 			manifests := list(fs, "manifest", "", "a manifest or its descriptor, `input` (repeatable)")
 			platforms := list(fs, "platform", "", "the `platform` of the manifest in the same place (repeatable)")
@@ -28,7 +28,10 @@ from the descriptors or from --platform, given once for each manifest in the sam
 			out := fs.String("o", "", "write to `file` instead of standard output")
 			return func(ctx context.Context, env *Env, args []string) error {
 				if len(args) > 1 {
-					return usagef("%d operands, want LAYOUT alone", len(args))
+					return &usageError{
+						msg:  fmt.Sprintf("%d operands, want LAYOUT alone", len(args)),
+						hint: "`ocikit resolve IMAGE` prints the descriptors of images, to pipe in here",
+					}
 				}
 				if len(args) == 1 && *out != "" {
 					return usagef("-o goes without LAYOUT")

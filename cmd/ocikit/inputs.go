@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"ocikit/oci"
@@ -34,6 +35,9 @@ func readInput(ctx context.Context, env *Env, input string, kind inputKind) ([]o
 		open = env.input // it is small
 	}
 	f, err := open(input)
+	if errors.Is(err, fs.ErrNotExist) && isImage(input) {
+		err = withHint(err, "`ocikit resolve %s` prints the descriptor of that image", input)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,6 +86,9 @@ func readJSONInput(r io.Reader, kind inputKind) ([]oci.Descriptor, []byte, error
 		return []oci.Descriptor{oci.Describe(t, data)}, data, nil
 	}
 	descs, err := oci.ReadDescriptors(bytes.NewReader(data))
+	if kind == layerInput && err != nil {
+		err = withHint(err, "what begins like JSON is read as descriptors: `ocikit put LAYOUT FILE --media-type TYPE` stores a file and prints its own")
+	}
 	return descs, nil, err
 }
 

@@ -38,9 +38,12 @@ images get their names, each of them whole, or none does.`,
 				if len(args) < 1 || len(args) > 2 {
 					return usagef("%d operands, want LAYOUT and at most one more", len(args))
 				}
-				n, err := oci.ParseImageName(args[0])
+				n, err := parseImage(args[0])
 				if err != nil {
-					return usagef("%v", err)
+					return err
+				}
+				if info, err := os.Stat(n.Dir); err == nil && info.Mode().IsRegular() && len(args) == 1 {
+					return &usageError{msg: fmt.Sprintf("%q is a file, want LAYOUT first", n.Dir), hint: fmt.Sprintf("`ocikit load LAYOUT %s` brings its images into a layout", n.Dir)}
 				}
 				if !n.Digest.IsZero() {
 					return usagef("%q: a digest cannot be chosen", args[0])
@@ -91,7 +94,7 @@ func loadHint(err error) error {
 	case errors.Is(err, image.ErrPlatform):
 		return &notThere{err}
 	case errors.Is(err, layout.ErrIncomplete):
-		return withHint(err, "if other platforms are missing, --platform OS/ARCH loads one")
+		return withHint(err, "--platform OS/ARCH loads one platform, if others are missing; `ocikit unbundle` takes what `ocikit bundle` wrote")
 	}
 	return err
 }

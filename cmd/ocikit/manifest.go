@@ -21,9 +21,15 @@ config LAYOUT" prints them, or from --config and --layer. With LAYOUT the manife
 descriptor printed; every blob it names must be there, and the config must have one diff ID for
 each layer. Without LAYOUT the JSON is printed.
 
-An artifact is a manifest with --artifact-type; it needs no config. --subject makes it a referrer
-of another manifest.`,
-		Example: "ocikit manifest --config config.json --layer layer.tar -o manifest.json",
+An artifact is a manifest with --artifact-type; it needs no config, and its layers are any blobs, as
+"ocikit put" stores them. --subject makes it a referrer of another manifest: it is attached to that,
+needs no name, and goes where --referrers takes it.`,
+		Example: `ocikit manifest --config config.json --layer layer.tar -o manifest.json
+ocikit resolve app > subject.json
+ocikit put app sbom.json --media-type application/spdx+json > sbom
+ocikit manifest app --artifact-type application/spdx+json --layer sbom --subject subject.json
+ocikit push app localhost:5000/hello:latest --referrers
+ocikit registry referrers localhost:5000/hello:latest`,
 		Bind: func(fs *flag.FlagSet) Action {
 			config := fs.String("config", "", "the config or its descriptor, `input`")
 			layers := list(fs, "layer", "", "a layer or its descriptor, `input` (repeatable)")

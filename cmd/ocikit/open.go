@@ -61,7 +61,7 @@ func openDir(dir string) (*layout.Layout, error) {
 }
 
 // registryHint is for who names an image in a registry where one in a layout is wanted.
-const registryHint = "of a registry, `ocikit registry tags` lists tags, `ocikit pull REF LAYOUT` brings an image into a layout"
+const registryHint = "`ocikit registry` tags, head and get look into a registry, `ocikit pull REF LAYOUT` brings an image into a layout"
 
 // namesRegistry reports whether an operand looks like a REF: it begins with "docker://", or
 // with a host and a slash. A layout may be called so, too.

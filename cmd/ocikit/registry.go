@@ -67,19 +67,21 @@ func registryCommands() []Command {
 func registryPing() registryStep {
 	return registryStep{
 		verb: "ping", args: "HOST", short: "ask whether there is a registry",
-		long: `Ping sends GET /v2/ and prints the URL that answered, then a line for each way in which it wants
-credentials. It says nothing about what may be written. --json prints one object.`,
+		long: `Ping sends GET /v2/, with credentials if the registry wants some, and prints the URL that answered,
+then a line for each way in which it wants them. It does so also when it is not let in. It says nothing
+about what may be written. --json prints one object.`,
 		example: "ocikit registry ping localhost:5000",
+		status:  "5 if the registry wants credentials, and has not got the right ones",
 		parse:   registry.ParseHost,
 		bind: func(fs *flag.FlagSet) func(context.Context, *Env, *registry.Client, registry.Reference, []string) error {
 			asJSON := fs.Bool("json", false, "print one JSON object")
 			return func(ctx context.Context, env *Env, c *registry.Client, _ registry.Reference, _ []string) error {
 				p, err := c.Ping(ctx)
-				if err != nil {
+				if err != nil && len(p.Challenges) == 0 {
 					return err
 				}
 				if *asJSON {
-					return writeJSON(env.Stdout, p)
+					return errors.Join(err, writeJSON(env.Stdout, p))
 				}
 				lines := []string{p.URL}
 				for _, ch := range p.Challenges {
@@ -89,7 +91,7 @@ credentials. It says nothing about what may be written. --json prints one object
 					}
 					lines = append(lines, line)
 				}
-				return writeLines(env.Stdout, lines)
+				return errors.Join(err, writeLines(env.Stdout, lines))
 			}
 		},
 	}
@@ -260,7 +262,12 @@ most registries.`,
 				if !ref.Digest.IsZero() && ref.Digest != desc.Digest {
 					return fmt.Errorf("%s: got %s, want %s: %w", inputName(name), desc.Digest, ref.Digest, digest.ErrMismatch)
 				}
-				if _, err := c.PutManifest(ctx, ref.Repo, ref.Name(), desc.MediaType, data); err != nil {
+				_, err = c.PutManifest(ctx, ref.Repo, ref.Name(), desc.MediaType, data)
+				var status *registry.StatusError
+				if errors.As(err, &status) && status.Has("MANIFEST_BLOB_UNKNOWN") {
+					err = withHint(err, "`ocikit upload blob` sends what it lacks, `ocikit push` an image with all that it needs")
+				}
+				if err != nil {
 					return err
 				}
 				return oci.WriteDescriptors(env.Stdout, desc)

@@ -74,7 +74,7 @@ func bindServeFlags(fs *flag.FlagSet) *serveFlags {
 	fs.StringVar(&f.tlsCert, "tls-cert", "", "talk HTTPS with the certificate in `file`")
 	fs.StringVar(&f.tlsKey, "tls-key", "", "key of the certificate, in `file`")
 	fs.BoolVar(&f.plainHTTP, "plain-http", false, "talk HTTP on an address that others can reach")
-	fs.StringVar(&f.passwords, "htpasswd", "", "let in who has a password by `file`")
+	fs.StringVar(&f.passwords, "htpasswd", "", "let in who has a password by `file`, whose lines --make-password prints")
 	fs.StringVar(&f.tokens, "token-file", "", "let in who has a token that stands in `file`")
 	fs.BoolVar(&f.o.TokenAuth, "token-auth", false, "ask for a token of the registry's own token server, as large registries do")
 	fs.StringVar(&f.makePassword, "make-password", "", "print the line for `user` with the password on standard input, and end")
@@ -159,7 +159,11 @@ func (f *serveFlags) auth(env *Env) (*serve.Auth, error) {
 		defer in.Close()
 		readers[i] = in
 	}
-	return serve.NewAuth(readers[0], readers[1])
+	a, err := serve.NewAuth(readers[0], readers[1])
+	if f.tokens == "" {
+		err = withHint(err, "`ocikit serve --make-password USER` prints a line for a password file")
+	}
+	return a, err
 }
 
 func setLog(o *serve.Options, env *Env, form string) error {

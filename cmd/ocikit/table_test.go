@@ -295,4 +295,4 @@ ocikit push app $REGISTRY/hello:latest
 ocikit push app $REGISTRY/hello:old
 `
 
-const exampleFiles = "-- hello --\n#!/bin/sh\necho hello\n-- hello.txt --\nhello\n"
+const exampleFiles = "-- hello --\n#!/bin/sh\necho hello\n-- hello.txt --\nhello\n-- sbom.json --\n{}\n"

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"strings"
+	iofs "io/fs"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -18,7 +18,7 @@ func tagCommand() Command {
 		Long: `Tag gives the manifest or index of a descriptor the name that IMAGE holds ("latest" if it
 holds none), in place of what had that name, and prints the descriptor. The descriptor is a literal, a
 file, or read from standard input; a digest will do for what is in the layout. The image must be
-whole.
+whole. "ocikit copy LAYOUT:OLD LAYOUT:NEW" gives what has a name already one more.
 
 --expect makes it a compare-and-swap: the name is changed only if it means that digest now, or if
 "none" is expected and there is no such name. Any number of processes may tag at once.`,
@@ -39,22 +39,9 @@ whole.
 					return err
 				}
 				defer l.Close()
-				var desc oci.Descriptor
-				if len(args) == 2 && !strings.HasPrefix(args[1], "{") && strings.Contains(args[1], ":") {
-					if d, err := digest.Parse(args[1]); err == nil {
-						if desc, err = l.Resolve(oci.ImageName{Dir: n.Dir, Digest: d}); err != nil {
-							return err
-						}
-					}
-				}
-				if desc.Digest.IsZero() {
-					input := "-"
-					if len(args) == 2 {
-						input = args[1]
-					}
-					if desc, _, err = oneDescriptor(ctx, env, input); err != nil {
-						return withHint(err, "`ocikit manifest`, `ocikit index` and `ocikit resolve IMAGE` print descriptors to pipe in here")
-					}
+				desc, err := taggedDescriptor(ctx, env, l, args[1:])
+				if err != nil {
+					return err
 				}
 				if !n.Digest.IsZero() && n.Digest != desc.Digest {
 					return usagef("the descriptor is that of %s, IMAGE says %s", desc.Digest, n.Digest)
@@ -68,11 +55,30 @@ whole.
 	}
 }
 
+// taggedDescriptor reads the descriptor to name: an operand, or standard input.
+func taggedDescriptor(ctx context.Context, env *Env, l *layout.Layout, operands []string) (oci.Descriptor, error) {
+	input := "-"
+	if len(operands) > 0 {
+		input = operands[0]
+	}
+	if d, err := digest.Parse(input); err == nil && d.Verifiable() {
+		return l.Resolve(oci.ImageName{Dir: l.Dir(), Digest: d})
+	}
+	desc, _, err := oneDescriptor(ctx, env, input)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return desc, withHint(err, "`ocikit copy LAYOUT:OLD LAYOUT:NEW` gives an image one more name")
+	}
+	if err != nil {
+		return desc, withHint(err, "`ocikit manifest`, `ocikit index` and `ocikit resolve IMAGE` print descriptors to pipe in here")
+	}
+	return desc, nil
+}
+
 // tagOperand returns the tag of an image name, and what --expect asks for.
 func tagOperand(operand, expect string) (string, layout.Expectation, error) {
-	n, err := oci.ParseImageName(operand)
+	n, err := parseImage(operand)
 	if err != nil {
-		return "", layout.Expectation{}, usagef("%v", err)
+		return "", layout.Expectation{}, err
 	}
 	if n.Tag == "" {
 		n.Tag = "latest"

@@ -49,7 +49,7 @@ func (u uploadFlags) load(env *Env) (*pushcmd.Session, error) {
 	}
 	s, err := pushcmd.ReadSession(env.Stdin)
 	if err != nil {
-		return nil, fmt.Errorf("standard input: %w", err)
+		return nil, withHint(fmt.Errorf("standard input: %w", err), "pipe from `ocikit upload start`, or name a file with --session")
 	}
 	return s, nil
 }

@@ -135,7 +135,7 @@ func (e *StatusError) Hint() string {
 	case e.Status == http.StatusRequestEntityTooLarge:
 		return "a smaller --chunk-size may pass"
 	case e.Status == http.StatusUnauthorized:
-		return "`ocikit registry token --explain` shows which credentials were used"
+		return "`ocikit help credentials` says where credentials come from, `ocikit registry token REF --explain` which were used"
 	case e.Status == http.StatusBadRequest && e.Says("http request to an https server"):
 		return "the registry speaks HTTPS; leave out --plain-http"
 	case e.RetryAfter > maxPause:
