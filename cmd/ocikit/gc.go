@@ -58,6 +58,10 @@ checked to be whole.`,
 				if *del {
 					done = "deleted"
 				}
+				if sum.Garbage == 0 && sum.Young > 0 {
+					env.notice("ocikit: nothing needs %d files of %d bytes, but they are younger than %s; --min-age 0s spares nothing",
+						sum.Young, sum.YoungBytes, *minAge)
+				}
 				env.detail("%d files of %d bytes %s; %d files of %d bytes are too young; %d files are needed",
 					sum.Garbage, sum.GarbageBytes, done, sum.Young, sum.YoungBytes, sum.Kept)
 				return nil
