@@ -20,7 +20,7 @@ type editFlags struct {
 
 func bindEditFlags(fs *flag.FlagSet) *editFlags {
 	return &editFlags{
-		tag:      optionalFlag(fs, "tag", "t", "name the result `tag` in the layout; also written LAYOUT:TAG"),
+		tag:      optionalFlag(fs, "tag", "t", "name the result `tag` in the layout, also written LAYOUT:TAG; without it the result has no name"),
 		platform: fs.String("platform", "", "of an index edit the image for this `platform` alone; the others stay"),
 		dryRun:   fs.Bool("dry-run", false, "print what would be made, a JSON line for each step, and change nothing"),
 	}

@@ -64,7 +64,11 @@ func helpOn(w io.Writer, args []string) error {
 
 func writeHelp(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("ocikit builds, checks, carries and pushes OCI images: one step a command, joined by pipes.\n")
+	b.WriteString("ocikit builds, checks, carries and pushes OCI images: one step a command, joined by pipes.\n\n" +
+		"  ocikit init app\n" +
+		"  ocikit tar ./rootfs | ocikit layer app | ocikit config app --cmd /bin/sh |\n" +
+		"      ocikit manifest app | ocikit tag app:latest\n" +
+		"  ocikit push app:latest localhost:5000/app:latest\n")
 	for _, g := range groups() {
 		fmt.Fprintf(&b, "\n%s\n", g)
 		for _, c := range commands() {

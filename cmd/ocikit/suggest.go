@@ -213,6 +213,8 @@ func foreignFlags() []foreignFlag {
 		{"c stdout", "gzip", "standard output is where it goes, unless -o FILE is given"},
 		{"dry-run n", "gc", "nothing is deleted unless --delete says so"},
 		{"blob", "registry put", "`ocikit upload blob HOST/REPO FILE`"},
+		{"platform", "registry get, registry head", "`ocikit registry get REF` lists the platforms of an index, each with the digest to ask for"},
+		{"all a", "save", "name each image, or take `ocikit bundle --all`, which writes a layout as a tar"},
 		{"raw", "inspect", "`ocikit cat IMAGE` prints the manifest as it is"},
 		{"config", "inspect", "`ocikit inspect --json` holds it"},
 		{"addr port http", "serve", "--listen HOST:PORT"},

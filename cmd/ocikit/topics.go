@@ -63,7 +63,10 @@ docker.io/library/alpine. A registry on a loopback address may talk HTTP; any ot
 unless --plain-http says otherwise.
 
 A PLATFORM is OS/ARCH[/VARIANT][:OSVERSION], as linux/arm64/v8, or "local" for that of this machine.
-Where none is named, linux/amd64 is taken on every machine, so that the result does not depend on it.`,
+A new image is for linux/amd64, on every machine, unless flags say otherwise. A command that wants one
+image of an index that holds several must be told which; one that can take all of them does.
+
+"oci-archive:" and "docker-archive:" are no layouts: "ocikit save" and "ocikit load" are for archives.`,
 		Example: `ocikit resolve app:latest
 ocikit ls app --digests`,
 	}
@@ -185,7 +188,7 @@ wins. Where it names a helper, the program docker-credential-NAME is asked. "oci
 Credentials are sent to the registry that they are stored for, and to a token server only if it belongs
 to it. They are never sent along a redirect to another host, and never printed: --curl writes them as
 variables. If the registry lets nobody in without them, the exit status is 5.`,
-		Example: `ocikit registry ping localhost:5000
+		Example: `echo secret | ocikit registry ping localhost:5000 --username me --password-stdin
 ocikit registry token localhost:5000/hello --explain`,
 	}
 }
