@@ -58,7 +58,7 @@ func (e *Env) input(name string) (io.ReadCloser, error) {
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w", name, pathless(err))
+		return nil, fileHint(name, fmt.Errorf("%q: %w", name, pathless(err)))
 	}
 	if info, err := f.Stat(); err == nil && info.IsDir() {
 		f.Close()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 
 	"ocikit/oci"
@@ -35,9 +34,6 @@ func readInput(ctx context.Context, env *Env, input string, kind inputKind) ([]o
 		open = env.input // it is small
 	}
 	f, err := open(input)
-	if errors.Is(err, fs.ErrNotExist) && isImage(input) {
-		err = withHint(err, "`ocikit resolve %s` prints the descriptor of that image", input)
-	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -42,7 +42,7 @@ images get their names, each of them whole, or none does.`,
 				if err != nil {
 					return err
 				}
-				if info, err := os.Stat(n.Dir); err == nil && info.Mode().IsRegular() && len(args) == 1 {
+				if isFile(n.Dir) && len(args) == 1 {
 					return &usageError{msg: fmt.Sprintf("%q is a file, want LAYOUT first", n.Dir), hint: fmt.Sprintf("`ocikit load LAYOUT %s` brings its images into a layout", n.Dir)}
 				}
 				if !n.Digest.IsZero() {

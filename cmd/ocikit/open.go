@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 
 	"ocikit/oci"
@@ -56,8 +57,27 @@ func openDir(dir string) (*layout.Layout, error) {
 		return nil, withHint(err, "a layout holds oci-layout, index.json and blobs; `ocikit init` makes an empty one")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, withHint(err, "`ocikit init %s` makes an empty layout", dir)
+	case isFile(dir):
+		return nil, withHint(err, "`ocikit load LAYOUT %s` brings the images of an archive into a layout", dir)
 	}
 	return l, err
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// fileHint is for who names an image, or one in a registry, where a file is wanted.
+func fileHint(name string, err error) error {
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+	case isImage(name):
+		return withHint(err, "`ocikit resolve %s` prints the descriptor of that image", name)
+	case namesRegistry(name):
+		return withHint(err, registryHint)
+	}
+	return err
 }
 
 // registryHint is for who names an image in a registry where one in a layout is wanted.

@@ -50,7 +50,10 @@ func (s registryStep) command() Command {
 				}
 				defer flags.close(&err)
 				defer c.Close()
-				return step(ctx, env, c, ref, args[1:])
+				if err = step(ctx, env, c, ref, args[1:]); err != nil && isImage(args[0]) && !namesRegistry(args[0]) {
+					err = withHint(err, "%q was taken for a name on Docker Hub, but is an image in a layout, too; `ocikit help names`", args[0])
+				}
+				return err
 			}
 		},
 	}

@@ -135,3 +135,19 @@ func TestExplainRefusal(t *testing.T) {
 		t.Errorf("status %d\n%s%s", status, stdout, stderr)
 	}
 }
+
+// A name that means an image in a layout as well goes to Docker Hub, and the error says so.
+func TestHintAtDockerHub(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if status, _, errs := runOcikit(t.Context(), nil, "init", "app"); status != 0 {
+		t.Fatal(errs)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // nothing is sent
+	for name, want := range map[string]bool{"app:latest": true, "other:latest": false} {
+		status, _, errs := runOcikit(ctx, nil, "registry", "head", name)
+		if status == 0 || strings.Contains(errs, "taken for a name on Docker Hub") != want {
+			t.Errorf("registry head %s: status %d, stderr %q", name, status, errs)
+		}
+	}
+}
