@@ -81,7 +81,7 @@ func copyTarget(operand string, all bool) (oci.ImageName, error) {
 	if err != nil {
 		return n, err
 	}
-	if port, _, ok := strings.Cut(n.Tag, "/"); ok && strings.Trim(port, "0123456789") == "" { // host:5000/x, docker://x
+	if isAddress(n) {
 		return n, &usageError{msg: fmt.Sprintf("%q: want an image in a layout", operand), hint: "`ocikit push IMAGE REF` sends images to a registry, `ocikit pull REF LAYOUT` brings them from there"}
 	}
 	if n.Tag != "" {
@@ -93,6 +93,13 @@ func copyTarget(operand string, all bool) (oci.ImageName, error) {
 		return n, usagef("%q names an image: with --all name the layout alone", operand)
 	}
 	return n, nil
+}
+
+// isAddress reports whether an image name looks like a reference to a registry: host:5000/x,
+// docker://x.
+func isAddress(n oci.ImageName) bool {
+	port, _, ok := strings.Cut(n.Tag, "/")
+	return ok && strings.Trim(port, "0123456789") == ""
 }
 
 // A copySource is what is to be copied.

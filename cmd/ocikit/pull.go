@@ -125,6 +125,8 @@ func pullTarget(operand string) (oci.ImageName, error) {
 		return n, usagef("%q: a digest cannot be chosen", operand)
 	case n.Tag == "":
 		return n, nil
+	case isAddress(n):
+		return n, &usageError{msg: fmt.Sprintf("%q: want a layout", operand), hint: "REF comes first, LAYOUT behind it; from registry to registry it takes `ocikit pull` and `ocikit push`"}
 	}
 	if err := oci.CheckTag(n.Tag); err != nil {
 		return n, usagef("%v", err)
