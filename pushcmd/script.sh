@@ -1009,28 +1009,29 @@ pushed() {
 
 # ---------------------------------------------------------------- all of it
 
-# use_url takes the registry from REG_URL, and sets $base_name.
+# use_url takes the registry from REG_URL.
 use_url() {
-    if [ -n "${REG_URL:-}" ]; then
-        case $REG_URL in
-        http://* | https://*) ;;
-        *) fail 2 "REG_URL is $REG_URL, want https://HOST:PORT" ;;
-        esac
-        if ! absolute "$REG_URL" || [ "$rest" != / ]; then fail 2 "REG_URL is $REG_URL, want https://HOST:PORT"; fi
-        base=${value%/} guessed=no
-        host=${base#*://}
-    fi
-    split "$base"
-    base_name=$name base_port=$port
+    [ -n "${REG_URL:-}" ] || return 0
+    case $REG_URL in
+    http://* | https://*) ;;
+    *) fail 2 "REG_URL is $REG_URL, want https://HOST:PORT" ;;
+    esac
+    if ! absolute "$REG_URL" || [ "$rest" != / ]; then fail 2 "REG_URL is $REG_URL, want https://HOST:PORT"; fi
+    base=${value%/} guessed=no
+    host=${base#*://}
 }
 
-# find_scheme turns to http on this machine if there is no https.
+# find_scheme turns to http on this machine if there is no https. It brings $base into the form
+# that absolute gives all addresses: they are compared with it.
 find_scheme() {
-    [ "$guessed" = yes ] || return 0
-    request GET "$base/v2/" # end-1
-    case $status:$code in
-    000:35 | 000:52 | 000:56) base=http://${base#https://} ;;
-    esac
+    if [ "$guessed" = yes ]; then
+        request GET "$base/v2/" # end-1
+        case $status:$code in
+        000:35 | 000:52 | 000:56) base=http://${base#https://} ;;
+        esac
+    fi
+    absolute "$base"
+    base=${value%/} base_name=$name base_port=$port
 }
 
 make_tmp() {

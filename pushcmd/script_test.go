@@ -503,3 +503,18 @@ func (m *machine) damage(desc oci.Descriptor, data []byte) {
 		write(m.t, filepath.Join(dir, desc.Digest.Encoded()), string(data), 0o644)
 	}
 }
+
+// TestScriptUsualPort has a registry that is named with the port it has anyway: its own
+// addresses are its own with and without it.
+func TestScriptUsualPort(t *testing.T) {
+	s := newStore(t)
+	desc := s.image(t, 1000)
+	m := newMachine(t, s)
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{User: "user", Password: "planted-secret"}
+	write(t, filepath.Join(m.dir, "curl.conf"), fmt.Sprintf("connect-to = \"r.test:80:%s\"\n", regtest.Serve(t, reg)), 0o644)
+	m.env = append(m.env, "REG_USER=user", "REG_PASS=planted-secret", "REG_CONFIG=curl.conf")
+	m.script(s, desc, "r.test:80", pushcmd.ScriptOptions{PlainHTTP: true})
+	m.mustRun()
+	checkPushed(t, reg, s, desc)
+}
