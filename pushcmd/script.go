@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 
 	"ocikit/oci"
 	"ocikit/oci/layout"
@@ -201,10 +202,8 @@ func (s *scriptWriter) word(text string) string {
 	if plainWord().MatchString(text) {
 		return text
 	}
-	for _, c := range []byte(text) {
-		if c < ' ' || c == 0x7f {
-			s.err = fmt.Errorf("script: %q: a control character cannot stand in it: %w", text, oci.ErrMalformed)
-		}
+	if strings.ContainsFunc(text, unicode.IsControl) {
+		s.err = fmt.Errorf("script: %q: a control character cannot stand in it: %w", text, oci.ErrMalformed)
 	}
 	return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
 }

@@ -107,7 +107,8 @@ transfer() {
     case $sent in
     '' | *[!0-9]*) sent=0 ;;
     esac
-    tr -d '\r' <"$tmp/raw" |
+    # Parts of it come into messages, so nothing is kept that a terminal would obey.
+    tr -cd '\n\t -~' <"$tmp/raw" |
         sed 'h;s/:.*//;y/ABCDEFGHIJKLMNOPQRSTUVWXYZ/abcdefghijklmnopqrstuvwxyz/;G;s/\n[^:]*//' >"$tmp/head"
     [ "$method" != HEAD ] || : >"$tmp/body" # -I writes the head there
 }
@@ -193,14 +194,14 @@ pause() {
 
 # shown FILE prints the beginning of what somebody else wrote, as plain text without secrets.
 shown() {
-    text=$(tr -cd ' -~' <"$1" | cut -c 1-300)
+    text=$(tr -cd ' -~' <"$1" | cut -c 1-100000 | sed 's/\([Bb]asic\) [A-Za-z0-9+/=]\{16,\}/\1 .../g')
     for secret in "$password" "${token:-}"; do
         [ -n "$secret" ] || continue
         case $text in
         *"$secret"*) text='it repeats a secret' ;;
         esac
     done
-    printf '%s' "$text"
+    printf '%.300s' "$text"
 }
 
 # refused WHAT ends the script with what the last request met.
@@ -602,7 +603,7 @@ begin() {
 
 is_number() {
     case $1 in
-    '' | *[!0-9]* | ????????????????*) return 1 ;;
+    '' | *[!0-9]* | 0?* | ????????????????*) return 1 ;; # arithmetic takes 010 for 8
     esac
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"unicode"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -155,6 +156,7 @@ func TestScriptRefuses(t *testing.T) {
 	}{
 		{"another digest", other, "app", digest.ErrMismatch},
 		{"line break in the layout's path", repo, "app\nrm -rf x", oci.ErrMalformed},
+		{"escape sequence of one character", repo, "app\u009b31m", oci.ErrMalformed},
 	} {
 		err := pushcmd.Script(new(bytes.Buffer), s, desc, c.ref, pushcmd.ScriptOptions{Layout: c.layout})
 		if !errors.Is(err, c.want) {
@@ -515,6 +517,73 @@ func TestScriptUsualPort(t *testing.T) {
 	write(t, filepath.Join(m.dir, "curl.conf"), fmt.Sprintf("connect-to = \"r.test:80:%s\"\n", regtest.Serve(t, reg)), 0o644)
 	m.env = append(m.env, "REG_USER=user", "REG_PASS=planted-secret", "REG_CONFIG=curl.conf")
 	m.script(s, desc, "r.test:80", pushcmd.ScriptOptions{PlainHTTP: true})
+	m.mustRun()
+	checkPushed(t, reg, s, desc)
+}
+
+// TestScriptShowsPlainText has a registry that hides things in what a script repeats of its
+// answers.
+func TestScriptShowsPlainText(t *testing.T) {
+	s := newStore(t)
+	desc := s.image(t, 1000)
+	for _, c := range []struct {
+		name string
+		at   string // method that is answered so
+		f    func(w http.ResponseWriter, r *http.Request)
+	}{
+		{"escape sequence in a Location", "POST", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "/v2/app/\x1b]0;x\x07/1")
+			w.WriteHeader(202)
+		}},
+		{"escape sequence in a digest", "PUT", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Docker-Content-Digest", "sha256:\x1b[31m\u009b31m")
+			w.WriteHeader(201)
+		}},
+		{"password where a long answer is cut", "POST", func(w http.ResponseWriter, r *http.Request) {
+			_, password, _ := r.BasicAuth()
+			w.WriteHeader(403)
+			fmt.Fprint(w, strings.Repeat(".", 290)+password)
+		}},
+		{"header with the password", "POST", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(403)
+			fmt.Fprintf(w, "Authorization: %s", r.Header.Get("Authorization"))
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, s)
+			m.env = append(m.env, "REG_USER=user", "REG_PASS=planted-secret")
+			reg := regtest.New()
+			reg.Auth = &regtest.Auth{User: "user", Password: "planted-secret"}
+			hostile := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == c.at && (r.Method == "POST" || strings.Contains(r.URL.Path, "/manifests/")) {
+					c.f(w, r)
+					return
+				}
+				reg.ServeHTTP(w, r)
+			})
+			m.script(s, desc, regtest.Serve(t, hostile), pushcmd.ScriptOptions{PlainHTTP: true})
+			status, _, stderr := m.run()
+			if status == 0 || strings.ContainsFunc(stderr, func(c rune) bool { return c != '\n' && unicode.IsControl(c) }) {
+				t.Errorf("status %d, printed %q", status, stderr)
+			}
+			if strings.Contains(stderr, "plante") || strings.Contains(stderr, "cGxhbnRlZC1z") || strings.Contains(stderr, "dXNlcjpwbGFu") {
+				t.Errorf("a secret was printed: %s", stderr)
+			}
+		})
+	}
+}
+
+// TestScriptLeadingZeros has a registry that counts with leading zeros, which the arithmetic
+// of a shell takes for octal.
+func TestScriptLeadingZeros(t *testing.T) {
+	s := newStore(t)
+	desc := s.image(t, 300000)
+	m := newMachine(t, s)
+	reg := regtest.New()
+	reg.Range = func(first, end int64) string { return fmt.Sprintf("%d-0%d", first, end-1) }
+	m.env = append(m.env, "REG_CHUNK=80000")
+	m.script(s, desc, regtest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
 	m.mustRun()
 	checkPushed(t, reg, s, desc)
 }
