@@ -17,11 +17,12 @@ import (
 type authenticator struct {
 	c *Client
 
-	ready   sync.Mutex
-	cred    *credential
-	credErr error
+	ready    sync.Mutex
+	prepared bool
+	credErr  error
 
 	mu     sync.Mutex // held while a token is fetched, so that parallel requests share it
+	cred   *credential
 	basic  bool       // Basic was asked for
 	bearer *Challenge // the token server that was named, nil before
 	realm  string     // the host of the first realm, which must not change for a password
@@ -43,14 +44,15 @@ type token struct {
 func (a *authenticator) prepare(ctx context.Context) error {
 	a.ready.Lock()
 	defer a.ready.Unlock()
-	if a.cred == nil && a.credErr == nil {
-		a.cred, a.credErr = a.c.findCredential(ctx)
-		if err := ctx.Err(); err != nil && a.credErr != nil {
-			a.credErr = nil
-			return context.Cause(ctx)
-		}
+	if a.prepared {
+		return a.credErr
 	}
-	return a.credErr
+	cred, err := a.c.findCredential(ctx)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	a.prepared, a.cred, a.credErr = true, cred, err
+	return err
 }
 
 // header returns the Authorization header for r, "" while the registry has not asked. A

@@ -532,3 +532,25 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 		}
 	}
 }
+
+// A token server may give another identity token with each token, also while other requests
+// find their credentials.
+func TestIdentityTokenIsReplaced(t *testing.T) {
+	reg := regtest.New()
+	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Uses: 1, Answer: func(w http.ResponseWriter, _ *http.Request, token string) {
+		fmt.Fprintf(w, `{"access_token":%q,"refresh_token":%q}`, token, secret)
+	}}
+	image(reg, "app", "v1", nil)
+	r := newRig(t, regtest.Serve(t, reg), func(o *registry.Options) { o.IdentityToken = secret })
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 4 {
+				if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}

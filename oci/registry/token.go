@@ -246,8 +246,10 @@ func (c *Client) Token(ctx context.Context, scopes ...string) (TokenInfo, error)
 	}
 	want := mergeScopes(nil, parseScopes(strings.Join(scopes, " "))...)
 	a := c.auth
+	a.mu.Lock()
 	info.Credential = a.cred.info
 	registryToken := a.cred.registryToken
+	a.mu.Unlock()
 	r := &request{method: http.MethodGet, url: c.url(""), endpoint: "end-1"}
 	resp, err := c.follow(ctx, r, "")
 	if err != nil {
