@@ -29,9 +29,6 @@ func (k *credential) none() bool {
 	return k.password == "" && k.username == "" && k.identityToken == "" && k.registryToken == ""
 }
 
-// identity tells tokens for one user from those for another.
-func (k *credential) identity() string { return k.info.Kind + " " + k.username }
-
 func (k *credential) describe() {
 	k.info.Username = k.username
 	switch {

@@ -25,7 +25,7 @@ func (c *Client) newTransports() error {
 		return err
 	}
 	c.home = c.newTransport(home, nil)
-	c.early = &warmDialer{dial: c.home.DialContext, pending: map[string][]chan net.Conn{}}
+	c.early = &warmDialer{dial: c.home.DialContext, now: c.o.Now, pending: map[string][]early{}}
 	c.home.DialContext = c.early.DialContext
 	c.away = c.newTransport(&tls.Config{MinVersion: tls.VersionTLS12}, c.checkDial)
 	return nil

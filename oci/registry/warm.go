@@ -4,59 +4,80 @@ import (
 	"context"
 	"net"
 	"sync"
+	"time"
 )
 
 // A warmDialer dials ahead: while the first request waits for its connection, the others
 // that will be wanted right after it are made, so they cost no round trip of their own.
 type warmDialer struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	now  func() time.Time
 
 	mu      sync.Mutex
 	want    int // connections to make along with the next one
-	pending map[string][]chan net.Conn
+	asked   time.Time
+	pending map[string][]early
 }
 
-// warm asks for n connections besides the next one that is dialled.
+// An early connection is under way, or made; nil if that failed.
+type early struct {
+	conn  chan net.Conn
+	since time.Time
+}
+
+// earlyLife is how long an early connection is good for: servers close those on which
+// nothing is asked, many after a minute.
+const earlyLife = 10 * time.Second
+
+// warm asks for n connections besides the next one that is dialled, if that is soon.
 func (w *warmDialer) warm(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.want = n
+	w.want, w.asked = n, w.now()
 }
 
 // DialContext returns a connection that is under way already, or dials one.
 func (w *warmDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	if early := w.next(ctx, network, address); early != nil {
+	if made := w.next(ctx, network, address); made != nil {
 		select {
-		case conn := <-early:
+		case conn := <-made:
 			if conn != nil {
 				return conn, nil
 			}
 		case <-ctx.Done():
-			go closeEarly(early)
+			go closeEarly(made)
 			return nil, context.Cause(ctx)
 		}
 	}
 	return w.dial(ctx, network, address)
 }
 
-// next takes the oldest early connection to an address. If there is none it begins those
-// that are wanted, and returns nil.
+// next takes the oldest early connection to an address that is still good. If there is none
+// it begins those that are wanted, and returns nil.
 func (w *warmDialer) next(ctx context.Context, network, address string) chan net.Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if list := w.pending[address]; len(list) > 0 {
-		w.pending[address] = list[1:]
-		return list[0]
+	now := w.now()
+	for len(w.pending[address]) > 0 {
+		first := w.pending[address][0]
+		w.pending[address] = w.pending[address][1:]
+		if now.Sub(first.since) < earlyLife {
+			return first.conn
+		}
+		go closeEarly(first.conn)
+	}
+	if now.Sub(w.asked) >= earlyLife {
+		w.want = 0
 	}
 	for range w.want {
-		early := make(chan net.Conn, 1)
-		w.pending[address] = append(w.pending[address], early)
+		e := early{make(chan net.Conn, 1), now}
+		w.pending[address] = append(w.pending[address], e)
 		go func() {
 			conn, err := w.dial(context.WithoutCancel(ctx), network, address)
 			if err != nil {
 				conn = nil // whoever takes it dials again, and meets the error then
 			}
-			early <- conn
+			e.conn <- conn
 		}()
 	}
 	w.want = 0
@@ -68,15 +89,15 @@ func (w *warmDialer) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, list := range w.pending {
-		for _, early := range list {
-			go closeEarly(early)
+		for _, e := range list {
+			go closeEarly(e.conn)
 		}
 	}
 	clear(w.pending)
 }
 
-func closeEarly(early chan net.Conn) {
-	if conn := <-early; conn != nil {
+func closeEarly(made chan net.Conn) {
+	if conn := <-made; conn != nil {
 		conn.Close()
 	}
 }

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"ocikit/digest"
 	"ocikit/oci/registry"
@@ -68,4 +70,63 @@ func TestWarm(t *testing.T) {
 	if open.Load() != 0 {
 		t.Errorf("%d connections are open, want none", open.Load())
 	}
+}
+
+// A connection that was made early and not needed is none any more after a while: servers
+// close those on which nothing is asked.
+func TestWarmIsNotKept(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	made := make(chan net.Conn, 10)
+	var asked sync.Map
+	server.Config.ConnState = func(conn net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			made <- conn
+		case http.StateActive:
+			asked.Store(conn, true)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	ref, err := registry.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/r:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var minutes atomic.Int64
+	now := func() time.Time { return time.Unix(60*minutes.Load(), 0) }
+	c, err := registry.New(ref, registry.Options{PlainHTTP: true, Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	head := func() {
+		t.Helper()
+		if _, err := c.HeadBlob(t.Context(), "r", digest.FromBytes(nil)); !errors.Is(err, registry.ErrNotFound) {
+			t.Error(err)
+		}
+	}
+	c.Warm(2)
+	head()
+	for range 3 {
+		if conn := <-made; !loaded(&asked, conn) {
+			conn.Close()
+		}
+	}
+	minutes.Add(1)
+	head()
+	c.Warm(2) // but the next connection is made much later
+	minutes.Add(1)
+	head()
+	c.Close()
+	if n := len(made); n != 2 {
+		t.Errorf("%d more connections were made, want 2", n)
+	}
+}
+
+func loaded(m *sync.Map, key any) bool {
+	_, ok := m.Load(key)
+	return ok
 }
