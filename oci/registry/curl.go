@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -119,11 +120,11 @@ func shellName(s string) string {
 	}, s)
 }
 
-// shellQuote returns s in single quotes. Control characters, which no header or URL of ours
-// holds, are dropped.
+// shellQuote returns s in single quotes. What cannot be printed, and so is in no header or URL
+// that makes sense, is dropped.
 func shellQuote(s string) string {
 	s = strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f {
+		if !strconv.IsPrint(c) {
 			return -1
 		}
 		return c

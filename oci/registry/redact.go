@@ -69,7 +69,7 @@ var userInfo = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(
 var plainQuery = []string{"digest", "digest-algorithm", "mount", "from", "n", "last", "artifactType", "tag", "ns", "service", "scope", "account", "client_id"}
 
 // url returns u without user information and without the values of its query that may be
-// secrets. Two different values can still be told apart.
+// secrets. Two different values can still be told apart. It is plain ASCII.
 func (r *redactor) url(u *url.URL) string {
 	if u == nil {
 		return ""
@@ -79,7 +79,20 @@ func (r *redactor) url(u *url.URL) string {
 		v.User = url.User("REDACTED")
 	}
 	v.RawQuery, v.Fragment, v.RawFragment = redactQuery(v.RawQuery), "", ""
-	return truncate(r.text(v.String()), 2048)
+	return truncate(escapeBytes(r.text(v.String())), 2048)
+}
+
+// escapeBytes escapes what is no ASCII in a URL. Package net/url leaves a query as it came.
+func escapeBytes(s string) string {
+	var b strings.Builder
+	for _, c := range []byte(s) {
+		if c < utf8.RuneSelf {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
 }
 
 func redactQuery(q string) string {

@@ -60,6 +60,7 @@ func TestRedactURL(t *testing.T) {
 		"https://u:p@r.test/v2/?digest=sha256:ab&_state=abc#frag": "https://REDACTED@r.test/v2/?digest=sha256:ab&_state=REDACTED-ba7816",
 		"https://s3.test/b?X-Amz-Signature=abc&X-Amz-Credential=": "https://s3.test/b?X-Amz-Signature=REDACTED-ba7816&X-Amz-Credential=",
 		"https://r.test/planted-secret/x":                         "https://r.test/REDACTED/x",
+		"https://r.test/v2/?last=\u009b31m\u202e&\xff":            "https://r.test/v2/?last=%C2%9B31m%E2%80%AE&%FF",
 	} {
 		u, err := url.Parse(in)
 		if err != nil {
@@ -67,6 +68,18 @@ func TestRedactURL(t *testing.T) {
 		}
 		if got := red.url(u); got != want {
 			t.Errorf("url(%s) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+// A curl line is for a terminal, and a media type may come from an image.
+func TestShellQuote(t *testing.T) {
+	for in, want := range map[string]string{
+		"it's":                                   `'it'\''s'`,
+		"Content-Type: a\x1b[31m\u009b31m\u202e": `'Content-Type: a[31m31m'`,
+	} {
+		if got := shellQuote(in); got != want {
+			t.Errorf("shellQuote(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
