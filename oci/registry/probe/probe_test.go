@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -387,5 +388,40 @@ func TestOnly(t *testing.T) {
 	}
 	if got := strings.Join(ids, " "); err != nil || got != "ping start put manifest manifest-tag" {
 		t.Errorf("List() = %s, %v", got, err)
+	}
+}
+
+// The blob without bytes is the same for everybody. One that was there before stays.
+func TestEmptyBlobStays(t *testing.T) {
+	reg := regtest.New()
+	empty := reg.PutBlob("app/x", nil)
+	c := newClient(t, regtest.Serve(t, reg))
+	p, err := probe.Run(t.Context(), c, "app/x", "", probe.Options{Sleep: noSleep})
+	if err != nil || find(p, "put-empty").Level != probe.OK {
+		t.Errorf("put-empty = %+v, %v", find(p, "put-empty"), err)
+	}
+	if _, err := c.HeadBlob(t.Context(), "app/x", empty); err != nil {
+		t.Error(err)
+	}
+}
+
+// A registry that stops to answer is not asked to take back every upload that is open.
+func TestGoneRegistry(t *testing.T) {
+	var requests, open atomic.Int32
+	reg := regtest.New()
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if open.Load() >= 8 {
+			requests.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		if r.Method == http.MethodPost {
+			open.Add(1)
+		}
+		reg.ServeHTTP(w, r)
+	})
+	c := newClient(t, regtest.Serve(t, h), func(o *registry.Options) { o.Retry = 0 })
+	p, err := probe.Run(t.Context(), c, "app/x", "", probe.Options{Sleep: noSleep})
+	if err == nil || requests.Load() > 8 || len(p.Left) == 0 {
+		t.Errorf("Run() = %v, %d requests in vain, left %q", err, requests.Load(), p.Left)
 	}
 }
