@@ -47,13 +47,15 @@ func main() {
 	os.Exit(run(ctx, env, os.Args[1:]))
 }
 
+// isNull reports whether f is the null device, or closed. On Windows all devices and pipes are
+// one and the same file to package os.
 func isNull(f *os.File) bool {
 	have, err := f.Stat()
 	if err != nil {
-		return true // it is closed
+		return true
 	}
 	null, err := os.Stat(os.DevNull)
-	return err == nil && os.SameFile(have, null)
+	return err == nil && os.SameFile(have, null) && have.Mode()&os.ModeCharDevice != 0 && !isTerminal(f)
 }
 
 func newTicker(d time.Duration) (<-chan time.Time, func()) {

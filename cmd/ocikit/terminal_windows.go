@@ -5,6 +5,12 @@ import (
 	"syscall"
 )
 
+// isTerminal asks the system: package os takes all devices and pipes for one and the same file.
+func isTerminal(f *os.File) bool {
+	var mode uint32
+	return syscall.GetConsoleMode(syscall.Handle(f.Fd()), &mode) == nil
+}
+
 // terminalSize does not know the size of a console.
 func terminalSize(*os.File) (cols, rows int) { return 0, 0 }
 
