@@ -139,6 +139,13 @@ func TestFrameFits(t *testing.T) {
 	}
 }
 
+// A descriptor may say any size.
+func TestEndOfTime(t *testing.T) {
+	if got := (progressRow{at: 1, size: 1<<63 - 1, rate: 0.2}).eta(); got != ">4d" {
+		t.Errorf("eta() = %q, want >4d", got)
+	}
+}
+
 func TestRates(t *testing.T) {
 	var m meter
 	for i := range 100 { // 1 MiB/s for 10 s, then 4 MiB/s for 10 s

@@ -197,13 +197,14 @@ func (r progressRow) eta() string {
 	if r.rate <= 0 || r.at >= r.size {
 		return ""
 	}
-	seconds := int64(float64(r.size-r.at)/r.rate + 0.5)
+	const most = 100 * 3600 // sizes come from outside: a number of seconds may be too large for an integer
+	seconds := int64(min(float64(r.size-r.at)/r.rate+0.5, most))
 	switch {
 	case seconds < 60:
 		return fmt.Sprintf("%ds", seconds)
 	case seconds < 3600:
 		return fmt.Sprintf("%dm%02ds", seconds/60, seconds%60)
-	case seconds < 100*3600:
+	case seconds < most:
 		return fmt.Sprintf("%dh%02dm", seconds/3600, seconds/60%60)
 	}
 	return ">4d"
