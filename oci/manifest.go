@@ -105,9 +105,9 @@ func checkShape(what string, version int, mediaType string, ok func(string) bool
 	return nil
 }
 
-// CheckType reports whether the mediaType inside a document, if there is one, is that of
+// checkType reports whether the mediaType inside a document, if there is one, is that of
 // the descriptor it was read by.
-func CheckType(desc Descriptor, inside string) error {
+func checkType(desc Descriptor, inside string) error {
 	if inside != "" && inside != desc.MediaType {
 		return fmt.Errorf("%s: descriptor says %q, document says %q: %w", desc.Digest, desc.MediaType, inside, ErrMalformed)
 	}
@@ -120,7 +120,7 @@ func DecodeManifest(desc Descriptor, data []byte) (Manifest, error) {
 	if err := Decode(data, &m); err != nil {
 		return m, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
-	return m, CheckType(desc, m.MediaType)
+	return m, checkType(desc, m.MediaType)
 }
 
 // DecodeIndex decodes data, the blob that desc names, as an index.
@@ -129,7 +129,7 @@ func DecodeIndex(desc Descriptor, data []byte) (Index, error) {
 	if err := Decode(data, &x); err != nil {
 		return x, fmt.Errorf("index %s: %w", desc.Digest, err)
 	}
-	return x, CheckType(desc, x.MediaType)
+	return x, checkType(desc, x.MediaType)
 }
 
 // References returns the descriptors of what a document of the given type needs to be whole:

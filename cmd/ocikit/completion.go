@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -46,15 +45,6 @@ func writeCompletions(env *Env, words []string) error {
 		}
 	}
 	return nil
-}
-
-// flagWords returns the flags of a command as words.
-func flagWords(c Command) []string {
-	var words []string
-	for _, f := range flagsOf(c) {
-		words = append(words, f.names...)
-	}
-	return slices.Concat(words, []string{"-h"})
 }
 
 // bashCode puts the words together again that readline has split at colons and equals signs,

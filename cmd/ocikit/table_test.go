@@ -199,6 +199,15 @@ func TestHintsOfForeignWords(t *testing.T) {
 	}
 }
 
+// flagWords returns the flags of a command as words.
+func flagWords(c Command) []string {
+	var words []string
+	for _, f := range flagsOf(c) {
+		words = append(words, f.names...)
+	}
+	return slices.Concat(words, []string{"-h"})
+}
+
 func TestSuggestions(t *testing.T) {
 	for _, c := range []struct{ line, hint string }{
 		{"verfiy", "did you mean `ocikit verify`?"},
