@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"ocikit/oci/archive/split"
@@ -55,6 +56,9 @@ become a set of parts.`,
 					return err
 				}
 				defer in.Close()
+				if !o.Pipe {
+					o.Input, _ = os.Stat(args[0]) // it was opened just now
+				}
 				x, err := split.Split(ctx, in, args[1], o)
 				if errors.Is(err, split.ErrStale) {
 					return withHint(err, "name another directory, or remove them with --force")

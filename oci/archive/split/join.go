@@ -287,7 +287,8 @@ func (s *Set) read(ctx context.Context, w io.Writer, p Part, also io.Writer, end
 	defer task.Stop()
 	h := digest.NewHasher(p.Digest.Algorithm())
 	src := io.TeeReader(io.LimitReader(f, p.Size), io.MultiWriter(h, also))
-	piece, next := make([]byte, 0, 256<<10), make([]byte, 256<<10)
+	size := min(p.Size, 256<<10) // there may be thousands of parts
+	piece, next := make([]byte, 0, size), make([]byte, size)
 	for {
 		if err := context.Cause(ctx); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -81,6 +82,9 @@ type Options struct {
 	Name  string // that those of the parts begin with
 	Size  int64  // of each part but the last
 	Force bool   // remove parts that are there already
+	// Input is the file that is read, nil if it is none. If it looks like a part that Force
+	// would remove, nothing is removed: should the run fail, its bytes would be gone.
+	Input fs.FileInfo
 	// Pipe says that the stream comes from another program, which may fail: then a tar must
 	// be whole.
 	Pipe bool
@@ -105,7 +109,7 @@ func Split(ctx context.Context, r io.Reader, dir string, o Options) (x Index, er
 	}
 	defer root.Close()
 	s := &splitter{root: root, dir: dir, x: Index{MediaType: indexType, Name: o.Name, PartSize: o.Size, SchemaVersion: 1}}
-	if err := s.clear(o.Force); err != nil {
+	if err := s.clear(o); err != nil {
 		return x, err
 	}
 	if err = s.run(ctx, r, o.Pipe); err != nil {
@@ -139,18 +143,21 @@ type splitter struct {
 }
 
 // clear makes sure that no parts are here.
-func (s *splitter) clear(force bool) error {
+func (s *splitter) clear(o Options) error {
 	files, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
 		return fmt.Errorf("%q: %w", s.dir, pathless(err))
 	}
+	files = slices.DeleteFunc(files, func(f fs.DirEntry) bool { return !isOurs(f.Name()) })
+	if len(files) > 0 && !o.Force {
+		return fmt.Errorf("%q: %w: %q", s.dir, ErrStale, files[0].Name())
+	}
 	for _, f := range files {
-		if !isOurs(f.Name()) {
-			continue
+		if info, err := f.Info(); err == nil && o.Input != nil && os.SameFile(info, o.Input) {
+			return fmt.Errorf("%q: %q would be removed, and is the file to cut: name another directory", s.dir, f.Name())
 		}
-		if !force {
-			return fmt.Errorf("%q: %w: %q", s.dir, ErrStale, f.Name())
-		}
+	}
+	for _, f := range files {
 		if err := s.root.Remove(f.Name()); err != nil {
 			return fmt.Errorf("%q: %w", f.Name(), pathless(err))
 		}

@@ -185,6 +185,29 @@ func TestSplitRefusesStaleParts(t *testing.T) {
 	}
 }
 
+// What --force removes is never the file that is read, which a failed run could not bring back.
+func TestSplitKeepsItsInput(t *testing.T) {
+	dir := t.TempDir()
+	name, other := filepath.Join(dir, "x.0001"), filepath.Join(dir, "w.0001")
+	for _, n := range []string{name, other} {
+		if err := os.WriteFile(n, noise(2500), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Split(t.Context(), bytes.NewReader(noise(2500)), dir, Options{Name: "x", Size: 1000, Force: true, Input: info}); err == nil {
+		t.Error("no error")
+	}
+	for _, n := range []string{name, other} {
+		if got, err := os.ReadFile(n); err != nil || !bytes.Equal(got, noise(2500)) {
+			t.Errorf("%s: %d bytes, %v", n, len(got), err)
+		}
+	}
+}
+
 // A tar that a failed program wrote into the pipe does not become a set, and nothing is left.
 func TestSplitRefusesHalfATar(t *testing.T) {
 	var b bytes.Buffer
