@@ -30,6 +30,14 @@ func reps(full, short int) int {
 	return full
 }
 
+// inFull skips a test under -short: what it tests only a change nearby can break, and it starts
+// hundreds of programs.
+func inFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not under -short")
+	}
+}
+
 // A store is a Source whose blobs are files of a temporary directory.
 type store struct {
 	dir   string

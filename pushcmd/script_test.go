@@ -193,10 +193,11 @@ func (s *store) mixed(t *testing.T) oci.Descriptor {
 
 // TestScriptQuirks runs scripts against registries that are odd, each in its way.
 func TestScriptQuirks(t *testing.T) {
+	inFull(t)
 	s := newStore(t)
 	desc := s.mixed(t)
 	absolute := func(r *http.Request, path string) string { return "http://" + r.Host + path }
-	for i, c := range []struct {
+	for _, c := range []struct {
 		name   string
 		quirks regtest.Quirks
 		env    string
@@ -211,9 +212,6 @@ func TestScriptQuirks(t *testing.T) {
 		{name: "no digest header", quirks: regtest.Quirks{NoDigestHeader: true}},
 		{name: "no HEAD", quirks: regtest.Quirks{NoHead: true}},
 	} {
-		if i%reps(1, 4) != 0 {
-			continue
-		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, s)
@@ -243,6 +241,7 @@ func TestScriptQuirks(t *testing.T) {
 // TestScriptReferrer pushes a manifest that refers to another one. Where the registry keeps no
 // list of them the script says so.
 func TestScriptReferrer(t *testing.T) {
+	inFull(t)
 	s := newStore(t)
 	subject := s.image(t, 10)
 	m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, ArtifactType: "application/x", Subject: &subject}
@@ -271,10 +270,11 @@ func TestScriptReferrer(t *testing.T) {
 // TestScriptBreakEveryRequest loses the answer to the first request of a script, then to the
 // second, until one runs untouched. Success means stored; after a failure the next run works.
 func TestScriptBreakEveryRequest(t *testing.T) {
+	inFull(t)
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	m := newMachine(t, s)
-	for k, n := 1, 0; k <= n+1 && k < 40; k += reps(1, 5) {
+	for k, n := 1, 0; k <= n+1 && k < 40; k++ {
 		reg := regtest.New()
 		b := regtest.BreakAt(k, regtest.LostAnswer, reg)
 		m.script(s, desc, regtest.Serve(t, b), pushcmd.ScriptOptions{PlainHTTP: true})
@@ -339,10 +339,11 @@ func TestScriptResumes(t *testing.T) {
 
 // TestScriptAuth runs scripts with credentials that must go to the registry alone.
 func TestScriptAuth(t *testing.T) {
+	inFull(t)
 	const password = `p"lanted\se'cret $x`
 	s := newStore(t)
 	desc := s.image(t, 1000)
-	for i, c := range []struct {
+	for _, c := range []struct {
 		name string
 		auth *regtest.Auth
 		pass string
@@ -363,9 +364,6 @@ func TestScriptAuth(t *testing.T) {
 		{name: "bearer, user information", auth: &regtest.Auth{Bearer: true, Realm: "http://a@127.0.0.1/token"}, pass: password, want: 5},
 		{name: "negotiate", auth: &regtest.Auth{Challenge: "Negotiate"}, pass: password, want: 5},
 	} {
-		if i%reps(1, 3) != 0 {
-			continue
-		}
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t, s)
@@ -393,6 +391,7 @@ func TestScriptAuth(t *testing.T) {
 // TestScriptKeepsCredentials has a registry that sends uploads, and those who want a token, to
 // somebody else.
 func TestScriptKeepsCredentials(t *testing.T) {
+	inFull(t)
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	m := newMachine(t, s)
@@ -429,7 +428,7 @@ func TestScriptKeepsCredentials(t *testing.T) {
 		t.Errorf("another server was sent the credentials %d times", n)
 	}
 	prefixes := []string{"http://", "http://127.0.0.1@", "http://127.0.0.1:80@", "http://127.0.0.1\\@", "//127.0.0.1:1@"}
-	for _, prefix := range prefixes[:reps(len(prefixes), 2)] {
+	for _, prefix := range prefixes {
 		reg.Auth = &regtest.Auth{Bearer: true, Realm: prefix + "localhost:" + other[strings.LastIndex(other, ":")+1:] + "/token"}
 		m.script(s, desc, regtest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
 		status, _, stderr := m.run()
@@ -509,6 +508,7 @@ func (m *machine) damage(desc oci.Descriptor, data []byte) {
 // TestScriptUsualPort has a registry that is named with the port it has anyway: its own
 // addresses are its own with and without it.
 func TestScriptUsualPort(t *testing.T) {
+	inFull(t)
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	m := newMachine(t, s)
@@ -524,6 +524,7 @@ func TestScriptUsualPort(t *testing.T) {
 // TestScriptShowsPlainText has a registry that hides things in what a script repeats of its
 // answers.
 func TestScriptShowsPlainText(t *testing.T) {
+	inFull(t)
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	for _, c := range []struct {
@@ -577,6 +578,7 @@ func TestScriptShowsPlainText(t *testing.T) {
 // TestScriptLeadingZeros has a registry that counts with leading zeros, which the arithmetic
 // of a shell takes for octal.
 func TestScriptLeadingZeros(t *testing.T) {
+	inFull(t)
 	s := newStore(t)
 	desc := s.image(t, 300000)
 	m := newMachine(t, s)

@@ -278,7 +278,7 @@ func cutHalf(h http.Handler, w http.ResponseWriter, r *http.Request) {
 
 func endless(_ http.Handler, w http.ResponseWriter, r *http.Request) {
 	buf := make([]byte, 64<<10)
-	for r.Context().Err() == nil {
+	for r.Context().Err() == nil && r.Method != http.MethodHead {
 		if _, err := w.Write(buf); err != nil {
 			return
 		}

@@ -180,7 +180,7 @@ func TestHostileDisk(t *testing.T) {
 func TestSlowClients(t *testing.T) {
 	s := start(t, Options{})
 	var before, after runtime.MemStats
-	loc := make([]string, 1000)
+	loc := make([]string, reps(1000, 200))
 	for i := range loc {
 		loc[i] = s.begin("r")
 	}
@@ -231,6 +231,7 @@ func TestSlowClients(t *testing.T) {
 
 // A body that stands still is cut after the idle time; its session stays.
 func TestIdleTimeout(t *testing.T) {
+	t.Parallel()
 	s := start(t, Options{IdleTimeout: 300 * time.Millisecond})
 	loc := s.begin("r")
 	for _, request := range []string{
@@ -253,6 +254,7 @@ func TestIdleTimeout(t *testing.T) {
 
 // A client that sends megabytes learns why they are refused, also while it sends.
 func TestRefusalIsHeard(t *testing.T) {
+	t.Parallel()
 	s := start(t, Options{MaxUpload: 1000})
 	data := random(20<<20, 1)
 	for range 5 {

@@ -162,7 +162,7 @@ func TestFaultsMeetOurClient(t *testing.T) {
 		if len(all[f.Name]) == 0 {
 			t.Errorf("fault %s has no trial", f.Name)
 		}
-		if testing.Short() && n%4 != 0 {
+		if testing.Short() && n%12 != 0 {
 			continue
 		}
 		for i, tr := range all[f.Name] {

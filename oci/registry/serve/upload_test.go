@@ -177,6 +177,7 @@ func (t *testServer) cutAfter(loc string, data []byte, n int) {
 }
 
 func TestResumeAfterCut(t *testing.T) {
+	t.Parallel()
 	s := start(t, Options{})
 	data := random(5<<20, 3)
 	for _, n := range []int{0, 1, 4095, 1 << 20, 5<<20 - 1} {
@@ -194,6 +195,7 @@ func TestResumeAfterCut(t *testing.T) {
 
 // A connection that says nothing more gives way to its client's next one.
 func TestStalledGivesWay(t *testing.T) {
+	t.Parallel()
 	s := start(t, Options{})
 	data := random(1000, 4)
 	loc := s.begin("r")
@@ -215,6 +217,7 @@ func TestStalledGivesWay(t *testing.T) {
 
 // A cancel does not wait for a body.
 func TestCancelWhileReceiving(t *testing.T) {
+	t.Parallel()
 	s := start(t, Options{})
 	loc := s.begin("r")
 	c := s.dial()
