@@ -254,7 +254,7 @@ func stackLayers(t testing.TB, stack [][]entry) []Layer {
 // TestRandomStacks compares Apply with the model, a tar of each stack with the stack, and what
 // is above each layer, flattened, with all of it; and some with what is extracted.
 func TestRandomStacks(t *testing.T) {
-	seeds, good := uint64(reps(800, 100)), 0
+	seeds, good := uint64(reps(800, 40)), 0
 	for seed := range seeds {
 		stack := randomStack(seed)
 		m := newModel()

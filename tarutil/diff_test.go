@@ -186,7 +186,7 @@ func TestDiffDirs(t *testing.T) {
 
 // TestDiffApply holds the law that the layer, applied to OLD, gives NEW.
 func TestDiffApply(t *testing.T) {
-	for seed := range uint64(reps(300, 40)) {
+	for seed := range uint64(reps(300, 20)) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		a, b := randomLayer(t, r), randomLayer(t, r)
 		var buf bytes.Buffer

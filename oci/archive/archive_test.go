@@ -571,7 +571,7 @@ func TestCutAndFlipped(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"both": save(t, Both, Image{src, desc, "v1", "docker.io/library/app:v1"}), "docker": tarOf(t, newDockerArchive(t).entries()...),
 	} {
-		for cut := 0; cut < len(data); cut += 512 * reps(1, 4) {
+		for cut := 0; cut < len(data); cut += 512 * reps(1, 8) {
 			l := newLayout(t)
 			if _, err := Load(t.Context(), l, bytes.NewReader(data[:cut]), LoadOptions{}); err == nil {
 				t.Fatalf("%s: cut at %d of %d: loaded", name, cut, len(data))
@@ -580,7 +580,7 @@ func TestCutAndFlipped(t *testing.T) {
 				t.Fatalf("%s: cut at %d: named %q", name, cut, got)
 			}
 		}
-		for at := 0; at < len(data); at += 211 * reps(1, 5) {
+		for at := 0; at < len(data); at += 211 * reps(1, 10) {
 			spoiled := bytes.Clone(data)
 			spoiled[at] ^= 1
 			l := newLayout(t)

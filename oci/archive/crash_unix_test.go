@@ -49,7 +49,7 @@ func TestUnbundleSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runs := reps(200, 10)
+	runs := reps(200, 5)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 2))

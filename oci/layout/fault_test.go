@@ -324,7 +324,7 @@ func TestEveryCallFails(t *testing.T) {
 			for _, fault := range []error{syscall.ENOSPC, syscall.EIO} {
 				for _, onward := range []bool{false, true} {
 					way++
-					for k := reps(1, way); ; k += reps(1, 4) {
+					for k := reps(1, way); ; k += reps(1, 8) {
 						w := world.copied(t)
 						what := fmt.Sprintf("call %d, %v, onward %t", k, fault, onward)
 						sys := &failingSystem{k: k, onward: onward, err: fault}

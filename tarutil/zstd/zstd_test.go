@@ -106,7 +106,7 @@ func TestRandomContent(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 5))
 		content := model(rnd, 1+rnd.IntN(1<<20))
 		for i, level := range []string{"-1", "-3", "-12", "-19"} {
-			if (seed+i)%reps(1, 8) != 0 {
+			if (seed+i)%reps(1, 16) != 0 {
 				continue
 			}
 			got, err := decompress(compress(t, content, level))
@@ -324,7 +324,7 @@ func TestDamage(t *testing.T) {
 	if got, err := decompress(packed); err != nil || !bytes.Equal(got, content) {
 		t.Fatalf("undamaged: %v", err)
 	}
-	for i := 0; i < len(packed); i += reps(1, 7) {
+	for i := 0; i < len(packed); i += reps(1, 21) {
 		if _, err := decompress(packed[:i]); i > 0 && err == nil {
 			t.Errorf("cut at %d: no error", i)
 		}
