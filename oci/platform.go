@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"ocikit/digest"
 )
 
 // A Platform says what a manifest's image runs on (image-index.md of the image-spec).
@@ -98,20 +100,44 @@ func (p Platform) Matches(wish Platform) bool {
 // ErrPlatform means that there is no image for a platform.
 var ErrPlatform = errors.New("no image for the platform")
 
-// ForPlatforms returns the index without the images that match none of the wishes: of a wish
-// all matches stay, and with an image its attestations. What platform an entry is for is asked of
-// platformOf, nil means none. A wish that nothing matches is an error that wraps [ErrPlatform].
-func (x Index) ForPlatforms(wishes []Platform, platformOf func(Descriptor) (*Platform, error)) (Index, error) {
+// ForPlatforms takes the images that match none of the wishes out of the index doc, which desc
+// names: of a wish all matches stay, and with an image its attestations. If all stay it returns
+// desc and doc. What platform an entry is for is asked of platformOf, nil means none. A wish that
+// nothing matches, and what is no index, are errors that wrap [ErrPlatform].
+func ForPlatforms(desc Descriptor, doc []byte, wishes []Platform, platformOf func(Descriptor) (*Platform, error)) (Descriptor, []byte, error) {
+	if !IsIndex(desc.MediaType) {
+		return desc, nil, fmt.Errorf("%s: it is one image, not an index of several: %w", desc.Digest, ErrPlatform)
+	}
+	x, err := DecodeIndex(desc, doc)
+	if err != nil {
+		return desc, nil, err
+	}
+	all := len(x.Manifests)
+	if x.Manifests, err = forPlatforms(x.Manifests, wishes, platformOf); err != nil {
+		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	}
+	if len(x.Manifests) == all {
+		return desc, doc, nil
+	}
+	data, err := Encode(x)
+	if err != nil {
+		return desc, nil, err
+	}
+	desc.Digest, desc.Size, desc.Data = digest.FromBytes(data), int64(len(data)), nil
+	return desc, data, nil
+}
+
+func forPlatforms(entries []Descriptor, wishes []Platform, platformOf func(Descriptor) (*Platform, error)) ([]Descriptor, error) {
 	met := make([]bool, len(wishes))
 	kept := map[string]bool{}
 	var offered []string
-	for _, d := range x.Manifests {
+	for _, d := range entries {
 		if !IsManifest(d.MediaType) || d.Annotations[AnnotationAttestation] != "" {
 			continue
 		}
 		p, err := platformOf(d)
 		if err != nil {
-			return x, err
+			return nil, err
 		}
 		if p == nil {
 			continue
@@ -124,10 +150,9 @@ func (x Index) ForPlatforms(wishes []Platform, platformOf func(Descriptor) (*Pla
 		}
 	}
 	if i := slices.Index(met, false); i >= 0 {
-		return x, fmt.Errorf("%w %s: it has %q", ErrPlatform, wishes[i], offered)
+		return nil, fmt.Errorf("%w %s: it has %q", ErrPlatform, wishes[i], offered)
 	}
-	x.Manifests = slices.DeleteFunc(slices.Clone(x.Manifests), func(d Descriptor) bool {
+	return slices.DeleteFunc(entries, func(d Descriptor) bool {
 		return !kept[d.Digest.String()] && !kept[d.Annotations[AnnotationAttested]]
-	})
-	return x, nil
+	}), nil
 }

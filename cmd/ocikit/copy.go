@@ -23,7 +23,8 @@ func copyCommand() Command {
 need be, names it there, and prints its descriptor. Without a tag in the second operand it keeps its
 name, and is called "latest" if it had none. --all copies every entry of the first layout under its own
 name. With one --platform the image for it is copied, alone; with several, joined by commas, an index of
-those, with their attestations: it has a digest of its own. --referrers brings what refers to the images, too: signatures, SBOMs.
+those, with their attestations: it has a digest of its own. --referrers brings what refers to the images,
+too: signatures, SBOMs.
 
 A blob becomes a hard link where the file system allows that, else it shares its blocks, else its bytes
 are copied and verified. A link is the same file, so its bytes are not read unless --verify is given;
@@ -31,7 +32,8 @@ its size is checked, and manifests are verified in any case. --no-link shares no
 
 A blob that the target has already is verified, and replaced if it is damaged. What the first layout
 lacks may be in the second: so a sparse layout completes one that has the rest. Names are set last, all
-at once; a copy that fails, or is killed, leaves the target as it was, but for blobs that nothing names; one that it made goes again.`,
+at once; a copy that fails, or is killed, leaves the target as it was, but for blobs that nothing names.
+One that a failed copy has made goes again.`,
 		Example: "ocikit copy app:latest carried\nocikit copy app:latest app:again\nocikit verify carried",
 		Status:  "1 if a blob is damaged, or in neither layout; 4 if there is no such image or platform",
 		Bind: func(fs *flag.FlagSet) Action {
@@ -146,7 +148,7 @@ func somePlatforms(operand string, wishes []oci.Platform) (copySource, error) {
 	if err != nil {
 		return copySource{}, err
 	}
-	desc, index, err := image.ForPlatforms(l, desc, wishes)
+	some, index, err := image.ForPlatforms(l, desc, wishes)
 	if err != nil {
 		l.Close()
 		if errors.Is(err, oci.ErrPlatform) {
@@ -154,7 +156,10 @@ func somePlatforms(operand string, wishes []oci.Platform) (copySource, error) {
 		}
 		return copySource{}, fmt.Errorf("%q: %w", operand, err)
 	}
-	return copySource{l, []oci.Descriptor{desc}, index}, nil
+	if some.Digest == desc.Digest {
+		index = nil
+	}
+	return copySource{l, []oci.Descriptor{some}, index}, nil
 }
 
 // renamed gives an entry the name that it gets in the target.

@@ -20,8 +20,8 @@ func pullCommand() Command {
 		Name: "pull", Args: "REF LAYOUT[:TAG]", Group: groupRegistry, Progress: true,
 		Short: "bring an image from a registry into a layout",
 		Long: `Pull fetches everything that the image REF needs and LAYOUT lacks, names it, and prints its
-descriptor. LAYOUT is made if it is not there. What the layout has is verified and not fetched; what is damaged
-there is repaired. A transfer that breaks off is gone on with by the next pull, in another process too:
+descriptor. LAYOUT is made if it is not there. What the layout has is verified and not fetched; what is
+damaged there is repaired. A transfer that breaks off is gone on with by the next pull, in another process too:
 what came is kept in LAYOUT until the blob is whole.
 
 Of an index all platforms come. With one --platform the image for it comes, alone; with several,
@@ -30,8 +30,8 @@ joined by commas, an index of those, with their attestations: it has a digest of
 The name in the layout is TAG, or else the tag of REF; its full name is kept as well, in the
 annotation io.containerd.image.name. A tag that the layout has for an image of another repository is
 not taken unless TAG says so. With --all REF is a repository, and every tag of it is pulled; a pull that
-fails leaves those that came before. Layers that are not distributed with their image are skipped and named
-if the registry lacks them; addresses in "urls" are never asked.`,
+fails leaves those that came before. Layers that are not distributed with their image are skipped and
+named if the registry lacks them; addresses in "urls" are never asked.`,
 		Example: "ocikit pull localhost:5000/hello:latest app",
 		Status:  "4 if there is no such image, or none for the platform",
 		Bind: func(fs *flag.FlagSet) Action {

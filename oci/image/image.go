@@ -130,34 +130,15 @@ func Select(l *layout.Layout, desc oci.Descriptor, platform *oci.Platform) (oci.
 	return oci.Descriptor{}, fmt.Errorf("%s: %w: it is an index of %d, for %s", desc.Digest, ErrPlatform, len(found), list(offered))
 }
 
-// ForPlatforms returns the index that is left of desc, an index, when the images for other
-// platforms are taken out, see [oci.Index.ForPlatforms]. It is in no layout yet, unless nothing
-// was taken out: then it is desc, and data is nil.
-func ForPlatforms(l *layout.Layout, desc oci.Descriptor, wishes []oci.Platform) (stripped oci.Descriptor, data []byte, err error) {
-	if !oci.IsIndex(desc.MediaType) {
-		return desc, nil, fmt.Errorf("%s: it is one image, not an index of several: %w", desc.Digest, oci.ErrPlatform)
-	}
+// ForPlatforms returns the index that is left of desc when the images for other platforms are
+// taken out, and its bytes, see [oci.ForPlatforms]. Unless nothing was taken out the layout does
+// not have it.
+func ForPlatforms(l *layout.Layout, desc oci.Descriptor, wishes []oci.Platform) (oci.Descriptor, []byte, error) {
 	doc, err := l.Document(desc)
 	if err != nil {
 		return desc, nil, err
 	}
-	x, err := oci.DecodeIndex(desc, doc)
-	if err != nil {
-		return desc, nil, err
-	}
-	some, err := x.ForPlatforms(wishes, func(d oci.Descriptor) (*oci.Platform, error) { return PlatformOf(l, d) })
-	if err != nil {
-		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, err)
-	}
-	if len(some.Manifests) == len(x.Manifests) {
-		return desc, nil, nil
-	}
-	if data, err = oci.Encode(some); err != nil {
-		return desc, nil, err
-	}
-	stripped = oci.Describe(desc.MediaType, data)
-	stripped.Annotations = desc.Annotations // its names
-	return stripped, data, nil
+	return oci.ForPlatforms(desc, doc, wishes, func(d oci.Descriptor) (*oci.Platform, error) { return PlatformOf(l, d) })
 }
 
 func list(words []string) string {

@@ -94,14 +94,7 @@ func Find(ctx context.Context, c *registry.Client, ref registry.Reference, o Opt
 
 // strip returns the index without the images for other platforms than those asked for.
 func (im *Image) strip(ctx context.Context, desc oci.Descriptor, data []byte) (oci.Descriptor, []byte, error) {
-	if !oci.IsIndex(desc.MediaType) {
-		return desc, nil, fmt.Errorf("%s: it is one image, not an index of several: %w", desc.Digest, oci.ErrPlatform)
-	}
-	x, err := oci.DecodeIndex(desc, data)
-	if err != nil {
-		return desc, nil, err
-	}
-	some, err := x.ForPlatforms(im.o.Platforms, func(d oci.Descriptor) (*oci.Platform, error) {
+	left, data, err := oci.ForPlatforms(desc, data, im.o.Platforms, func(d oci.Descriptor) (*oci.Platform, error) {
 		if d.Platform != nil {
 			return d.Platform, nil
 		}
@@ -111,17 +104,10 @@ func (im *Image) strip(ctx context.Context, desc oci.Descriptor, data []byte) (o
 		}
 		return im.platform(ctx, d, doc)
 	})
-	if err != nil {
-		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	if err == nil && left.Digest != desc.Digest {
+		im.notice("the images for other platforms are left out of the index %s, so its digest is another one", desc.Digest)
 	}
-	if len(some.Manifests) == len(x.Manifests) {
-		return desc, data, nil
-	}
-	im.notice("%d of the %d entries of the index %s are left out, so its digest is another one", len(x.Manifests)-len(some.Manifests), len(x.Manifests), desc.Digest)
-	if data, err = oci.Encode(some); err != nil {
-		return desc, nil, err
-	}
-	return oci.Describe(desc.MediaType, data), data, nil
+	return left, data, err
 }
 
 // choose returns the manifest for the platform.
