@@ -6,7 +6,7 @@
 //
 // Bytes are hashed with a [Hasher] as they pass (sha256, its state can be saved and
 // restored), and checked with a [Reader], which reports a mismatch from Read in place of
-// io.EOF: who reads to the end has verified, there is no second call to forget.
+// io.EOF: whoever reads to the end has verified, there is no second call to forget.
 package digest
 
 import (

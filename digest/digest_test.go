@@ -34,6 +34,9 @@ func TestParse(t *testing.T) {
 		{"dot dot algorithm", "..:cd", false, false},
 		{"second colon", "sha256:" + hex64 + ":t", false, false},
 		{"newline", "sha256:" + hex64 + "\n", false, false},
+		{"longest", "x:" + strings.Repeat("a", maxLength-2), true, false},
+		{"as long, but malformed", "x:" + strings.Repeat("/", maxLength-2), false, false},
+		{"too long by one", "x:" + strings.Repeat("a", maxLength-1), false, false},
 		{"endless", "x:" + strings.Repeat("a", 1<<20), false, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -44,6 +47,9 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				if !errors.Is(err, ErrMalformed) || !d.IsZero() || len(err.Error()) > 400 {
 					t.Errorf("Parse(%.80q) = %v, %v, want the zero digest and ErrMalformed", c.in, d, err)
+				}
+				if cut := strings.Contains(err.Error(), "…"); cut != (len(c.in) > maxLength) {
+					t.Errorf("Parse(%.80q): %v: shown as cut is %t", c.in, err, cut)
 				}
 				return
 			}
@@ -101,10 +107,15 @@ func TestReader(t *testing.T) {
 
 // An endless source under a promised size must end at once, not fill a disk.
 func TestReaderStopsAtSize(t *testing.T) {
-	endless := iotest.OneByteReader(zeros{})
-	n, err := io.Copy(io.Discard, NewReader(endless, FromBytes(nil), 100))
-	if !errors.Is(err, ErrMismatch) || n > 101 {
-		t.Errorf("read %d bytes, error %v; want at most 101 and ErrMismatch", n, err)
+	for _, size := range []int64{0, 1, 100} {
+		r := NewReader(iotest.OneByteReader(zeros{}), FromBytes(nil), size)
+		n, err := io.CopyN(io.Discard, r, 1000)
+		if !errors.Is(err, ErrMismatch) || n != size+1 || r.Size() != n {
+			t.Errorf("size %d: read %d bytes, counted %d, error %v; want one too many and ErrMismatch", size, n, r.Size(), err)
+		}
+	}
+	if r := NewReader(zeros{}, Digest{"blake3:ab"}, -1); r.Size() != 0 {
+		t.Errorf("unknown algorithm: %d bytes before the first was read", r.Size())
 	}
 }
 
@@ -138,6 +149,19 @@ func TestRestore(t *testing.T) {
 	}
 	if _, err := Restore("blake3", nil, 0); !errors.Is(err, ErrUnsupported) {
 		t.Errorf("unknown algorithm: %v", err)
+	}
+}
+
+// A document may be named by any algorithm, whether it is hashed at once or as it passes.
+func TestFromBytes(t *testing.T) {
+	for _, alg := range []Algorithm{SHA256, SHA512} {
+		want, n, err := FromReader(alg, strings.NewReader("document"))
+		if got := alg.FromBytes([]byte("document")); got != want || n != 8 || err != nil {
+			t.Errorf("%s: FromBytes = %s, FromReader = %s, %d, %v", alg, got, want, n, err)
+		}
+	}
+	if FromBytes(nil).String() != emptySHA256 {
+		t.Errorf("FromBytes(nil) = %s", FromBytes(nil))
 	}
 }
 

@@ -45,6 +45,13 @@ func FromBytes(b []byte) Digest {
 	return fromSum(SHA256, sum[:])
 }
 
+// FromBytes returns the digest of b under the algorithm, which must be available.
+func (a Algorithm) FromBytes(b []byte) Digest {
+	h := a.new()
+	h.Write(b)
+	return fromSum(a, h.Sum(nil))
+}
+
 // FromReader reads r to its end and returns the digest and the number of bytes read.
 func FromReader(a Algorithm, r io.Reader) (Digest, int64, error) {
 	h := NewHasher(a)
@@ -93,6 +100,8 @@ func Restore(a Algorithm, state []byte, n int64) (*Hasher, error) {
 		return nil, fmt.Errorf("algorithm %q: %w", string(a), ErrUnsupported)
 	}
 	h := NewHasher(a)
+
+	// UnmarshalBinary wants the length of a state to be right, so its last eight bytes are there.
 	if err := h.h.(encoding.BinaryUnmarshaler).UnmarshalBinary(state); err != nil {
 		return nil, fmt.Errorf("state of %s: %w", a, err)
 	}

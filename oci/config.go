@@ -11,8 +11,8 @@ import (
 	"ocikit/digest"
 )
 
-// A Config is the config document of an image (config.md of the image-spec), open for
-// editing: what an edit does not name stays as it was, known to this program or not.
+// A Config is the config document of an image (config.md of the image-spec), open for editing.
+// Members that an edit does not name stay as they were, whether this program knows them or not.
 // Values are read with [Config.View]. Not safe for concurrent use.
 type Config struct {
 	doc  Object
@@ -76,18 +76,22 @@ func ParseConfig(data []byte) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
+
 	c := &Config{doc: doc}
 	if _, err := c.View(); err != nil {
 		return nil, fmt.Errorf("config: %w: %w", ErrMalformed, err)
 	}
+
 	if raw, ok := doc["config"]; ok {
 		if err := json.Unmarshal(raw, &c.exec); err != nil {
 			return nil, fmt.Errorf("config: %w: %w", ErrMalformed, err)
 		}
 	}
+
 	if c.exec == nil {
 		c.exec = Object{}
 	}
+
 	return c, nil
 }
 
@@ -98,17 +102,23 @@ func (c *Config) View() (View, error) {
 	if err != nil {
 		return v, err
 	}
+
 	if _, err := unmarshal(data, &v); err != nil {
 		return v, err
 	}
+
+	// ParseConfig takes a view before it takes "config" apart. Then the names in that are checked
+	// too: one in another case is an error, see unmarshal.
 	if raw := c.doc["config"]; c.exec == nil && len(raw) > 0 && raw[0] == '{' {
 		if _, err := unmarshal(raw, &Execution{}); err != nil {
 			return v, fmt.Errorf("config: %w", err)
 		}
 	}
+
 	if v.RootFS.Type != "layers" {
 		return v, fmt.Errorf("rootfs: type %q, want \"layers\"", v.RootFS.Type)
 	}
+
 	return v, nil
 }
 
@@ -117,7 +127,7 @@ func (v View) Platform() Platform {
 	return Platform{OS: v.OS, Architecture: v.Architecture, Variant: v.Variant, OSVersion: v.OSVersion, OSFeatures: v.OSFeatures}
 }
 
-// Encode returns the document.
+// Encode returns the document in the form that the function [Encode] gives.
 func (c *Config) Encode() ([]byte, error) {
 	doc := c.doc.clone()
 	if len(c.exec) > 0 {
@@ -127,12 +137,14 @@ func (c *Config) Encode() ([]byte, error) {
 		}
 		doc["config"] = raw
 	} else if c.exec != nil && doc["config"] != nil && string(doc["config"]) != "null" {
+		// An object that was emptied stays an object; a null, or nothing, stays what it was.
 		doc["config"] = json.RawMessage("{}")
 	}
 	return Encode(doc)
 }
 
-// SetPlatform sets os and architecture, and variant and os.version where p has them.
+// SetPlatform sets os and architecture. It sets variant and os.version only if p has them:
+// otherwise those of the config stay.
 func (c *Config) SetPlatform(p Platform) {
 	c.must("os", p.OS)
 	c.must("architecture", p.Architecture)
@@ -150,7 +162,7 @@ func (c *Config) Set(name, value string) { setText(c.doc, name, value) }
 // SetExec sets a text member of "config", as WorkingDir; "" removes it.
 func (c *Config) SetExec(name, value string) { setText(c.exec, name, value) }
 
-// SetExecJSON sets a member of "config" to any JSON value.
+// SetExecJSON sets a member of "config" to any JSON value, which must be valid and is not copied.
 func (c *Config) SetExecJSON(name string, value json.RawMessage) { c.exec[name] = value }
 
 // SetWords sets Entrypoint or Cmd. A nil list removes the member, an empty one is kept.
@@ -177,7 +189,7 @@ func (c *Config) SetEnv(name, value string) error {
 	return nil
 }
 
-// UnsetEnv removes a variable of the environment; it is an error if there is none.
+// UnsetEnv removes a variable of the environment; [ErrAbsent] if there is none.
 func (c *Config) UnsetEnv(name string) error {
 	env, err := c.env()
 	if err != nil {
@@ -202,7 +214,7 @@ func (c *Config) SetMember(name, key string, value any) error {
 	return nil
 }
 
-// UnsetMember removes one member of a map in "config"; it is an error if there is none.
+// UnsetMember removes one member of a map in "config"; [ErrAbsent] if there is none.
 func (c *Config) UnsetMember(name, key string) error {
 	m, err := c.members(name)
 	if err != nil {
@@ -222,12 +234,14 @@ func (c *Config) AddLayer(diffID digest.Digest, h History) error {
 	if err := json.Unmarshal(c.doc["rootfs"], &rootfs); err != nil {
 		return err
 	}
+
 	var ids []json.RawMessage
 	if raw, ok := rootfs["diff_ids"]; ok {
 		if err := json.Unmarshal(raw, &ids); err != nil {
 			return err
 		}
 	}
+
 	rootfs["diff_ids"] = mustEncode(append(ids, mustEncode(diffID)))
 	c.doc["rootfs"] = mustEncode(rootfs)
 	return c.AddHistory(h)
@@ -245,23 +259,49 @@ func (c *Config) AddHistory(h History) error {
 	return nil
 }
 
-// MergePatch applies a JSON merge patch (RFC 7396) to the whole document.
+// MergePatch applies a JSON merge patch (RFC 7396) to the whole document. On error c is as before.
+// A patch that is not an object gives [ErrMalformed], and so does a result that is not a config.
 func (c *Config) MergePatch(patch []byte) error {
-	if err := checkStrict(patch); err != nil {
+	if err := checkStrict(patch, '{'); err != nil {
 		return fmt.Errorf("merge patch: %w: %w", ErrMalformed, err)
 	}
+
 	data, err := c.Encode()
 	if err != nil {
 		return err
 	}
+
 	merged, err := mergePatch(data, patch)
 	if err != nil {
 		return fmt.Errorf("merge patch: %w", err)
 	}
+
 	patched, err := ParseConfig(merged)
 	if err != nil {
 		return fmt.Errorf("after the merge patch: %w", err)
 	}
+
+	*c = *patched
+	return nil
+}
+
+// JSONPatch applies a JSON patch to the whole document. On error c is as before. Errors are those
+// of [JSONPatch.Apply]; a result that is not a config gives [ErrMalformed].
+func (c *Config) JSONPatch(patch JSONPatch) error {
+	data, err := c.Encode()
+	if err != nil {
+		return err
+	}
+
+	if data, err = patch.Apply(data); err != nil {
+		return err
+	}
+
+	patched, err := ParseConfig(data)
+	if err != nil {
+		return fmt.Errorf("after the JSON patch: %w", err)
+	}
+
 	*c = *patched
 	return nil
 }
@@ -321,10 +361,13 @@ func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
 	if err := json.Unmarshal(patch, &p); err != nil || p == nil {
 		return patch, nil // not an object: it takes the target's place
 	}
+
+	// A value that is not an object is replaced by one: the patch then adds to an empty object.
 	var t Object
 	if err := json.Unmarshal(target, &t); err != nil || t == nil {
 		t = Object{}
 	}
+
 	for name, value := range p {
 		if string(value) == "null" {
 			delete(t, name)
@@ -336,6 +379,7 @@ func mergePatch(target, patch json.RawMessage) (json.RawMessage, error) {
 		}
 		t[name] = merged
 	}
+
 	return Encode(t)
 }
 

@@ -15,7 +15,7 @@ var (
 	ErrFamily = errors.New("the image has Docker's media types, and they know no such layer")
 )
 
-// absent is an error that matches [ErrAbsent] and reads as what is absent.
+// An absent is an error that matches [ErrAbsent]. Its text names the thing that is absent.
 type absent string
 
 func (a absent) Error() string        { return string(a) }
@@ -53,7 +53,7 @@ type HistoryEntry struct {
 // NewHistoryEntry returns an entry for a step that was just made.
 func NewHistoryEntry(h History) HistoryEntry { return HistoryEntry{h, mustEncode(h)} }
 
-// Same reports whether two entries say the same.
+// Same reports whether two entries say the same in the members that [History] has fields for.
 func (h HistoryEntry) Same(other HistoryEntry) bool { return h.History == other.History }
 
 // AsEmpty returns the entry of a step whose layer is not in the image any more.
@@ -65,6 +65,20 @@ func (h HistoryEntry) AsEmpty() HistoryEntry {
 	o["empty_layer"] = json.RawMessage("true")
 	h.EmptyLayer, h.raw = true, mustEncode(o)
 	return h
+}
+
+// With returns the entry with another text in one of its members; "" removes the member.
+func (h HistoryEntry) With(member, value string) (HistoryEntry, error) {
+	var o Object
+	if err := json.Unmarshal(h.raw, &o); err != nil || o == nil {
+		o = Object{}
+	}
+	setText(o, member, value)
+	h.raw = mustEncode(o)
+
+	// Unmarshal leaves a field alone that the text does not have, so a removed member would stay.
+	h.History = History{}
+	return h, json.Unmarshal(h.raw, &h.History)
 }
 
 // HistoryEntries returns the history as it is, the oldest step first.

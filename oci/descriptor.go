@@ -43,24 +43,15 @@ const (
 
 type plainDescriptor Descriptor
 
-// UnmarshalJSON decodes and checks a descriptor: media type, digest and a size of at least
-// zero are required.
-func (d *Descriptor) UnmarshalJSON(data []byte) error {
-	var p plainDescriptor
-	extra, err := unmarshal(data, &p)
-	if err == nil {
-		*d = Descriptor(p)
-		d.Extra = extra
-		err = d.check()
-	}
-	if err != nil {
-		return fmt.Errorf("descriptor: %w", err)
-	}
-	return nil
+// UnmarshalJSON decodes and checks a descriptor, under the rules of [Decode]: media type, digest and
+// a size of at least zero are required.
+func (d *Descriptor) UnmarshalJSON(data []byte) (err error) {
+	*d, err = newParser(data).descriptor()
+	return err
 }
 
-// CheckData reports whether embedded data are the blob ("data" in descriptor.md). Without any
-// there is nothing wrong. Its errors are those of [digest.Reader].
+// CheckData returns an error if the data embedded in d are not the blob that d names ("data" in
+// descriptor.md). A descriptor without data passes. The errors are those of [digest.Reader].
 func (d Descriptor) CheckData() error {
 	if d.Data == nil {
 		return nil
@@ -71,15 +62,12 @@ func (d Descriptor) CheckData() error {
 	return nil
 }
 
-// MarshalJSON encodes d with its Extra members, names sorted.
-func (d Descriptor) MarshalJSON() ([]byte, error) {
-	return marshal(plainDescriptor(d), d.Extra)
-}
-
 func (d *Descriptor) check() error {
 	switch {
 	case d.MediaType == "":
 		return errors.New("no mediaType")
+	case hasBlanks(d.MediaType):
+		return fmt.Errorf("mediaType %.80q: it has blanks around it, or control characters", d.MediaType)
 	case d.Digest.IsZero():
 		return errors.New("no digest")
 	case d.Size < 0:
@@ -88,7 +76,7 @@ func (d *Descriptor) check() error {
 	return nil
 }
 
-// DiffID returns the diff ID that a layer's descriptor carries in a stream, and whether it
+// DiffID returns the diff ID that a layer's descriptor carries in a stream, and reports whether it
 // carries one.
 func (d Descriptor) DiffID() (digest.Digest, bool) {
 	id, err := digest.Parse(d.Annotations[AnnotationDiffID])
@@ -116,25 +104,34 @@ func (d Descriptor) WithAnnotation(key, value string) Descriptor {
 // a document.
 const maxLine = 2 * MaxDocument
 
-// ReadDescriptors reads a descriptor stream: one JSON descriptor a line, blank lines
-// skipped. Each line is decoded under the rules of [Decode].
+// ReadDescriptors reads a descriptor stream to its end: one JSON descriptor a line, blank lines
+// skipped. Each line is decoded under the rules of [Decode]; an error gives the line that it is about,
+// counted from 1.
 func ReadDescriptors(r io.Reader) ([]Descriptor, error) {
 	var descs []Descriptor
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, maxLine)
-	for n := 1; s.Scan(); n++ {
+	n := 1
+	for ; s.Scan(); n++ {
 		if len(s.Bytes()) == 0 {
 			continue
 		}
+
 		var d Descriptor
 		if err := Decode(s.Bytes(), &d); err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		descs = append(descs, d)
 	}
+
+	if errors.Is(s.Err(), bufio.ErrTooLong) {
+		return nil, fmt.Errorf("line %d: %w: over %d bytes", n, ErrMalformed, MaxDocument)
+	}
+
 	if err := s.Err(); err != nil {
 		return nil, fmt.Errorf("descriptor stream: %w", err)
 	}
+
 	return descs, nil
 }
 

@@ -1,7 +1,5 @@
 package oci
 
-import "fmt"
-
 // A Family is one of the two sets of media types that an image may be written in. An image
 // keeps to one of them.
 type Family int
@@ -23,14 +21,11 @@ func FamilyOf(mediaType string) Family {
 	return FamilyOCI
 }
 
-// twins are the media types that mean the same in both families.
+// twins are the media types of documents that mean the same in both families.
 var twins = [...]struct{ oci, docker string }{
 	{MediaTypeIndex, MediaTypeDockerList},
 	{MediaTypeManifest, MediaTypeDockerManifest},
 	{MediaTypeConfig, MediaTypeDockerConfig},
-	{MediaTypeLayer, MediaTypeDockerLayer},
-	{MediaTypeLayerGzip, MediaTypeDockerLayerGzip},
-	{"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", MediaTypeDockerLayerForeign},
 }
 
 // MediaType returns what a media type is called in the family; a type that belongs to none
@@ -42,8 +37,10 @@ func (f Family) MediaType(t string) (string, error) {
 			return [...]string{twin.oci, twin.docker}[f], nil
 		}
 	}
-	if f == FamilyDocker && IsLayer(t) {
-		return "", fmt.Errorf("layer of type %q: %w", t, ErrFamily)
+	layer, ok := ParseLayerType(t)
+	if !ok || layer.Family == f {
+		return t, nil
 	}
-	return t, nil
+	layer.Family = f
+	return layer.MediaType()
 }

@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+
+	"ocikit/digest"
 )
 
 // fullName is what Docker and containerd take for the name of an image: host, path and tag.
@@ -13,24 +15,31 @@ var fullName = sync.OnceValue(func() *regexp.Regexp {
 		`:([A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
 })
 
-// FullName returns the name of an image with host and tag, as containerd writes it, for a
-// name as Docker shows it: "hello" is "docker.io/library/hello:latest". It reports whether
-// name is one.
+// FullName returns the name of an image with host and tag, as containerd writes it, for a name as
+// Docker shows it: "hello" is "docker.io/library/hello:latest". A digest behind the tag is left out.
+// It reports false for what is no name, and for a name that has a digest and no tag.
 func FullName(name string) (string, bool) {
-	host, path, ok := strings.Cut(name, "/")
+	host, path := CutHost(name)
 	switch {
-	case !ok:
+	case host == "" && !strings.Contains(name, "/"):
 		name = "docker.io/library/" + name
-	case !strings.ContainsAny(host, ".:") && host != "localhost":
+	case host == "":
 		name = "docker.io/" + name
 	case (host == "docker.io" || host == "index.docker.io") && !strings.Contains(path, "/"):
 		name = "docker.io/library/" + path
 	case host == "index.docker.io":
 		name = "docker.io/" + path
 	}
-	if strings.LastIndexByte(name, ':') < strings.LastIndexByte(name, '/') {
-		name += ":latest"
+
+	n := SplitName(name)
+	switch {
+	case n.Tag == "" && !n.Digest.IsZero():
+		return name, false // it is known by its digest, and has no other name
+	case n.Tag == "":
+		n.Tag = "latest"
 	}
+
+	name = n.Repo + ":" + n.Tag
 	return name, len(name) < 512 && fullName().MatchString(name)
 }
 
@@ -46,11 +55,111 @@ func FamiliarName(full string) string {
 	return full
 }
 
-// SplitName returns the repository, host in front, and the tag of a full name.
-func SplitName(full string) (repo, tag string) {
-	i := strings.LastIndexByte(full, ':')
-	if i < strings.LastIndexByte(full, '/') || i < 0 {
-		return full, ""
+// A Name is a full name, HOST/REPO[:TAG][@DIGEST], taken apart.
+type Name struct {
+	Repo   string // with the host in front
+	Tag    string
+	Digest digest.Digest
+}
+
+// SplitName takes a full name apart: the digest first, then the tag, which is behind the last colon
+// that no slash follows. A digest is never a tag.
+func SplitName(full string) Name {
+	n := Name{Repo: full}
+	n.Repo, n.Digest = CutDigest(full)
+	if i := strings.LastIndexByte(n.Repo, ':'); i > strings.LastIndexByte(n.Repo, '/') {
+		n.Repo, n.Tag = n.Repo[:i], n.Repo[i+1:]
 	}
-	return full[:i], full[i+1:]
+	return n
+}
+
+// CutHost takes the host off a name. The first part of a name is not a host if it cannot be one (no
+// dot, no colon, not "localhost"), or if nothing follows it. Then host is "".
+func CutHost(name string) (host, path string) {
+	host, path, ok := strings.Cut(name, "/")
+	if ok && (strings.ContainsAny(host, ".:") || host == "localhost") {
+		return host, path
+	}
+	return "", name
+}
+
+// String returns the form that [SplitName] reads.
+func (n Name) String() string {
+	s := n.Repo
+	if n.Tag != "" {
+		s += ":" + n.Tag
+	}
+	if !n.Digest.IsZero() {
+		s += "@" + n.Digest.String()
+	}
+	return s
+}
+
+// NameOfEntry returns the full name of an entry of index.json, and reports whether it has one. It is
+// the name in the entry, if that says more than a tag, else the full name that is kept beside it.
+//
+// So images of one repository may be called by their tags, while those of several are told apart. A
+// program that puts an image into a store calls it by its full name if it is one of a set, or if an
+// image of another repository has the tag.
+func NameOfEntry(d Descriptor) (Name, bool) {
+	if name := d.Annotations[AnnotationRefName]; strings.ContainsAny(name, ":/@") {
+		n := SplitName(name)
+		return n, n.Repo != ""
+	}
+	n := SplitName(d.Annotations[AnnotationImageName])
+	return n, n.Repo != ""
+}
+
+// EntryName returns what an entry of index.json is called: its tag, else its full name, else "@" and
+// its digest.
+func (d Descriptor) EntryName() string {
+	for _, key := range []string{AnnotationRefName, AnnotationImageName} {
+		if name := d.Annotations[key]; name != "" {
+			return name
+		}
+	}
+	return "@" + d.Digest.String()
+}
+
+// WithFullName returns an entry of index.json under a full name.
+func (d Descriptor) WithFullName(name string) Descriptor {
+	full, ok := FullName(name)
+	if !ok {
+		full = "" // it is known by its digest
+	}
+	return d.WithAnnotation(AnnotationRefName, name).WithAnnotation(AnnotationImageName, full)
+}
+
+// Beside returns d, the entry of a referrer such as a signature, in the form that it needs beside
+// the entry of its image. If the image is called by its full name, a tag of d becomes one of the
+// same repository.
+func (d Descriptor) Beside(image Descriptor) Descriptor {
+	tag, name := d.Annotations[AnnotationRefName], image.Annotations[AnnotationRefName]
+	if n := SplitName(name); tag != "" && strings.Contains(name, "/") && !strings.ContainsAny(tag, ":/@") {
+		return d.WithFullName(n.Repo + ":" + tag)
+	}
+	return d
+}
+
+// CutDigest takes the digest off the end of a name. containerd writes such names for images that it
+// knows by their digests, "@sha256:HEX" alone too.
+func CutDigest(name string) (rest string, d digest.Digest) {
+	rest, text, ok := cutLast(name, "@")
+	if !ok {
+		return name, d
+	}
+	d, err := digest.Parse(text)
+	if err != nil {
+		return name, digest.Digest{}
+	}
+	return rest, d
+}
+
+// cutLast is [strings.Cut] at the last sep.
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
 }

@@ -19,11 +19,19 @@ import (
 // what the distribution-spec expects registries to take.
 const MaxDocument = 4 << 20
 
+// MaxList is the largest index.json of a layout that is read or written: 64 MiB, over 300,000 names. Read,
+// it takes less than 256 MiB of memory, whatever is in it.
+const MaxList = 64 << 20
+
 // maxDepth bounds the nesting of a document.
 const maxDepth = 64
 
 // ErrMalformed is wrapped by the errors about documents that are not what they should be.
 var ErrMalformed = errors.New("malformed document")
+
+// ErrNotFound is wrapped by the errors about a name or a blob that is not there, wherever the images
+// lie.
+var ErrNotFound = errors.New("not found")
 
 // An Object is a JSON object whose values are kept as they were written, so that a document
 // can be edited without losing what this program does not know. The image-spec asks for
@@ -35,13 +43,79 @@ type Object map[string]json.RawMessage
 // in one object, nesting over 64 levels and bytes behind the document are errors that
 // wrap [ErrMalformed]. The document must be an object.
 func Decode(data []byte, v any) error {
-	if err := checkStrict(data); err != nil {
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	if len(data) > MaxDocument {
+		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrMalformed, len(data), MaxDocument)
 	}
-	if err := json.Unmarshal(data, v); err != nil {
+	if err := decode(data, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	return nil
+}
+
+func decode(data []byte, v any) error {
+	p := newParser(data)
+	return p.document('{', func() (err error) {
+		// The documents that make up an image are read by the parser itself. For anything else it
+		// checks the rules, and encoding/json decodes.
+		switch v := v.(type) {
+		case *Index:
+			*v, err = p.index()
+		case *Manifest:
+			*v, err = p.manifest()
+		case *Descriptor:
+			*v, err = p.descriptor()
+		case *Referring:
+			*v, err = p.referring()
+		default:
+			var raw []byte
+			if raw, err = p.skip(); err == nil {
+				err = json.Unmarshal(raw, v)
+			}
+		}
+		return err
+	})
+}
+
+// checkStrict reports what makes data ambiguous, a document that begins with the character first.
+func checkStrict(data []byte, first byte) error {
+	if len(data) > MaxDocument {
+		return fmt.Errorf("%d bytes, the limit is %d", len(data), MaxDocument)
+	}
+	p := newParser(data)
+	return p.document(first, func() error {
+		_, err := p.skip()
+		return err
+	})
+}
+
+// ReadList reads index.json of a layout, the list of all its names, which has size bytes. It is an
+// index under the rules of [Decode], with the limit [MaxList]. No more than a few MiB of the text
+// are in memory at a time, so in a list over 8 MiB one entry may have at most 4 MiB. An error of r
+// is returned as it is.
+//
+// Each entry is handed to see, unless that is nil, before the next one is read. see may change the
+// entry. What it drops takes no memory, which counts in a list of a hundred thousand.
+func ReadList(r io.Reader, size int64, see func(*Descriptor)) (Index, error) {
+	var x Index
+	if size > MaxList {
+		return x, fmt.Errorf("%w: %d bytes, the limit is %d", ErrMalformed, size, MaxList)
+	}
+
+	p := newLongParser(r, size)
+	p.see = see
+	err := p.document('{', func() (err error) {
+		x, err = p.index()
+		return err
+	})
+
+	switch {
+	case p.err != nil:
+		return x, p.err
+	case err != nil:
+		return x, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+
+	return x, nil
 }
 
 // ParseObject decodes one JSON object under the rules of [Decode].
@@ -55,93 +129,49 @@ func ParseObject(data []byte) (Object, error) {
 // every document and descriptor of this program is written, so that the same content has
 // the same digest everywhere.
 func Encode(v any) ([]byte, error) {
+	switch v := v.(type) { // those that write themselves in that form
+	case Index:
+		return v.MarshalJSON()
+	case Manifest:
+		return v.MarshalJSON()
+	case Descriptor:
+		return v.MarshalJSON()
+	}
+
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
 		return nil, err
 	}
+
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// EncodeLine returns v as Encode does, for a terminal too: with the newline, and with an escape
-// for each character that is not printable, of which JSON escapes but a few.
+// EncodeLine returns v as [Encode] does, fit for a terminal: with a newline, and with an escape for
+// each character that is not printable. JSON itself requires few of these escapes.
 func EncodeLine(v any) ([]byte, error) {
 	data, err := Encode(v)
 	if err != nil {
 		return nil, err
 	}
+
 	line := make([]byte, 0, len(data)+1)
 	for _, c := range string(data) {
 		switch {
 		case strconv.IsPrint(c):
 			line = utf8.AppendRune(line, c)
 		case c > 0xffff:
+			// An escape has 16 bits. A character beyond them is a pair of surrogates (RFC 8259,
+			// section 7).
 			high, low := utf16.EncodeRune(c)
 			line = fmt.Appendf(line, `\u%04x\u%04x`, high, low)
 		default:
 			line = fmt.Appendf(line, `\u%04x`, c)
 		}
 	}
-	return append(line, '\n'), nil
-}
 
-// checkStrict walks the tokens of data and reports the first that makes it ambiguous.
-func checkStrict(data []byte) error {
-	if len(data) > MaxDocument {
-		return fmt.Errorf("%d bytes, the limit is %d", len(data), MaxDocument)
-	}
-	if !utf8.Valid(data) {
-		return errors.New("text is not UTF-8")
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	type level struct {
-		names map[string]bool // nil in an array
-		value bool            // in an object: the next token is a value
-	}
-	var stack []level
-	for {
-		tok, err := dec.Token()
-		if err == io.EOF {
-			return io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return fmt.Errorf("at byte %d: %w", dec.InputOffset(), err)
-		}
-		if len(stack) == 0 && tok != json.Delim('{') {
-			return fmt.Errorf("begins with %.20q, want an object", fmt.Sprint(tok))
-		}
-		if top := len(stack) - 1; top >= 0 && stack[top].names != nil {
-			if name, ok := tok.(string); ok && !stack[top].value {
-				if stack[top].names[name] {
-					return fmt.Errorf("at byte %d: name %.80q occurs twice in one object", dec.InputOffset(), name)
-				}
-				stack[top].names[name] = true
-				stack[top].value = true
-				continue
-			}
-			stack[top].value = false
-		}
-		switch tok {
-		case json.Delim('{'):
-			stack = append(stack, level{names: map[string]bool{}})
-		case json.Delim('['):
-			stack = append(stack, level{})
-		case json.Delim('}'), json.Delim(']'):
-			stack = stack[:len(stack)-1]
-		}
-		if len(stack) > maxDepth {
-			return fmt.Errorf("at byte %d: nested deeper than %d levels", dec.InputOffset(), maxDepth)
-		}
-		if len(stack) == 0 {
-			break
-		}
-	}
-	if rest := bytes.TrimSpace(data[dec.InputOffset():]); len(rest) > 0 {
-		return fmt.Errorf("%d bytes follow the document", len(rest))
-	}
-	return nil
+	return append(line, '\n'), nil
 }
 
 // unmarshal decodes data into the struct behind v, and returns the members that the struct
@@ -152,24 +182,30 @@ func unmarshal(data []byte, v any) (Object, error) {
 	if err := json.Unmarshal(data, &o); err != nil {
 		return nil, err
 	}
+
 	if o == nil {
 		return nil, errors.New("null in place of an object")
 	}
+
 	known := fieldNames(v)
 	for name := range o {
 		if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, name) }); i >= 0 && known[i] != name {
 			return nil, fmt.Errorf("name %q: want %q", name, known[i])
 		}
 	}
+
 	if err := json.Unmarshal(data, v); err != nil {
 		return nil, err
 	}
+
 	for _, name := range known {
 		delete(o, name)
 	}
+
 	if len(o) == 0 {
 		return nil, nil
 	}
+
 	return o, nil
 }
 
@@ -179,16 +215,20 @@ func marshal(v any, extra Object) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var o Object
 	if err := json.Unmarshal(data, &o); err != nil {
 		return nil, err
 	}
+
+	// A field of the struct counts more than a member of extra by its name.
 	known := fieldNames(v)
 	for name, value := range extra {
 		if !slices.Contains(known, name) {
 			o[name] = value
 		}
 	}
+
 	return Encode(o)
 }
 
@@ -207,7 +247,7 @@ func fieldNames(v any) []string {
 	return names
 }
 
-// clone returns a copy of o that can be changed.
+// clone returns a copy of o that can be changed; it is never nil.
 func (o Object) clone() Object {
 	if o == nil {
 		return Object{}

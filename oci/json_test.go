@@ -3,6 +3,7 @@ package oci
 import (
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 )
@@ -25,7 +26,7 @@ func TestDecodeIsStrict(t *testing.T) {
 		{"array", "[]", "want an object"},
 		{"null", "null", "want an object"},
 		{"number", "12", "want an object"},
-		{"byte order mark", "\ufeff" + manifest(""), "invalid character"},
+		{"byte order mark", "\ufeff" + manifest(""), "begins with"},
 		{"not UTF-8", manifest(`,"x":"` + "\xff" + `"`), "not UTF-8"},
 		{"second document", manifest("") + "{}", "2 bytes follow"},
 		{"junk behind", manifest("") + "x", "follow"},
@@ -107,6 +108,12 @@ func TestReadDescriptors(t *testing.T) {
 		if _, err := ReadDescriptors(strings.NewReader(in)); err == nil {
 			t.Errorf("ReadDescriptors(%q) succeeded", in)
 		}
+	}
+
+	// A line that is too long is told by its number, as others are, and is the input's fault.
+	long := io.MultiReader(strings.NewReader(testDesc+"\n\n"), strings.NewReader(strings.Repeat("x", maxLine)))
+	if _, err := ReadDescriptors(long); !errors.Is(err, ErrMalformed) || !strings.HasPrefix(err.Error(), "line 3: ") {
+		t.Errorf("ReadDescriptors of a long line = %v", err)
 	}
 }
 

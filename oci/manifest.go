@@ -33,61 +33,51 @@ type Index struct {
 	Extra         Object            `json:"-"`
 }
 
+// Referring is what a document of any type says about the manifest that it refers to. Nothing else of
+// it is checked when it is decoded.
+type Referring struct {
+	Subject *Descriptor `json:"subject"`
+}
+
 type (
 	plainManifest Manifest
 	plainIndex    Index
 )
 
-// UnmarshalJSON decodes a manifest and checks its shape: schemaVersion 2, a config, and no
-// member of an index beside them, which would give the document two meanings
-// (CVE-2021-41190).
-func (m *Manifest) UnmarshalJSON(data []byte) error {
-	var p plainManifest
-	extra, err := unmarshal(data, &p)
-	if err != nil {
-		return fmt.Errorf("manifest: %w", err)
-	}
-	if err := checkShape("manifest", p.SchemaVersion, p.MediaType, IsManifest, extra, "manifests"); err != nil {
+// UnmarshalJSON implements json.Unmarshaler, under the rules of [Decode].
+func (m *Manifest) UnmarshalJSON(data []byte) (err error) {
+	*m, err = newParser(data).manifest()
+	return err
+}
+
+// check checks the shape: schemaVersion 2, a config, and no member of an index beside them, which
+// would give the document two meanings (CVE-2021-41190).
+func (m *Manifest) check() error {
+	if err := checkShape("manifest", m.SchemaVersion, m.MediaType, IsManifest, m.Extra, "manifests"); err != nil {
 		return err
 	}
-	if p.Config.Digest.IsZero() {
+	if m.Config.Digest.IsZero() {
 		return fmt.Errorf("manifest: no config")
 	}
-	*m = Manifest(p)
-	m.Extra = extra
 	return nil
 }
 
-// MarshalJSON encodes m, names sorted.
-func (m Manifest) MarshalJSON() ([]byte, error) {
-	if m.Layers == nil {
-		m.Layers = []Descriptor{}
-	}
-	return marshal(plainManifest(m), m.Extra)
+// IsImage reports whether m is a manifest of an image with a file system, and not of some other
+// artifact: the type of its config says so. Images of 2015 on Docker Hub have a config of no type.
+func (m Manifest) IsImage() bool {
+	return IsConfig(m.Config.MediaType) || m.Config.MediaType == MediaTypeOctetStream && m.MediaType == MediaTypeDockerManifest
 }
 
-// UnmarshalJSON decodes an index and checks its shape as for a manifest. A null list of
-// manifests, which other tools have written, is an empty one.
-func (x *Index) UnmarshalJSON(data []byte) error {
-	var p plainIndex
-	extra, err := unmarshal(data, &p)
-	if err != nil {
-		return fmt.Errorf("index: %w", err)
-	}
-	if err := checkShape("index", p.SchemaVersion, p.MediaType, IsIndex, extra, "layers", "config"); err != nil {
-		return err
-	}
-	*x = Index(p)
-	x.Extra = extra
-	return nil
+// UnmarshalJSON implements json.Unmarshaler, under the rules of [Decode]. A null list of manifests,
+// which other tools have written, is an empty one.
+func (x *Index) UnmarshalJSON(data []byte) (err error) {
+	*x, err = newParser(data).index()
+	return err
 }
 
-// MarshalJSON encodes x, names sorted; the list of manifests is never null.
-func (x Index) MarshalJSON() ([]byte, error) {
-	if x.Manifests == nil {
-		x.Manifests = []Descriptor{}
-	}
-	return marshal(plainIndex(x), x.Extra)
+// check checks the shape as for a manifest.
+func (x *Index) check() error {
+	return checkShape("index", x.SchemaVersion, x.MediaType, IsIndex, x.Extra, "layers", "config")
 }
 
 func checkShape(what string, version int, mediaType string, ok func(string) bool, extra Object, foreign ...string) error {
@@ -105,8 +95,8 @@ func checkShape(what string, version int, mediaType string, ok func(string) bool
 	return nil
 }
 
-// checkType reports whether the mediaType inside a document, if there is one, is that of
-// the descriptor it was read by.
+// checkType compares the mediaType inside a document, if there is one, with that of the descriptor
+// it was read by: the two must match (manifest.md, "mediaType").
 func checkType(desc Descriptor, inside string) error {
 	if inside != "" && inside != desc.MediaType {
 		return fmt.Errorf("%s: descriptor says %q, document says %q: %w", desc.Digest, desc.MediaType, inside, ErrMalformed)
@@ -114,7 +104,8 @@ func checkType(desc Descriptor, inside string) error {
 	return nil
 }
 
-// DecodeManifest decodes data, the blob that desc names, as a manifest.
+// DecodeManifest decodes data, the blob that desc names, as a manifest. It does not check the
+// digest. Another shape, or another mediaType inside than desc says, gives [ErrMalformed].
 func DecodeManifest(desc Descriptor, data []byte) (Manifest, error) {
 	var m Manifest
 	if err := Decode(data, &m); err != nil {
@@ -123,7 +114,8 @@ func DecodeManifest(desc Descriptor, data []byte) (Manifest, error) {
 	return m, checkType(desc, m.MediaType)
 }
 
-// DecodeIndex decodes data, the blob that desc names, as an index.
+// DecodeIndex decodes data, the blob that desc names, as an index, under the same rules as
+// [DecodeManifest].
 func DecodeIndex(desc Descriptor, data []byte) (Index, error) {
 	var x Index
 	if err := Decode(data, &x); err != nil {
@@ -147,9 +139,14 @@ func References(desc Descriptor, data []byte) ([]Descriptor, error) {
 	return nil, nil
 }
 
-// Describe returns the descriptor of data under a media type.
+// Describe returns the descriptor of data under a media type, with a sha256 digest.
 func Describe(mediaType string, data []byte) Descriptor {
-	return Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+	return DescribeWith(digest.SHA256, mediaType, data)
+}
+
+// DescribeWith is [Describe] with a digest of another algorithm, which must be available.
+func DescribeWith(alg digest.Algorithm, mediaType string, data []byte) Descriptor {
+	return Descriptor{MediaType: mediaType, Digest: alg.FromBytes(data), Size: int64(len(data))}
 }
 
 // SniffDocument returns the media type of an index, a manifest or a config by its content,
@@ -162,10 +159,13 @@ func SniffDocument(data []byte) string {
 		Layers    json.RawMessage `json:"layers"`
 		RootFS    json.RawMessage `json:"rootfs"`
 	}
+
 	trimmed := bytes.TrimLeft(data, " \t\r\n")
 	if len(trimmed) == 0 || trimmed[0] != '{' || Decode(data, &doc) != nil {
 		return ""
 	}
+
+	// The mediaType inside a document is optional, so what it holds decides next.
 	switch {
 	case IsIndex(doc.MediaType), IsManifest(doc.MediaType):
 		return doc.MediaType
@@ -176,5 +176,6 @@ func SniffDocument(data []byte) string {
 	case doc.RootFS != nil:
 		return MediaTypeConfig
 	}
+
 	return ""
 }

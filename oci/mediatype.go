@@ -1,17 +1,24 @@
 package oci
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
 
 // Media types of the image-spec (media-types.md), and those of Docker that readers must
 // take for the same thing.
 const (
-	MediaTypeIndex       = "application/vnd.oci.image.index.v1+json"
-	MediaTypeManifest    = "application/vnd.oci.image.manifest.v1+json"
-	MediaTypeConfig      = "application/vnd.oci.image.config.v1+json"
-	MediaTypeEmpty       = "application/vnd.oci.empty.v1+json"
-	MediaTypeLayer       = "application/vnd.oci.image.layer.v1.tar"
-	MediaTypeLayerGzip   = "application/vnd.oci.image.layer.v1.tar+gzip"
-	MediaTypeLayerZstd   = "application/vnd.oci.image.layer.v1.tar+zstd"
+	MediaTypeIndex     = "application/vnd.oci.image.index.v1+json"
+	MediaTypeManifest  = "application/vnd.oci.image.manifest.v1+json"
+	MediaTypeConfig    = "application/vnd.oci.image.config.v1+json"
+	MediaTypeEmpty     = "application/vnd.oci.empty.v1+json"
+	MediaTypeLayer     = "application/vnd.oci.image.layer.v1.tar"
+	MediaTypeLayerGzip = "application/vnd.oci.image.layer.v1.tar+gzip"
+	MediaTypeLayerZstd = "application/vnd.oci.image.layer.v1.tar+zstd"
+	// MediaTypeLayerForeign is the type of layers that are not distributed with their image.
+	MediaTypeLayerForeign = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+
 	MediaTypeOctetStream = "application/octet-stream"
 
 	MediaTypeDockerList         = "application/vnd.docker.distribution.manifest.list.v2+json"
@@ -22,26 +29,43 @@ const (
 	MediaTypeDockerLayerForeign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 )
 
+// CheckMediaType reports what is no media type by RFC 6838, section 4.2.
+func CheckMediaType(t string) error {
+	kind, sub, ok := strings.Cut(t, "/")
+	if ok && isRestrictedName(kind) && isRestrictedName(sub) {
+		return nil
+	}
+	return fmt.Errorf("%.80q: it is no media type: %w", t, ErrMalformed)
+}
+
+// isRestrictedName is the production of that name in RFC 6838.
+func isRestrictedName(s string) bool {
+	for i, c := range []byte(s) {
+		alphanumeric := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !alphanumeric && (i == 0 || strings.IndexByte("!#$&-^_.+", c) < 0) {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 127
+}
+
+// hasBlanks reports whether a media type has characters that make it look like another one, or
+// that end a line.
+func hasBlanks(t string) bool {
+	return strings.TrimSpace(t) != t || strings.ContainsFunc(t, unicode.IsControl)
+}
+
 // IsIndex reports whether t is a list of manifests, of OCI or Docker.
 func IsIndex(t string) bool { return t == MediaTypeIndex || t == MediaTypeDockerList }
 
 // IsManifest reports whether t is the manifest of one image or artifact, of OCI or Docker.
 func IsManifest(t string) bool { return t == MediaTypeManifest || t == MediaTypeDockerManifest }
 
+// IsDocument reports whether t is a manifest or an index: what leads to other blobs.
+func IsDocument(t string) bool { return IsManifest(t) || IsIndex(t) }
+
 // IsConfig reports whether t is the config of a runnable image, of OCI or Docker.
 func IsConfig(t string) bool { return t == MediaTypeConfig || t == MediaTypeDockerConfig }
-
-// IsLayer reports whether t is a file system layer, of OCI or Docker, compressed or not.
-func IsLayer(t string) bool {
-	return strings.HasPrefix(t, MediaTypeLayer) && (len(t) == len(MediaTypeLayer) || t[len(MediaTypeLayer)] == '+') ||
-		t == MediaTypeDockerLayer || t == MediaTypeDockerLayerGzip || IsForeignLayer(t)
-}
-
-// IsForeignLayer reports whether t is a layer that is not distributed with its image, so
-// its blob may be absent (layer.md, "Non-Distributable Layers").
-func IsForeignLayer(t string) bool {
-	return strings.HasPrefix(t, "application/vnd.oci.image.layer.nondistributable.v1.tar") || t == MediaTypeDockerLayerForeign
-}
 
 // ManifestTypes are the media types to ask a registry for, the specific ones first.
 func ManifestTypes() []string {

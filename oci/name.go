@@ -25,7 +25,10 @@ func ParseImageName(s string) (ImageName, error) {
 	if rest == s {
 		rest = strings.TrimPrefix(s, "oci:")
 	}
+
 	var n ImageName
+
+	// The digest goes first, since its colon would start a tag.
 	for _, alg := range []string{"@sha256:", "@sha512:"} {
 		if i := strings.LastIndex(rest, alg); i >= 0 {
 			d, err := digest.Parse(rest[i+1:])
@@ -36,15 +39,19 @@ func ParseImageName(s string) (ImageName, error) {
 			break
 		}
 	}
+
+	// The colon behind the letter of a drive starts no tag.
 	drive := 0
 	if runtime.GOOS == "windows" && len(rest) > 1 && rest[1] == ':' {
 		drive = 2
 	}
+
 	dir, tag, tagged := strings.Cut(rest[drive:], ":")
 	n.Dir, n.Tag = rest[:drive]+dir, tag
 	if n.Dir == "" || tagged && tag == "" {
 		return n, fmt.Errorf("image %q: want DIR[:TAG][@DIGEST]", s)
 	}
+
 	return n, nil
 }
 
@@ -66,12 +73,12 @@ var tagGrammar = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*$`)
 })
 
-// registryTag is the grammar of tags of the distribution-spec, which allows some that the
-// other one does not, as "_x" and "a..b", of at most 128 bytes. They are names too: serve
-// stores them.
+// registryTag is the grammar of tags of the distribution-spec, of at most 128 bytes. It allows some
+// that tagGrammar does not, such as "_x" and "a..b". They are names too: serve stores them.
 var registryTag = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]*$`) })
 
-// CheckTag reports whether tag may name an image in a layout.
+// CheckTag returns an error unless tag may name an image in a layout. It must fit the grammar of
+// the annotation in at most 1024 bytes, or the grammar of registries in at most 128.
 func CheckTag(tag string) error {
 	if len(tag) > 1024 || !tagGrammar().MatchString(tag) && (len(tag) > 128 || !registryTag().MatchString(tag)) {
 		if len(tag) > 80 {

@@ -1,6 +1,8 @@
 package oci
 
 import (
+	"ocikit/digest"
+
 	"strings"
 	"testing"
 )
@@ -83,4 +85,81 @@ func FuzzParseImageName(f *testing.F) {
 			t.Errorf("ParseImageName(%q) = %+v, then %+v, %v", s, n, again, err)
 		}
 	})
+}
+
+// A digest at the end of a name is split off first, and is never a tag (hauler-dev/hauler#642,
+// zarf-dev/zarf#2425, rancher/rke2#9309).
+func TestSplitName(t *testing.T) {
+	d := digest.FromBytes(nil)
+	for _, tt := range []struct {
+		name string
+		want Name
+		full string // "" if it has none
+	}{
+		{"hello", Name{Repo: "hello"}, "docker.io/library/hello:latest"},
+		{"ghcr.io/acme/app:1.2", Name{Repo: "ghcr.io/acme/app", Tag: "1.2"}, "ghcr.io/acme/app:1.2"},
+		{"ghcr.io/acme/app:1.2@" + d.String(), Name{Repo: "ghcr.io/acme/app", Tag: "1.2", Digest: d}, "ghcr.io/acme/app:1.2"},
+		{"docker.io/library/app@" + d.String(), Name{Repo: "docker.io/library/app", Digest: d}, ""},
+		{"localhost:5000/app", Name{Repo: "localhost:5000/app"}, "localhost:5000/app:latest"},
+		{"@" + d.String(), Name{Digest: d}, ""},
+		{"1@" + d.String(), Name{Repo: "1", Digest: d}, ""},
+		{"app@sha256:short", Name{Repo: "app@sha256", Tag: "short"}, ""},
+	} {
+		if got := SplitName(tt.name); got != tt.want {
+			t.Errorf("SplitName(%q) = %+v, want %+v", tt.name, got, tt.want)
+		}
+		if got, ok := FullName(tt.name); ok != (tt.full != "") || ok && got != tt.full {
+			t.Errorf("FullName(%q) = %q, %t, want %q", tt.name, got, ok, tt.full)
+		}
+	}
+}
+
+// Rewrites begin at the start of a name and end with one of its parts; the longest counts.
+func TestRewrites(t *testing.T) {
+	rs, err := ParseRewrites([]string{"docker.io=hub", "docker.io/library/=base", "quay.io/a/b:v1=one:v2", "r.test:5000=r.test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"docker.io/library/alpine:3.20": "base/alpine:3.20",
+		"docker.io/library2/x:1":        "hub/library2/x:1",
+		"docker.iox/library/x:1":        "docker.iox/library/x:1",
+		"quay.io/a/b:v1":                "one:v2",
+		"quay.io/a/b:v10":               "quay.io/a/b:v10",
+		"r.test:5000/a@sha256:0":        "r.test/a@sha256:0",
+		"r.test:50001/a":                "r.test:50001/a",
+		"x/docker.io/a":                 "x/docker.io/a",
+	} {
+		if got := rs.Apply(name); got != want {
+			t.Errorf("%s becomes %s, want %s", name, got, want)
+		}
+	}
+	for _, bad := range []string{"", "a", "=a", "a=", "a=b=c", "docker.io=other"} {
+		if _, err := ParseRewrites([]string{"docker.io=hub", bad}); err == nil {
+			t.Errorf("--map %q is taken", bad)
+		}
+	}
+}
+
+// What refers to an image that is called by its full name is called by one, too.
+func TestNamesOfEntries(t *testing.T) {
+	entry := func(ref, full string) Descriptor {
+		return Descriptor{}.WithAnnotation(AnnotationRefName, ref).WithAnnotation(AnnotationImageName, full)
+	}
+	for _, tt := range []struct{ ref, full, want, beside string }{
+		{"v1", "r.test/a:v1", "r.test/a:v1", "sha256-0.sig"},
+		{"r.test/b:v2", "r.test/a:v1", "r.test/b:v2", "r.test/b:sha256-0.sig"},
+		{"mine/b:v2", "docker.io/mine/b:v2", "mine/b:v2", "mine/b:sha256-0.sig"},
+		{"v1", "", "", "sha256-0.sig"},
+		{"", "", "", "sha256-0.sig"},
+	} {
+		n, ok := NameOfEntry(entry(tt.ref, tt.full))
+		if got := n.String(); got != tt.want || ok != (tt.want != "") {
+			t.Errorf("NameOfEntry(%q, %q) = %q, %t", tt.ref, tt.full, got, ok)
+		}
+		sig := entry("sha256-0.sig", "").Beside(entry(tt.ref, tt.full))
+		if got := sig.Annotations[AnnotationRefName]; got != tt.beside {
+			t.Errorf("beside %q: %q, want %q", tt.ref, got, tt.beside)
+		}
+	}
 }

@@ -1,15 +1,11 @@
 package oci
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
-
-	"ocikit/digest"
 )
 
 // A Platform says what a manifest's image runs on (image-index.md of the image-spec).
@@ -24,39 +20,36 @@ type Platform struct {
 
 type plainPlatform Platform
 
-// UnmarshalJSON implements json.Unmarshaler; unknown members go to Extra.
+// UnmarshalJSON implements json.Unmarshaler, under the rules of [Decode]; unknown members go to Extra.
 func (p *Platform) UnmarshalJSON(data []byte) error {
-	var q plainPlatform
-	extra, err := unmarshal(data, &q)
-	if err != nil {
-		return fmt.Errorf("platform: %w", err)
+	v, err := newParser(data).platform()
+	if v != nil {
+		*p = *v
 	}
-	*p = Platform(q)
-	p.Extra = extra
-	return nil
+	return err
 }
-
-// MarshalJSON implements json.Marshaler.
-func (p Platform) MarshalJSON() ([]byte, error) { return marshal(plainPlatform(p), p.Extra) }
 
 var platformWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_.-]+$`) })
 
-// ParsePlatform reads os/arch[/variant][:osversion], or "local" for the platform that this
-// program runs on.
+// ParsePlatform reads os/arch[/variant][:osversion], or "local": Linux on the architecture of this
+// machine, which is what engines run on other systems as well.
 func ParsePlatform(s string) (Platform, error) {
 	if s == "local" {
 		return Platform{OS: "linux", Architecture: runtime.GOARCH}, nil
 	}
+
 	spec, version, hasVersion := strings.Cut(s, ":")
 	words := strings.Split(spec, "/")
 	if hasVersion {
 		words = append(words, version)
 	}
+
 	for _, w := range words {
 		if !platformWord().MatchString(w) {
 			return Platform{}, fmt.Errorf("platform %q: want os/arch[/variant][:osversion]", s)
 		}
 	}
+
 	parts := strings.Split(spec, "/")
 	p := Platform{OS: parts[0], OSVersion: version}
 	switch len(parts) {
@@ -68,7 +61,59 @@ func ParsePlatform(s string) (Platform, error) {
 	default:
 		return Platform{}, fmt.Errorf("platform %q: want os/arch[/variant][:osversion]", s)
 	}
+
+	if err := p.CheckWords(); err != nil {
+		return Platform{}, fmt.Errorf("platform %q: %w", s, err)
+	}
+
 	return p, nil
+}
+
+// goWord returns what Go calls an operating system or architecture that others call lower.
+func goWord(lower string) (string, bool) {
+	switch lower {
+	case "x86_64", "x86-64", "x64":
+		return "amd64", true
+	case "i386", "i486", "i586", "i686", "x86":
+		return "386", true
+	case "aarch64", "armv8", "arm64v8":
+		return "arm64", true
+	case "armhf", "armv7", "armv7l", "armv6", "armv6l", "armel":
+		return "arm", true
+	case "powerpc64le", "ppc64el":
+		return "ppc64le", true
+	case "macos", "osx":
+		return "darwin", true
+	case "win32", "win64":
+		return "windows", true
+	case "gnu/linux":
+		return "linux", true
+	}
+
+	return "", false
+}
+
+// isNoWord reports whether a letter is in no name of an operating system or architecture.
+func isNoWord(r rune) bool {
+	return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789._-", r)
+}
+
+// CheckWords reports an operating system or architecture that is written otherwise than Go writes
+// it, as config.md asks: no engine finds an image for x86_64, or for Linux.
+func (p Platform) CheckWords() error {
+	for _, w := range []struct{ what, word string }{{"operating system", p.OS}, {"architecture", p.Architecture}} {
+		lower := strings.ToLower(w.word)
+		right, known := goWord(lower)
+		switch {
+		case known:
+			return fmt.Errorf("%s %q: the word for it is %q", w.what, w.word, right)
+		case strings.ContainsFunc(lower, isNoWord):
+			return fmt.Errorf("%s %.80q: it is no word", w.what, w.word)
+		case lower != w.word:
+			return fmt.Errorf("%s %q: the word for it is %q", w.what, w.word, lower)
+		}
+	}
+	return nil
 }
 
 // String returns the form that [ParsePlatform] reads.
@@ -95,64 +140,4 @@ func (p Platform) Matches(wish Platform) bool {
 	return p.OS == wish.OS && p.Architecture == wish.Architecture &&
 		(wish.Variant == "" || variant(p) == variant(wish)) &&
 		(wish.OSVersion == "" || p.OSVersion == wish.OSVersion)
-}
-
-// ErrPlatform means that there is no image for a platform.
-var ErrPlatform = errors.New("no image for the platform")
-
-// ForPlatforms takes the images that match none of the wishes out of the index doc, which desc
-// names: of a wish all matches stay, and with an image its attestations. If all stay it returns
-// desc and doc. What platform an entry is for is asked of platformOf, nil means none. A wish that
-// nothing matches, and what is no index, are errors that wrap [ErrPlatform].
-func ForPlatforms(desc Descriptor, doc []byte, wishes []Platform, platformOf func(Descriptor) (*Platform, error)) (Descriptor, []byte, error) {
-	if !IsIndex(desc.MediaType) {
-		return desc, nil, fmt.Errorf("%s: it is one image, not an index of several: %w", desc.Digest, ErrPlatform)
-	}
-	x, err := DecodeIndex(desc, doc)
-	if err != nil {
-		return desc, nil, err
-	}
-	all := len(x.Manifests)
-	if x.Manifests, err = forPlatforms(x.Manifests, wishes, platformOf); err != nil {
-		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, err)
-	}
-	if len(x.Manifests) == all {
-		return desc, doc, nil
-	}
-	data, err := Encode(x)
-	if err != nil {
-		return desc, nil, err
-	}
-	desc.Digest, desc.Size, desc.Data = digest.FromBytes(data), int64(len(data)), nil
-	return desc, data, nil
-}
-
-func forPlatforms(entries []Descriptor, wishes []Platform, platformOf func(Descriptor) (*Platform, error)) ([]Descriptor, error) {
-	met := make([]bool, len(wishes))
-	kept := map[string]bool{}
-	var offered []string
-	for _, d := range entries {
-		if !IsManifest(d.MediaType) || d.Annotations[AnnotationAttestation] != "" {
-			continue
-		}
-		p, err := platformOf(d)
-		if err != nil {
-			return nil, err
-		}
-		if p == nil {
-			continue
-		}
-		offered = append(offered, p.String())
-		for i, wish := range wishes {
-			if p.Matches(wish) {
-				met[i], kept[d.Digest.String()] = true, true
-			}
-		}
-	}
-	if i := slices.Index(met, false); i >= 0 {
-		return nil, fmt.Errorf("%w %s: it has %q", ErrPlatform, wishes[i], offered)
-	}
-	return slices.DeleteFunc(entries, func(d Descriptor) bool {
-		return !kept[d.Digest.String()] && !kept[d.Annotations[AnnotationAttested]]
-	}), nil
 }

@@ -1,191 +1,257 @@
 package pushcmd
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
+	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/registry"
+	"ocikit/oci/source"
 )
 
-// An Indexed source has a list of images, as a layout does.
-type Indexed interface {
-	Source
-	Index() (oci.Index, error)
+// An Image is one of many to push, and where it goes.
+type Image struct {
+	Name      string // for messages
+	Source    source.Source
+	Desc      oci.Descriptor
+	To        registry.Reference
+	MountFrom []string // repositories of the registry that may have its blobs
+	Err       error    // why it cannot go anywhere
+
+	from string // the repository in its full name, "" if it has none
 }
 
-// PushAll pushes every image of a layout. One with a tag that a registry takes goes to that
-// tag of ref's repository. A name with a path goes to a repository of that path below it:
-// with REF host/mirror, the image "docker.io/library/alpine:3.20" goes to
-// host/mirror/library/alpine:3.20. Images without a name go there by digest. Images are
-// pushed one after the other; the first error ends it.
-func PushAll(ctx context.Context, c *registry.Client, src Indexed, ref registry.Reference, o Options) ([]Report, error) {
-	all, err := destinations(src, ref)
-	if err != nil {
-		return nil, err
-	}
-	var reports []Report
-	pushers := map[string]*pusher{}
-	for _, d := range all {
-		to := d.to
-		p := pushers[to.Repo]
-		if p == nil {
-			more := o
-			// What was just pushed to one repository can be mounted into the next.
-			for repo := range pushers {
-				more.MountFrom = append(slices.Clone(more.MountFrom), repo)
+// PushAll pushes images one after the other, each as [Push] does, and remembers from one to the
+// next what the registry has. It returns a report for each image that it came to.
+//
+// An image that cannot be pushed does not end the work, unless Options.FailFast says so or the
+// last few all failed for a reason that is about none of them, such as a registry that is down.
+// Its report holds its error, and all errors together are a [source.Failures]. When ctx is done
+// PushAll ends at once.
+func PushAll(ctx context.Context, c *registry.Client, images []Image, o Options) ([]Report, error) {
+	var (
+		reports []Report
+		failed  = source.Failures{Total: len(images), Fast: o.FailFast}
+		pushers = map[string]*pusher{}
+		origins = newOrigins()
+		spoken  = time.Now()
+	)
+	for i, im := range images {
+		report, err := Report{Reference: im.To.String(), Descriptor: im.Desc}, im.Err
+		if err == nil {
+			// There is one pusher for each repository, so that what an image brought is not
+			// asked for again with the next. All of them share the origins, which tell where a
+			// blob can be mounted from.
+			p := pushers[im.To.Repo]
+			if p == nil {
+				p = newPusher(c, im.Source, im.To.Repo, o)
+				p.origins, p.many = origins, true
+				pushers[im.To.Repo] = p
 			}
-			p = newPusher(c, src, to.Repo, more)
-			pushers[to.Repo] = p
+			p.src, p.from, p.o.MountFrom = im.Source, im.from, slices.Concat(o.MountFrom, im.MountFrom)
+			report, err = p.push(ctx, im.Desc, im.To)
 		}
-		report, err := p.push(ctx, d.desc, to)
+
+		// An interrupt is no fault of this image: the list ends, and no failure is counted.
+		if ctx.Err() != nil {
+			return append(reports, report), fmt.Errorf("push %s: %w", im.To, cmp.Or(err, context.Cause(ctx)))
+		}
+
+		failed.Add(im.Name, err)
+		if err != nil {
+			report.Reference, report.Error = im.To.String(), c.Redact(err.Error())
+		}
+
+		if im.Err != nil {
+			report.Reference = im.Name // it goes nowhere
+		}
+
 		reports = append(reports, report)
-		if err != nil {
-			return reports, fmt.Errorf("push %s: %w", to, err)
+
+		// Off a terminal no progress is shown, so a line now and then says how far the push is.
+		if o.Progress == nil && o.Notice != nil && time.Since(spoken) >= speakEvery {
+			spoken = time.Now()
+			o.Notice(fmt.Sprintf("%d of %d images are done, %d of them failed", i+1, len(images), len(failed.Errs)))
+		}
+
+		if failed.Hopeless() {
+			return reports, fmt.Errorf("given up behind image %d: %w", i+1, failed.Err())
 		}
 	}
-	return reports, nil
+
+	return reports, failed.Err()
 }
 
-// A destination is an image and where it goes.
-type destination struct {
-	desc oci.Descriptor
-	to   registry.Reference
+// speakEvery is how often a push of many says how far it is.
+const speakEvery = 10 * time.Second
+
+// origins remembers in which repository of a registry a blob is, so that it can be mounted into
+// others: one request a blob, however many repositories there are.
+type origins struct {
+	mu      sync.Mutex
+	repos   map[digest.Digest]string
+	mounts  mounting
+	guessed int64 // bytes of blobs that are sent unless a mount finds them, while it is not known to
+	lists   bool  // the user was told that the registry has no referrers API
 }
 
-// destinations returns where the images of a layout go.
-func destinations(src Indexed, ref registry.Reference) ([]destination, error) {
-	if ref.Tag != "" || !ref.Digest.IsZero() {
-		return nil, fmt.Errorf("push all to %s: want a repository without tag or digest", ref)
+// A mounting says what is known of a registry's mounts.
+type mounting int
+
+const (
+	untried mounting = iota
+	trusted          // the last one did what its answer said
+	refused          // the last one did not, or its answer was not true
+)
+
+// maxGuessed bounds the bytes that are sent in vain if the registry has the blobs but does not
+// mount.
+const maxGuessed = 64 << 20
+
+func newOrigins() *origins { return &origins{repos: map[digest.Digest]string{}} }
+
+// firstList reports whether no list of referrers was written before. The user is told of the
+// missing API once, however many lists there are.
+func (o *origins) firstList() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	first := !o.lists
+	o.lists = true
+	return first
+}
+
+// trusts reports whether the answer to a mount may be believed without another question.
+func (o *origins) trusts() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mounts == trusted
+}
+
+// setMounts notes whether a mount did what it was asked for.
+func (o *origins) setMounts(did bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mounts = refused
+	if did {
+		o.mounts = trusted
 	}
-	x, err := src.Index()
-	if err != nil {
-		return nil, err
+}
+
+// asksByMount reports whether to ask for a blob by a mount from the repository that it goes to. If
+// the blob is absent, the registry answers with the session that the upload needs anyway, which saves
+// a request. A registry that does not mount gives that answer for a blob that it has, too. So until
+// one has mounted only small blobs are asked for in this way, and not too many.
+func (o *origins) asksByMount(desc oci.Descriptor) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, known := o.repos[desc.Digest]; known || o.mounts == refused {
+		return false
 	}
-	var all []destination
-	for _, desc := range x.Manifests {
-		if !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType) {
-			continue
+	if o.mounts == untried {
+		if desc.Size > smallBlob || o.guessed+desc.Size > maxGuessed {
+			return false
 		}
-		to, err := mapName(ref, desc)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, destination{desc, to})
+		o.guessed += desc.Size
 	}
-	return all, nil
+	return true
 }
 
-// mapName returns where an entry of index.json goes.
-func mapName(ref registry.Reference, desc oci.Descriptor) (registry.Reference, error) {
-	name := desc.Annotations[oci.AnnotationRefName]
-	if name == "" {
-		ref.Digest = desc.Digest
-		return ref, nil
+func (o *origins) add(d digest.Digest, repo string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, known := o.repos[d]; !known {
+		o.repos[d] = repo
 	}
-	if registry.CheckTag(name) == nil {
-		ref.Tag = name
-		return ref, nil
-	}
-	path, tag, ok := strings.Cut(name, "@")
-	if i := strings.LastIndexByte(path, ':'); i > strings.LastIndexByte(path, '/') {
-		path, tag, ok = path[:i], path[i+1:], true
-	}
-	if !ok || registry.CheckTag(tag) != nil {
-		tag = "latest"
-	}
-	if first, rest, found := strings.Cut(path, "/"); found && (strings.ContainsAny(first, ".:") || first == "localhost") {
-		path = rest
-	}
-	ref.Repo += "/" + path
-	ref.Tag = tag
-	if err := registry.CheckRepository(ref.Repo); err != nil {
-		return ref, fmt.Errorf("image named %q: %w", name, err)
-	}
-	return ref, nil
 }
 
-// pushReferrers pushes what refers to the manifests of g, and what refers to that, from the
-// list of images of the source.
-func (p *pusher) pushReferrers(ctx context.Context, g *graph) error {
+func (o *origins) of(d digest.Digest) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.repos[d]
+}
+
+// pushReferrers pushes what refers to the manifests of an image, and what refers to that. A
+// referrer that is found by its tag alone, as cosign names signatures, keeps that tag. A list
+// under a fallback tag is not pushed: the registry has its own, or [pusher.list] makes one.
+func (p *pusher) pushReferrers(ctx context.Context, g *tree) error {
 	if !p.o.Referrers || p.o.DryRun {
 		return nil
 	}
-	src, ok := p.src.(Indexed)
-	if !ok {
-		return errors.New("push referrers: the source has no list of images")
-	}
-	x, err := src.Index()
-	if err != nil {
-		return err
-	}
-	pushed := map[string]bool{}
-	for _, n := range g.nodes {
-		pushed[n.desc.Digest.String()] = true
-	}
-	entries, err := p.listed(x.Manifests)
-	if err != nil {
-		return err
-	}
-	for again := true; again; {
-		again = false
-		for _, e := range entries {
-			n := e.root
-			if n.subject == nil || !pushed[n.subject.Digest.String()] || pushed[n.desc.Digest.String()] {
-				continue
-			}
-			pushed[n.desc.Digest.String()], again = true, true
-			if _, err := p.c.HeadManifest(ctx, p.repo, n.desc.Digest.String()); err == nil && !p.o.Force {
-				continue
-			}
-			if err := p.plan(ctx, e); err != nil {
-				return err
-			}
-			if err := p.sendBlobs(ctx, e); err != nil {
-				return err
-			}
-			if err := p.putManifests(ctx, e, nil); err != nil {
-				return err
-			}
-		}
-	}
-	return p.pushTagged(ctx, pushed, x.Manifests)
-}
 
-// listed reads the entries of a layout, and the manifests of those that are lists of
-// referrers, which layouts keep under fallback tags.
-func (p *pusher) listed(descs []oci.Descriptor) ([]*graph, error) {
-	var list []*graph
-	for _, d := range descs {
-		if !oci.IsManifest(d.MediaType) && !oci.IsIndex(d.MediaType) {
+	found, err := source.Referrers(p.src, []oci.Descriptor{g.root.desc})
+	if err != nil {
+		return err
+	}
+
+	for _, r := range found {
+		if r.List || p.isElsewhere(r.Desc) {
 			continue
 		}
-		g, err := p.walk(d)
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range g.nodes {
-			list = append(list, &graph{root: n, nodes: below(n)})
+		if err := p.pushReferrer(ctx, r); err != nil {
+			return err
 		}
 	}
-	return list, nil
+
+	return nil
 }
 
-// below returns n and what is below it, children first.
-func below(n *node) []*node {
-	var list []*node
-	var walk func(n *node)
-	walk = func(n *node) {
-		if !slices.Contains(list, n) {
-			for _, c := range n.children {
-				walk(c)
-			}
-			list = append(list, n)
-		}
+// isElsewhere reports whether a referrer is known by a tag of another repository than that of the
+// image: two repositories may have one image, each with its own signatures.
+func (p *pusher) isElsewhere(desc oci.Descriptor) bool {
+	name, ok := oci.NameOfEntry(desc)
+	return ok && p.from != "" && name.Repo != p.from
+}
+
+// pushReferrer pushes one manifest that refers to another, unless it is there.
+func (p *pusher) pushReferrer(ctx context.Context, r graph.Referrer) error {
+	name, tags := r.Desc.Digest.String(), []string(nil)
+	if tag := tagOf(r.Desc); tag != "" {
+		name, tags = tag, []string{tag}
 	}
-	walk(n)
-	return list
+
+	g, err := p.walk(r.Desc)
+	if err != nil {
+		return err
+	}
+
+	// A referrer that is there still needs its place in the list. With Options.Check its blobs
+	// are asked for too; its tag is right already.
+	if got, err := p.c.HeadManifest(ctx, p.repo, name); err == nil && got.Digest == r.Desc.Digest && !p.o.Force {
+		p.setPresent(r.Desc.Digest)
+		if !p.o.Check {
+			return p.listPresent(ctx, g)
+		}
+		tags = nil
+	}
+
+	if err := p.plan(ctx, g); err != nil {
+		return err
+	}
+
+	if err := p.sendBlobs(ctx, g); err != nil {
+		return err
+	}
+
+	if err := p.putManifests(ctx, g, tags); err != nil {
+		return err
+	}
+
+	return p.listPresent(ctx, g)
+}
+
+// tagOf returns the tag behind the name of an entry, if a registry takes it.
+func tagOf(desc oci.Descriptor) string {
+	name := desc.Annotations[oci.AnnotationRefName]
+	tag := name[strings.LastIndexByte(name, ':')+1:]
+	if registry.CheckTag(tag) != nil {
+		return ""
+	}
+	return tag
 }

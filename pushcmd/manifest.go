@@ -10,18 +10,23 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/registry"
 )
 
 // putManifests stores the manifests by digest, children before parents, and names the root
 // last.
-func (p *pusher) putManifests(ctx context.Context, g *graph, tags []string) error {
+func (p *pusher) putManifests(ctx context.Context, g *tree, tags []string) error {
+	// Manifests of one height do not need each other, so they go at the same time. An index
+	// comes when all that it names is there.
 	for height := 0; height <= g.root.height; height++ {
 		level := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool {
 			return n.height != height || n == g.root || p.isPresent(n.desc.Digest) && !p.o.Force
 		})
 		err := p.parallel(ctx, len(level), func(ctx context.Context, i int) error {
 			err := p.putManifest(ctx, level[i], level[i].desc.Digest.String(), nil)
+			// A registry may not know a type that this program does not know either. The index
+			// that names it may be taken all the same.
 			if err != nil && level[i].foreign {
 				p.notice(fmt.Sprintf("manifest %s of type %q was refused: %v", level[i].desc.Digest, level[i].desc.MediaType, err))
 				return nil
@@ -32,11 +37,12 @@ func (p *pusher) putManifests(ctx context.Context, g *graph, tags []string) erro
 			return err
 		}
 	}
+
 	return p.putRoot(ctx, g.root, tags)
 }
 
-// putRoot stores the root under its tags. Several of them go in one request, of which many
-// registries know nothing: those that are not confirmed are set one by one.
+// putRoot stores the root under its tags. Several of them go in one request, which many
+// registries do not know: tags that are not confirmed are set one by one.
 func (p *pusher) putRoot(ctx context.Context, n *node, tags []string) error {
 	byDigest := n.desc.Digest.String()
 	switch {
@@ -44,25 +50,29 @@ func (p *pusher) putRoot(ctx context.Context, n *node, tags []string) error {
 		return nil
 	case len(tags) == 0:
 		return p.putManifest(ctx, n, byDigest, nil)
-	case len(tags) > 1:
+	case len(tags) > 1, n.desc.Digest.Algorithm() != digest.SHA256: // a tag alone would name its sha256 digest
 		if err := p.putManifest(ctx, n, byDigest, tags); err != nil {
 			return err
 		}
+
+		// The steps tell which tags were confirmed.
 		p.mu.Lock()
 		tags = slices.DeleteFunc(slices.Clone(tags), func(t string) bool {
 			return slices.ContainsFunc(p.report.Steps, func(s Step) bool { return s.Action == "tag" && s.Tag == t })
 		})
 		p.mu.Unlock()
 	}
+
 	for _, tag := range tags {
 		if err := p.putManifest(ctx, n, tag, nil); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
-// maxManifestTries is how often a manifest is sent whose blobs the registry does not see.
+// maxManifestTries is how often a manifest is sent to a registry that does not see its blobs.
 const maxManifestTries = 4
 
 // putManifest stores one manifest under a name. A registry that misses blobs gets those that
@@ -72,13 +82,16 @@ func (p *pusher) putManifest(ctx context.Context, n *node, name string, tags []s
 	if err != nil {
 		return err
 	}
+
 	for try := 1; ; try++ {
 		result, err := p.c.PutManifest(ctx, p.repo, name, n.desc.MediaType, data, tags...)
 		if err == nil {
 			return p.stored(ctx, n, name, result)
 		}
+
 		var status *registry.StatusError
 		if errors.As(err, &status) && ctx.Err() == nil {
+			// A tag that may not change is no failure if it names this manifest already.
 			if p.sameTag(ctx, n, name, status) {
 				return p.stored(ctx, n, name, registry.PutResult{Digest: n.desc.Digest})
 			}
@@ -105,6 +118,7 @@ func blames(e *registry.StatusError) bool {
 // findMissing asks for everything that n names, sends what is absent, and reports whether
 // to try the manifest again. One that is called invalid with nothing absent is.
 func (p *pusher) findMissing(ctx context.Context, n *node, status *registry.StatusError, try int) (bool, error) {
+	// Blobs that the plan found in the registry may be gone since.
 	var missing []string
 	for _, b := range n.blobs {
 		there, err := p.exists(ctx, b)
@@ -122,6 +136,7 @@ func (p *pusher) findMissing(ctx context.Context, n *node, status *registry.Stat
 		step.Reason = "the registry did not have it when the manifest came"
 		p.replaceStep(step)
 	}
+
 	for _, child := range n.children {
 		if _, err := p.c.HeadManifest(ctx, p.repo, child.desc.Digest.String()); errors.Is(err, registry.ErrNotFound) {
 			missing = append(missing, child.desc.Digest.String())
@@ -130,14 +145,18 @@ func (p *pusher) findMissing(ctx context.Context, n *node, status *registry.Stat
 			}
 		}
 	}
+
 	if len(missing) > 0 {
 		p.notice(fmt.Sprintf("the registry did not have %s; sent again", strings.Join(missing, ", ")))
 		return true, nil
 	}
+
+	// Nothing is absent, so what makes the manifest invalid will not pass.
 	if status.Has("MANIFEST_INVALID") && !status.Has("MANIFEST_BLOB_UNKNOWN") {
 		return false, nil
 	}
-	// Storage that is only eventually consistent.
+
+	// Storage that is only eventually consistent may show the blobs a little later.
 	return true, p.o.Sleep(ctx, time.Duration(try*try)*300*time.Millisecond)
 }
 
@@ -153,6 +172,8 @@ func (p *pusher) sameTag(ctx context.Context, n *node, name string, status *regi
 
 // stored verifies what the registry said and takes care of the list of referrers.
 func (p *pusher) stored(ctx context.Context, n *node, name string, result registry.PutResult) error {
+	// Where the answer does not name the digest, the manifest is asked for by it. Of other
+	// algorithms than sha256 the answer is not proof enough.
 	d := n.desc.Digest
 	if result.Digest.IsZero() || d.Algorithm() != digest.SHA256 {
 		got, err := p.c.HeadManifest(ctx, p.repo, d.String())
@@ -163,29 +184,77 @@ func (p *pusher) stored(ctx context.Context, n *node, name string, result regist
 			return fmt.Errorf("push manifest %s: it was accepted, but is not there under its digest: %w", d, err)
 		}
 	}
-	if n.subject != nil && result.Subject != n.subject.Digest && !p.isPresent(d) {
-		added, err := p.c.AddReferrer(ctx, p.repo, n.subject.Digest, n.referrer)
-		if err != nil {
-			return fmt.Errorf("push manifest %s: list it as a referrer of %s: %w", d, n.subject.Digest, err)
+
+	// An answer that names the subject, in OCI-Subject, says that the registry lists the
+	// manifest itself (distribution-spec, "Pushing Manifests with Subject").
+	if n.subject != nil {
+		if result.Subject == n.subject.Digest {
+			p.setListed(d)
 		}
-		if added {
-			p.notice(fmt.Sprintf("the registry has no referrers API: %s is listed under the tag %s", d, registry.FallbackTag(n.subject.Digest)))
+		if err := p.list(ctx, n); err != nil {
+			return err
 		}
 	}
+
 	step := Step{Action: "manifest", Digest: d, MediaType: n.desc.MediaType, Size: n.desc.Size}
 	if !p.isPresent(d) {
 		p.setPresent(d)
 		p.step(step)
 		p.progress(Progress{Kind: "manifest", Digest: d, Size: n.desc.Size})
 	}
+
 	tags := result.Tags
 	if name != d.String() {
 		tags = append(tags, name)
 	}
+
 	for _, tag := range tags {
 		step.Action, step.Tag = "tag", tag
 		p.step(step)
 		p.progress(Progress{Kind: "tag", Digest: d, Text: tag})
 	}
+
 	return nil
+}
+
+// list takes care that a manifest can be found from its subject.
+func (p *pusher) list(ctx context.Context, n *node) error {
+	d := n.desc.Digest
+	if p.isListed(d) {
+		return nil
+	}
+	added, err := p.c.AddReferrer(ctx, p.repo, n.subject.Digest, n.referrer)
+	if err != nil {
+		return fmt.Errorf("push manifest %s: list it as a referrer of %s: %w", d, n.subject.Digest, err)
+	}
+	if added && p.origins.firstList() {
+		p.notice(fmt.Sprintf("the registry has no referrers API: %s is listed under the tag %s", d, graph.FallbackTag(n.subject.Digest)))
+	}
+	p.setListed(d)
+	return nil
+}
+
+// listPresent does that for manifests that were there already: a push that failed between a
+// manifest and its list is repeated, and is done when both are true.
+func (p *pusher) listPresent(ctx context.Context, g *tree) error {
+	for _, n := range g.nodes {
+		if n.subject != nil && p.isPresent(n.desc.Digest) {
+			if err := p.list(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *pusher) isListed(d digest.Digest) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.listed[d]
+}
+
+func (p *pusher) setListed(d digest.Digest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.listed[d] = true
 }

@@ -11,12 +11,14 @@ import (
 	"ocikit/oci/registry"
 )
 
-// plan asks what is there and notes what to do with each blob.
-func (p *pusher) plan(ctx context.Context, g *graph) error {
+// plan asks the registry which manifests and blobs it has, and notes what to do with each blob.
+func (p *pusher) plan(ctx context.Context, g *tree) error {
+	// The root was asked for with its tags. With Force nothing that the registry says counts.
 	children := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool { return n == g.root })
 	if p.o.Force {
 		children = nil
 	}
+
 	err := p.parallel(ctx, len(children), func(ctx context.Context, i int) error {
 		n := children[i]
 		if _, err := p.c.HeadManifest(ctx, p.repo, n.desc.Digest.String()); err == nil {
@@ -29,6 +31,7 @@ func (p *pusher) plan(ctx context.Context, g *graph) error {
 	if err != nil {
 		return err
 	}
+
 	needed := p.neededBlobs(g)
 	steps := make([]Step, len(needed))
 	err = p.parallel(ctx, len(needed), func(ctx context.Context, i int) error {
@@ -39,28 +42,35 @@ func (p *pusher) plan(ctx context.Context, g *graph) error {
 	if err != nil {
 		return err
 	}
+
 	total := Progress{Kind: "plan"}
 	for _, s := range steps {
 		p.step(s)
 		switch s.Action {
-		case "exists", "skip":
+		case "exists":
+			p.placed(s.Digest)
+		case "skip":
 			p.setPresent(s.Digest)
 		default:
+			if p.o.DryRun {
+				p.origins.add(s.Digest, p.repo) // it will be
+			}
 			total.Size += s.Size
 			total.Count++
 		}
 	}
+
 	p.report.BytesNeeded = total.Size
 	p.progress(total)
 	return nil
 }
 
 // neededBlobs returns the blobs of manifests that are not in the repository.
-func (p *pusher) neededBlobs(g *graph) []oci.Descriptor {
+func (p *pusher) neededBlobs(g *tree) []oci.Descriptor {
 	seen := map[digest.Digest]bool{}
 	var list []oci.Descriptor
 	g.visit(func(n *node) bool {
-		if p.isPresent(n.desc.Digest) && !p.o.Force {
+		if p.isPresent(n.desc.Digest) && !p.o.Force && !p.o.Check {
 			return false
 		}
 		for _, b := range n.blobs {
@@ -71,11 +81,15 @@ func (p *pusher) neededBlobs(g *graph) []oci.Descriptor {
 		}
 		return true
 	})
+
 	return list
 }
 
 func (p *pusher) planBlob(ctx context.Context, desc oci.Descriptor) (Step, error) {
 	s := Step{Action: "upload", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Mode: p.mode(desc)}
+
+	// A blob that cannot be read here is an error before the first byte is sent, not behind
+	// gigabytes of others.
 	f, err := p.open(desc)
 	if err != nil {
 		if oci.IsForeignLayer(desc.MediaType) {
@@ -84,21 +98,37 @@ func (p *pusher) planBlob(ctx context.Context, desc oci.Descriptor) (Step, error
 		}
 		return s, err
 	}
-	f.close()
+	f.Close()
+
+	// The blob is in another repository, so it is mounted without a question: a mount does no
+	// harm where the blob is there already.
+	if from := p.origins.of(desc.Digest); from != "" && from != p.repo && p.origins.trusts() {
+		s.Action, s.From = "mount", from
+		return s, nil
+	}
+
+	if p.asksByMount(desc) {
+		return s, nil
+	}
+
 	there, err := p.exists(ctx, desc)
 	if err != nil {
 		return s, err
 	}
+
 	if there {
 		s.Action, s.Mode = "exists", ""
 		p.progress(Progress{Kind: "exists", Digest: desc.Digest, Size: desc.Size})
-	} else if len(p.o.MountFrom) > 0 {
-		s.Action, s.From = "mount", p.o.MountFrom[0]
+	} else if from := p.mountFrom(desc.Digest); len(from) > 0 {
+		s.Action, s.From = "mount", from[0]
 	}
+
 	return s, nil
 }
 
-// exists asks for a blob. A registry that does not let us see is one that does not have it.
+// exists asks for a blob. A refusal that will not pass counts as absent, and so does a blob of
+// another size: the upload shows what the registry allows. Busy registries and missing
+// credentials are errors.
 func (p *pusher) exists(ctx context.Context, desc oci.Descriptor) (bool, error) {
 	size, err := p.c.HeadBlob(ctx, p.repo, desc.Digest)
 	var status *registry.StatusError
@@ -116,13 +146,24 @@ func (p *pusher) exists(ctx context.Context, desc oci.Descriptor) (bool, error) 
 	return false, err
 }
 
-func (p *pusher) planNames(g *graph, tags []string) {
+// planNames notes the manifests that are to be stored, and where the image goes.
+func (p *pusher) planNames(g *tree, ref registry.Reference, tags []string) {
 	for _, n := range g.nodes {
-		if !p.isPresent(n.desc.Digest) {
-			p.step(Step{Action: "manifest", Digest: n.desc.Digest, MediaType: n.desc.MediaType, Size: n.desc.Size})
+		if p.isPresent(n.desc.Digest) {
+			continue
 		}
+		s := Step{Action: "manifest", Digest: n.desc.Digest, MediaType: n.desc.MediaType, Size: n.desc.Size}
+		if n == g.root && len(tags) == 0 {
+			s.Reference = ref.String()
+		}
+		p.step(s)
 	}
+
 	for _, tag := range tags {
-		p.step(Step{Action: "tag", Digest: g.root.desc.Digest, MediaType: g.root.desc.MediaType, Size: g.root.desc.Size, Tag: tag})
+		ref.Tag, ref.Digest = tag, digest.Digest{}
+		p.step(Step{
+			Action: "tag", Digest: g.root.desc.Digest, MediaType: g.root.desc.MediaType, Size: g.root.desc.Size,
+			Tag: tag, Reference: ref.String(),
+		})
 	}
 }

@@ -5,22 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/progress"
 	"ocikit/oci/registry"
+	"ocikit/oci/source"
 )
-
-// A Source holds the blobs of an image, as a layout does.
-type Source interface {
-	OpenBlob(digest.Digest) (*os.File, error) // bytes as they are
-	Document(oci.Descriptor) ([]byte, error)  // verified
-}
 
 // A Mode is a way to send a blob.
 type Mode string
@@ -43,8 +38,11 @@ type Options struct {
 	State     string   // directory that keeps the sessions of broken uploads for the next process
 	DryRun    bool     // find out what is to be done and do nothing
 	Force     bool     // do not take the registry's word that the image is there
+	Check     bool     // ask for every blob, also of manifests that are there, and send what is lost
 
-	Referrers bool // push what refers to the image too, if the Source is a layout
+	FailFast  bool        // end with the first of many images that cannot be pushed
+	Referrers bool        // push what refers to the image too
+	Rules     graph.Rules // what of the image may be absent
 
 	Progress func(Progress)    // is called for each step, never concurrently
 	Notice   func(text string) // is told what the user should know
@@ -52,8 +50,9 @@ type Options struct {
 	Sleep func(context.Context, time.Duration) error // nil waits
 }
 
-// Progress is one step of a push. What exists is no part of the plan. The Text of a blob that
-// is done is the Action of its [Step].
+// Progress reports one step of a push to Options.Progress. Its plan counts the blobs that are
+// to be mounted or uploaded, not those that exist. When a blob is done, Text holds the Action
+// of its [Step].
 type Progress = progress.Event
 
 // A Step is one thing to do, or done.
@@ -70,6 +69,9 @@ type Step struct {
 	Tag       string        `json:"tag,omitempty"`
 	Sent      int64         `json:"sent,omitempty"`   // bytes on the wire
 	Reason    string        `json:"reason,omitempty"` // of another mode, a resume
+
+	// Reference is where the image goes, in a plan: on the steps that end that of one image.
+	Reference string `json:"reference,omitempty"`
 }
 
 // A Report says what a push did, or with DryRun would do.
@@ -81,17 +83,18 @@ type Report struct {
 	BytesSent   int64          `json:"bytesSent"`   // in all bodies, manifests too
 	Requests    int64          `json:"requests"`
 	Seconds     float64        `json:"seconds"`
+	Error       string         `json:"error,omitempty"` // why it failed, of one image among many
 }
 
 // Push brings the image that desc describes, with everything it needs, from src to the
-// repository of ref, and names it by ref's tag. What the registry has is not sent. Blobs go
-// before the manifests that need them, tags come last, so a push that fails leaves no name
-// that points to something incomplete. Bytes are hashed while they are sent: a blob of src
-// that is damaged gives [digest.ErrMismatch] and is not committed.
+// repository of ref, and names it by ref's tag. Blobs that the registry has are not sent. Blobs
+// go before the manifests that need them, tags come last, so a push that fails leaves no name
+// that points to something incomplete. Bytes are hashed while they are sent: a blob of src that
+// is damaged gives [digest.ErrMismatch] and is not committed.
 //
 // A ref with a digest must name that of desc. With neither tag nor digest the tag is
 // "latest". The Report counts also what was done before an error.
-func Push(ctx context.Context, c *registry.Client, src Source, desc oci.Descriptor, ref registry.Reference, o Options) (Report, error) {
+func Push(ctx context.Context, c *registry.Client, src source.Source, desc oci.Descriptor, ref registry.Reference, o Options) (Report, error) {
 	p := newPusher(c, src, ref.Repo, o)
 	return p.push(ctx, desc, ref)
 }
@@ -99,16 +102,22 @@ func Push(ctx context.Context, c *registry.Client, src Source, desc oci.Descript
 // A pusher pushes to one repository. It remembers what is there.
 type pusher struct {
 	c    *registry.Client
-	src  Source
+	src  source.Source
 	repo string
+	from string // the repository in the full name of the image in src; "" if that is not known
 	o    Options
 
 	mu      sync.Mutex
 	present map[digest.Digest]bool // blobs and manifests that are known to be in the repository
+	listed  map[digest.Digest]bool // manifests with a subject that can be found from it
+	asked   map[digest.Digest]bool // blobs to ask for by a mount from repo itself
+	origins *origins               // of blobs in other repositories
+	many    bool                   // images are pushed, this one among them
+	limit   int64                  // of a body: larger ones were refused; 0 for none that is known
 	report  Report
 }
 
-func newPusher(c *registry.Client, src Source, repo string, o Options) *pusher {
+func newPusher(c *registry.Client, src source.Source, repo string, o Options) *pusher {
 	if o.Mode == "" {
 		o.Mode = ModeAuto
 	}
@@ -116,13 +125,17 @@ func newPusher(c *registry.Client, src Source, repo string, o Options) *pusher {
 		o.Sleep = registry.Sleep
 	}
 	c.ForPush(repo)
-	return &pusher{c: c, src: src, repo: repo, o: o, present: map[digest.Digest]bool{}}
+	known := func() map[digest.Digest]bool { return map[digest.Digest]bool{} }
+	return &pusher{c: c, src: src, repo: repo, o: o, present: known(), listed: known(), asked: known(), origins: newOrigins()}
 }
 
 func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Reference) (report Report, err error) {
 	if err := checkDigest(ref, desc); err != nil {
 		return Report{}, err
 	}
+
+	// The report is filled on every way out, so that it also counts what was done before an
+	// error. The client counts for all its users: the difference is this push.
 	start := time.Now()
 	requests, sent := p.c.Stats()
 	p.report = Report{Reference: ref.String(), Descriptor: desc}
@@ -131,31 +144,55 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 		p.report.Requests, p.report.BytesSent, p.report.Seconds = r-requests, s-sent, time.Since(start).Seconds()
 		report = p.report
 	}()
+
 	tags := p.tags(ref)
 	g, err := p.walk(desc)
 	if err != nil {
 		return report, err
 	}
+
 	p.warm(g)
+
+	// Tags are set last, so one that names the image already says that all of it is there. With
+	// Options.Check the blobs are asked for all the same.
 	if done, err := p.upToDate(ctx, desc, &tags); err != nil {
 		return report, err
-	} else if done {
-		p.step(Step{Action: "exists", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size})
+	} else if done && !p.o.Check {
+		there := Step{Action: "exists", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}
+		if p.o.DryRun {
+			there.Reference = ref.String()
+			p.step(there)
+			return report, nil
+		}
+		p.step(there)
+		if err := p.listPresent(ctx, g); err != nil {
+			return report, err
+		}
 		return report, p.pushReferrers(ctx, g)
 	}
+
 	if err := p.plan(ctx, g); err != nil {
 		return report, err
 	}
+
 	if p.o.DryRun {
-		p.planNames(g, tags)
+		p.planNames(g, ref, tags)
 		return report, nil
 	}
+
+	// A registry refuses a manifest whose blobs it does not have, so the blobs go first.
 	if err := p.sendBlobs(ctx, g); err != nil {
 		return report, err
 	}
+
 	if err := p.putManifests(ctx, g, tags); err != nil {
 		return report, err
 	}
+
+	if err := p.listPresent(ctx, g); err != nil {
+		return report, err
+	}
+
 	return report, p.pushReferrers(ctx, g)
 }
 
@@ -167,9 +204,9 @@ func checkDigest(ref registry.Reference, desc oci.Descriptor) error {
 	return nil
 }
 
-// warm has the connections made that the questions for blobs will need, while the first
-// request asks for the tag.
-func (p *pusher) warm(g *graph) {
+// warm opens the connections that the questions for blobs will need, while the first request
+// asks for the tag. That request has one of them already.
+func (p *pusher) warm(g *tree) {
 	n := len(p.neededBlobs(g))
 	if p.o.Jobs > 0 {
 		n = min(n, p.o.Jobs)
@@ -201,10 +238,14 @@ func (p *pusher) upToDate(ctx context.Context, desc oci.Descriptor, tags *[]stri
 	if p.o.Force {
 		return false, nil
 	}
+
 	names := *tags
 	if len(names) == 0 {
 		names = []string{desc.Digest.String()}
 	}
+
+	// A name that the registry does not know, may not show, or answers with nonsense is simply
+	// set. Busy registries and missing credentials end the push here.
 	var left []string
 	for _, name := range names {
 		got, err := p.c.HeadManifest(ctx, p.repo, name)
@@ -218,14 +259,16 @@ func (p *pusher) upToDate(ctx context.Context, desc oci.Descriptor, tags *[]stri
 		}
 		left = append(left, name)
 	}
+
 	if len(*tags) > 0 {
 		*tags = left
 	}
+
 	return len(left) == 0, nil
 }
 
 // sendBlobs uploads what the plan found missing, the largest first.
-func (p *pusher) sendBlobs(ctx context.Context, g *graph) error {
+func (p *pusher) sendBlobs(ctx context.Context, g *tree) error {
 	todo := p.neededBlobs(g)
 	slices.SortStableFunc(todo, func(a, b oci.Descriptor) int { return cmp.Compare(b.Size, a.Size) })
 	size := func(i int) int64 { return todo[i].Size }
@@ -235,7 +278,7 @@ func (p *pusher) sendBlobs(ctx context.Context, g *graph) error {
 		if err != nil {
 			return fmt.Errorf("push blob %s: %w", todo[i].Digest, err)
 		}
-		p.setPresent(todo[i].Digest)
+		p.placed(todo[i].Digest)
 		return nil
 	})
 }
@@ -257,13 +300,70 @@ func (p *pusher) setPresent(d digest.Digest) {
 	p.present[d] = true
 }
 
+// learnLimit notes the largest body to send, once larger ones were refused.
+func (p *pusher) learnLimit(n int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.limit == 0 || n < p.limit {
+		p.limit = n
+	}
+}
+
+func (p *pusher) bodyLimit() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.limit
+}
+
+// placed notes that a blob is in the repository.
+func (p *pusher) placed(d digest.Digest) {
+	p.setPresent(d)
+	p.origins.add(d, p.repo)
+}
+
+// mountFrom returns the repositories to mount a blob from, the most likely one first.
+func (p *pusher) mountFrom(d digest.Digest) []string {
+	var list []string
+	if repo := p.origins.of(d); repo != "" && repo != p.repo {
+		list = append(list, repo)
+	}
+	if p.isAsked(d) {
+		list = append(list, p.repo)
+	}
+	for _, repo := range p.o.MountFrom {
+		if repo != p.repo && !slices.Contains(list, repo) {
+			list = append(list, repo)
+		}
+	}
+	return list
+}
+
+// asksByMount decides whether to ask for a blob by a mount from its own repository, see
+// [origins.asksByMount], and notes it. This is done only among many images. A large blob may have a
+// session of an earlier process, which is to go on and not a new one.
+func (p *pusher) asksByMount(desc oci.Descriptor) bool {
+	if !p.many || p.o.DryRun || p.o.State != "" && desc.Size > smallBlob || !p.origins.asksByMount(desc) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked[desc.Digest] = true
+	return true
+}
+
+func (p *pusher) isAsked(d digest.Digest) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.asked[d]
+}
+
 func (p *pusher) step(s Step) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.report.Steps = append(p.report.Steps, s)
 }
 
-// replaceStep notes what became of a blob in the place of its plan.
+// replaceStep puts what became of a blob in the place of its planned step.
 func (p *pusher) replaceStep(s Step) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

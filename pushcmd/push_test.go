@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,8 +19,10 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/registry"
-	"ocikit/oci/registry/regtest"
+	"ocikit/oci/registry/serve/servetest"
+	"ocikit/oci/source"
 	"ocikit/pushcmd"
 )
 
@@ -40,8 +44,9 @@ func inFull(t *testing.T) {
 
 // A store is a Source whose blobs are files of a temporary directory.
 type store struct {
-	dir   string
-	index oci.Index
+	source.Source // nil: what a push does not need
+	dir           string
+	index         oci.Index
 }
 
 func newStore(t testing.TB) *store { return &store{dir: t.TempDir()} }
@@ -57,10 +62,33 @@ func (s *store) put(t testing.TB, mediaType string, data []byte) oci.Descriptor 
 
 func (s *store) path(d digest.Digest) string { return filepath.Join(s.dir, d.Encoded()) }
 
-func (s *store) OpenBlob(d digest.Digest) (*os.File, error) { return os.Open(s.path(d)) }
+func (s *store) Stat(d digest.Digest) (int64, error) {
+	info, err := os.Stat(s.path(d))
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", graph.ErrNotFound, err)
+	}
+	return info.Size(), nil
+}
+
+func (s *store) BlobAt(desc oci.Descriptor) (source.BlobAt, error) {
+	size, err := s.Stat(desc.Digest)
+	if err != nil && desc.Data != nil {
+		return source.Embedded(desc), nil
+	}
+	if err == nil && size != desc.Size {
+		err = digest.ErrMismatch
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(s.path(desc.Digest))
+}
 
 func (s *store) Document(desc oci.Descriptor) ([]byte, error) {
 	data, err := os.ReadFile(s.path(desc.Digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", graph.ErrNotFound, err)
+	}
 	if err == nil && digest.FromBytes(data) != desc.Digest {
 		err = digest.ErrMismatch
 	}
@@ -120,7 +148,7 @@ func newClient(t testing.TB, host string, change ...func(*registry.Options)) *ri
 	t.Helper()
 	r := &rig{}
 	o := registry.Options{
-		PlainHTTP: true, Retry: 3, Timeout: 2 * time.Second,
+		PlainHTTP: true, Retry: 3,
 		Sleep: func(ctx context.Context, d time.Duration) error { return ctx.Err() },
 		Notice: func(s string) {
 			r.mu.Lock()
@@ -152,13 +180,13 @@ var repo = registry.Reference{Host: "r.test", Repo: "app", Tag: "v1"}
 
 func push(t testing.TB, h http.Handler, s *store, desc oci.Descriptor, o pushcmd.Options, change ...func(*registry.Options)) (pushcmd.Report, error) {
 	t.Helper()
-	c := newClient(t, regtest.Serve(t, h), change...)
+	c := newClient(t, servetest.Serve(t, h), change...)
 	o.Sleep = func(ctx context.Context, d time.Duration) error { return ctx.Err() }
 	return pushcmd.Push(t.Context(), c.Client, s, desc, repo, o)
 }
 
 // checkPushed fails unless the image is whole in the registry and has its tag.
-func checkPushed(t testing.TB, reg *regtest.Registry, s *store, desc oci.Descriptor) {
+func checkPushed(t testing.TB, reg *servetest.Quirky, s *store, desc oci.Descriptor) {
 	t.Helper()
 	for _, b := range s.blobs(t, desc) {
 		if !reg.Has("app", b.Digest) {
@@ -175,7 +203,7 @@ func TestPush(t *testing.T) {
 	desc := s.image(t, 0, 1, 70_000, 3<<20)
 	for _, mode := range []pushcmd.Mode{"", pushcmd.ModeStream, pushcmd.ModePut, pushcmd.ModeChunk} {
 		t.Run(string(mode), func(t *testing.T) {
-			reg := regtest.New()
+			reg := servetest.NewQuirky(t)
 			o := pushcmd.Options{Mode: mode}
 			if mode == pushcmd.ModeChunk {
 				o.ChunkSize = 1 << 20
@@ -209,7 +237,7 @@ func TestPush(t *testing.T) {
 func TestPushAgainSendsNothing(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 100_000)
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	for i := range 2 {
 		report, err := push(t, reg, s, desc, pushcmd.Options{})
 		if err != nil {
@@ -226,7 +254,7 @@ func TestPushIndex(t *testing.T) {
 	a, b := s.image(t, 10_000), s.image(t, 20_000)
 	inner := s.doc(t, oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{b}})
 	root := s.doc(t, oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{a, inner, a}})
-	reg := regtest.New() // refuses a manifest before what it names
+	reg := servetest.NewQuirky(t) // refuses a manifest before what it names
 	if _, err := push(t, reg, s, root, pushcmd.Options{Tags: []string{"v2", "v3"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +278,7 @@ func TestPushIndex(t *testing.T) {
 func TestPushDryRun(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 10_000)
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	report, err := push(t, reg, s, desc, pushcmd.Options{DryRun: true, MountFrom: []string{"base"}})
 	if err != nil {
 		t.Fatal(err)
@@ -273,7 +301,7 @@ func TestPushMounts(t *testing.T) {
 	for _, status := range []int{0, 202, 400, 403, 404, 405} {
 		s := newStore(t)
 		desc := s.image(t, 10_000)
-		reg := regtest.New()
+		reg := servetest.NewQuirky(t)
 		reg.NoMount = status
 		for _, b := range s.blobs(t, desc) {
 			data, _ := s.Document(b)
@@ -301,7 +329,7 @@ func TestCorruptBlobIsNotCommitted(t *testing.T) {
 		data, _ := os.ReadFile(s.path(layer.Digest))
 		data[2<<20] ^= 1
 		os.WriteFile(s.path(layer.Digest), data, 0o600)
-		reg := regtest.New()
+		reg := servetest.NewQuirky(t)
 		_, err := push(t, reg, s, desc, pushcmd.Options{Mode: mode, ChunkSize: 1 << 20})
 		if !errors.Is(err, digest.ErrMismatch) || !strings.Contains(err.Error(), layer.Digest.String()) {
 			t.Errorf("mode %s: Push() = %v, want a mismatch of %s", mode, err, layer.Digest)
@@ -322,11 +350,11 @@ func TestMissingAndShortBlobs(t *testing.T) {
 	desc := s.image(t, 1000)
 	layer := s.blobs(t, desc)[1]
 	os.Truncate(s.path(layer.Digest), 0)
-	if _, err := push(t, regtest.New(), s, desc, pushcmd.Options{}); !errors.Is(err, digest.ErrMismatch) {
+	if _, err := push(t, servetest.NewQuirky(t), s, desc, pushcmd.Options{}); !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("truncated blob: Push() = %v", err)
 	}
 	os.Remove(s.path(layer.Digest))
-	if _, err := push(t, regtest.New(), s, desc, pushcmd.Options{}); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := push(t, servetest.NewQuirky(t), s, desc, pushcmd.Options{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing blob: Push() = %v", err)
 	}
 }
@@ -337,7 +365,7 @@ func TestEmbeddedConfig(t *testing.T) {
 	m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, Config: oci.Describe(oci.MediaTypeConfig, config)}
 	m.Config.Data = config
 	desc := s.doc(t, oci.MediaTypeManifest, m)
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	if _, err := push(t, reg, s, desc, pushcmd.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +380,7 @@ func TestForeignLayerIsSkipped(t *testing.T) {
 	layer.URLs = []string{"http://127.0.0.1:1/never"}
 	m.Layers = []oci.Descriptor{layer}
 	desc := s.doc(t, oci.MediaTypeManifest, m)
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	reg.PutBlob("app", []byte("not here")) // this registry insists
 	report, err := push(t, reg, s, desc, pushcmd.Options{})
 	if err != nil {
@@ -371,9 +399,9 @@ func TestPushAll(t *testing.T) {
 		b.WithAnnotation(oci.AnnotationRefName, "docker.io/library/alpine:3.20"),
 		c,
 	}
-	reg := regtest.New()
-	client := newClient(t, regtest.Serve(t, reg))
-	reports, err := pushcmd.PushAll(t.Context(), client.Client, s, registry.Reference{Host: "r.test", Repo: "app"}, pushcmd.Options{})
+	reg := servetest.NewQuirky(t)
+	client := newClient(t, servetest.Serve(t, reg))
+	reports, err := pushcmd.PushAll(t.Context(), client.Client, all(t, s, everything), pushcmd.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,16 +417,21 @@ func TestReferrers(t *testing.T) {
 		m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, ArtifactType: "application/x-sbom", Subject: &image}
 		m.Config = s.put(t, oci.MediaTypeEmpty, []byte("{}"))
 		sbom := s.doc(t, oci.MediaTypeManifest, m)
-		s.index.Manifests = []oci.Descriptor{image, sbom}
-		reg := regtest.New()
+		// An index refers to an image as a manifest does.
+		all := s.doc(t, oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, ArtifactType: "application/x-all", Subject: &image, Manifests: []oci.Descriptor{}})
+		s.index.Manifests = []oci.Descriptor{image, sbom, all}
+		reg := servetest.NewQuirky(t)
 		reg.NoReferrers, reg.NoSubjectHeader = max(status, 0), status < 0
 		status = max(status, 0)
-		client := newClient(t, regtest.Serve(t, reg))
+		client := newClient(t, servetest.Serve(t, reg))
 		if _, err := pushcmd.Push(t.Context(), client.Client, s, image, repo, pushcmd.Options{Referrers: true}); err != nil {
 			t.Fatal(err)
 		}
 		list, err := client.Referrers(t.Context(), "app", image.Digest, "")
-		if err != nil || len(list.Descriptors) != 1 || list.Descriptors[0].Digest != sbom.Digest || list.Fallback != (status != 0) {
+		lists := func(want oci.Descriptor) bool {
+			return slices.ContainsFunc(list.Descriptors, func(d oci.Descriptor) bool { return d.Digest == want.Digest })
+		}
+		if err != nil || len(list.Descriptors) != 2 || !lists(sbom) || !lists(all) || list.Fallback != (status != 0) {
 			t.Errorf("referrers API answers %d: Referrers() = %+v, %v", status, list, err)
 		}
 		if status != 0 {
@@ -414,7 +447,7 @@ func TestBlobsAreReadOnce(t *testing.T) {
 	data := noise(2<<20, 9)
 	desc := oci.Describe(oci.MediaTypeOctetStream, data)
 	r := &countingAt{ReaderAt: bytes.NewReader(data)}
-	c := newClient(t, regtest.Serve(t, regtest.New()))
+	c := newClient(t, servetest.Serve(t, servetest.NewQuirky(t)))
 	if _, err := pushcmd.UploadBlob(t.Context(), c.Client, "app", desc, r, pushcmd.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -439,14 +472,14 @@ func TestHeadSays(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	isHead := func(r *http.Request) bool { return r.Method == "HEAD" && strings.Contains(r.URL.Path, "/blobs/") }
-	for name, fault := range map[string]regtest.Fault{
-		"another size": regtest.Answer(200, "", "Content-Length", "7"),
-		"403":          regtest.Answer(403, ""),
-		"405":          regtest.Answer(405, ""),
-		"500 twice":    regtest.Answer(500, ""),
+	for name, fault := range map[string]servetest.Fault{
+		"another size": servetest.Answer(200, "", "Content-Length", "7"),
+		"403":          servetest.Answer(403, ""),
+		"405":          servetest.Answer(405, ""),
+		"500 twice":    servetest.Answer(500, ""),
 	} {
-		reg := regtest.New()
-		if _, err := push(t, regtest.BreakIf(2, isHead, fault, reg), s, desc, pushcmd.Options{Jobs: 1}); err != nil {
+		reg := servetest.NewQuirky(t)
+		if _, err := push(t, servetest.BreakIf(2, isHead, fault, reg), s, desc, pushcmd.Options{Jobs: 1}); err != nil {
 			t.Errorf("HEAD says %s: %v", name, err)
 			continue
 		}
@@ -458,8 +491,8 @@ func TestHeadSays(t *testing.T) {
 func TestStatusWithoutState(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, blobSize)
-	reg := regtest.New()
-	h := regtest.BreakIf(1, isPatch, regtest.CutBody(1_000_000), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	reg := servetest.NewQuirky(t)
+	h := servetest.BreakIf(1, isPatch, servetest.CutBody(1_000_000), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "GET" && r.URL.RawQuery != "" && strings.Contains(r.URL.Path, "/uploads/") {
 			w.WriteHeader(404)
 			return

@@ -14,6 +14,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/layout"
 	"ocikit/oci/registry"
+	"ocikit/oci/source"
 )
 
 // scriptText is a whole script as it stands. The part between scriptBegin and scriptEnd is an
@@ -40,23 +41,19 @@ type ScriptOptions struct {
 // reads the manifests of src, and checks that the blobs are there; it sends no request, and
 // the same input gives the same script. The script holds no credentials: it takes them from
 // its environment or from a terminal.
-func Script(w io.Writer, src Source, desc oci.Descriptor, ref registry.Reference, o ScriptOptions) error {
+func Script(w io.Writer, src source.Source, desc oci.Descriptor, ref registry.Reference, o ScriptOptions) error {
 	if err := checkDigest(ref, desc); err != nil {
 		return err
 	}
-	return writeScript(w, src, []destination{{desc, ref}}, ref, o)
+	return writeScript(w, src, []Image{{Desc: desc, To: ref}}, ref, o)
 }
 
-// ScriptAll writes a script that does what [PushAll] does.
-func ScriptAll(w io.Writer, src Indexed, ref registry.Reference, o ScriptOptions) error {
-	all, err := destinations(src, ref)
-	if err != nil {
-		return err
-	}
-	return writeScript(w, src, all, ref, o)
+// ScriptAll writes a script that does what [PushAll] does with images of one source.
+func ScriptAll(w io.Writer, src source.Source, images []Image, ref registry.Reference, o ScriptOptions) error {
+	return writeScript(w, src, images, ref, o)
 }
 
-func writeScript(w io.Writer, src Source, all []destination, ref registry.Reference, o ScriptOptions) error {
+func writeScript(w io.Writer, src source.Source, all []Image, ref registry.Reference, o ScriptOptions) error {
 	s := &scriptWriter{p: &pusher{src: src, o: Options{Tags: o.Tags}}}
 	s.settings(ref, o)
 	s.b.WriteString(`
@@ -64,25 +61,33 @@ func writeScript(w io.Writer, src Source, all []destination, ref registry.Refere
 # whatever happens, no name ever means something incomplete.
 images() {
 `)
+
+	// The line of a repository counts for all images behind it.
 	repo := ""
 	for _, d := range all {
-		if d.to.Repo != repo {
-			repo = d.to.Repo
+		if d.Err != nil {
+			return d.Err
+		}
+		if d.To.Repo != repo {
+			repo = d.To.Repo
 			s.line("repository", repo)
 		}
 		if err := s.image(d); err != nil {
 			return err
 		}
 	}
+
 	s.b.WriteString("}\n")
 	if s.err != nil {
 		return s.err
 	}
+
 	before, rest, _ := strings.Cut(scriptText, scriptBegin)
 	_, after, ok := strings.Cut(rest, scriptEnd)
 	if !ok {
 		panic("the script has no place for the images")
 	}
+
 	_, err := io.WriteString(w, before+s.b.String()+after)
 	return err
 }
@@ -110,18 +115,21 @@ func (s *scriptWriter) settings(ref registry.Reference, o ScriptOptions) {
 }
 
 // image adds one image with everything that it needs.
-func (s *scriptWriter) image(d destination) error {
-	g, err := s.p.walk(d.desc)
+func (s *scriptWriter) image(d Image) error {
+	g, err := s.p.walk(d.Desc)
 	if err != nil {
 		return err
 	}
-	tags := s.p.tags(d.to)
-	s.b.WriteString("    if lacks " + s.words(append([]string{d.desc.Digest.String()}, tags...)) + "; then\n")
+
+	// An image that the registry has under all its names is passed over, as by [Push].
+	tags := s.p.tags(d.To)
+	s.b.WriteString("    if lacks " + s.words(append([]string{d.Desc.Digest.String()}, tags...)) + "; then\n")
 	for _, b := range s.p.neededBlobs(g) {
 		if err := s.blob(b); err != nil {
 			return err
 		}
 	}
+
 	for _, n := range g.nodes {
 		var names []string
 		if n == g.root {
@@ -131,8 +139,9 @@ func (s *scriptWriter) image(d destination) error {
 			return err
 		}
 	}
+
 	s.b.WriteString("    fi\n")
-	s.line("pushed", d.desc.Digest.String())
+	s.line("pushed", d.Desc.Digest.String())
 	return nil
 }
 
@@ -174,8 +183,8 @@ func (s *scriptWriter) checkFile(desc oci.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	b.close()
-	if _, isFile := b.ReaderAt.(*os.File); !isFile {
+	b.Close()
+	if _, isFile := b.(*os.File); !isFile {
 		return fmt.Errorf("blob %s: it is in its descriptor alone, and a script needs a file: %w", desc.Digest, layout.ErrNotFound)
 	}
 	return nil

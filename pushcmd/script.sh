@@ -1055,6 +1055,7 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
+trap 'exit 141' PIPE
 use_url
 find_layout "$@"
 pass=check repo=

@@ -17,7 +17,7 @@ import (
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/registry"
-	"ocikit/oci/registry/regtest"
+	"ocikit/oci/registry/serve/servetest"
 	"ocikit/pushcmd"
 )
 
@@ -31,7 +31,8 @@ type machine struct {
 	env   []string
 }
 
-// newMachine skips the test where there is no shell or no curl.
+// newMachine skips the test where there is no shell or no curl. It is called before t.Parallel: a program
+// that is started just now could hold another machine's script open for writing.
 func newMachine(t *testing.T, s *store) *machine {
 	t.Helper()
 	for _, program := range []string{"sh", "curl"} {
@@ -119,7 +120,7 @@ func TestScriptText(t *testing.T) {
 	}
 	var b bytes.Buffer
 	ref := registry.Reference{Host: "docker.io", Repo: "mirror"}
-	if err := pushcmd.ScriptAll(&b, s, ref, pushcmd.ScriptOptions{Layout: "it's a layout", MountFrom: []string{"base", "other/base"}}); err != nil {
+	if err := pushcmd.ScriptAll(&b, s, all(t, s, ref), ref, pushcmd.ScriptOptions{Layout: "it's a layout", MountFrom: []string{"base", "other/base"}}); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile("script.sh")
@@ -199,25 +200,25 @@ func TestScriptQuirks(t *testing.T) {
 	absolute := func(r *http.Request, path string) string { return "http://" + r.Host + path }
 	for _, c := range []struct {
 		name   string
-		quirks regtest.Quirks
+		quirks servetest.Quirks
 		env    string
 	}{
 		{name: "chunks that the user asks for", env: "REG_CHUNK=500000"},
-		{name: "tiny chunks", quirks: regtest.Quirks{ChunkMax: 400_001}},
-		{name: "chunks of at least", quirks: regtest.Quirks{ChunkMin: 300_001}, env: "REG_CHUNK=100000"},
-		{name: "too large", quirks: regtest.Quirks{MaxBody: 500_000}},
-		{name: "absolute, 204", quirks: regtest.Quirks{Location: absolute, PatchStatus: 204, PutStatus: 204}},
-		{name: "no patch", quirks: regtest.Quirks{NoPatch: true}},
-		{name: "range of the last body", quirks: regtest.Quirks{Range: func(first, end int64) string { return fmt.Sprintf("0-%d", end-first-1) }}, env: "REG_CHUNK=500000"},
-		{name: "no digest header", quirks: regtest.Quirks{NoDigestHeader: true}},
-		{name: "no HEAD", quirks: regtest.Quirks{NoHead: true}},
+		{name: "tiny chunks", quirks: servetest.Quirks{ChunkMax: 400_001}},
+		{name: "chunks of at least", quirks: servetest.Quirks{ChunkMin: 300_001}, env: "REG_CHUNK=100000"},
+		{name: "too large", quirks: servetest.Quirks{MaxBody: 500_000}},
+		{name: "absolute, 204", quirks: servetest.Quirks{Location: absolute, PatchStatus: 204, PutStatus: 204}},
+		{name: "no patch", quirks: servetest.Quirks{NoPatch: true}},
+		{name: "range of the last body", quirks: servetest.Quirks{Range: func(first, end int64) string { return fmt.Sprintf("0-%d", end-first-1) }}, env: "REG_CHUNK=500000"},
+		{name: "no digest header", quirks: servetest.Quirks{NoDigestHeader: true}},
+		{name: "no HEAD", quirks: servetest.Quirks{NoHead: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			m := newMachine(t, s)
-			reg := regtest.New()
+			t.Parallel()
+			reg := servetest.NewQuirky(t)
 			reg.Quirks = c.quirks
-			m.script(s, desc, regtest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true, Tags: []string{"v2"}})
+			m.script(s, desc, servetest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true, Tags: []string{"v2"}})
 			m.env = append(m.env, c.env)
 			m.mustRun()
 			checkPushed(t, reg, s, desc)
@@ -249,17 +250,17 @@ func TestScriptReferrer(t *testing.T) {
 	desc := s.doc(t, oci.MediaTypeManifest, m)
 	for _, c := range []struct {
 		name   string
-		quirks regtest.Quirks
+		quirks servetest.Quirks
 		noted  bool
 	}{
-		{"with the API", regtest.Quirks{}, false},
-		{"unconfirmed", regtest.Quirks{NoSubjectHeader: true}, false},
-		{"without the API", regtest.Quirks{NoReferrers: 404}, true},
+		{"with the API", servetest.Quirks{}, false},
+		{"unconfirmed", servetest.Quirks{NoSubjectHeader: true}, false},
+		{"without the API", servetest.Quirks{NoReferrers: 404}, true},
 	} {
 		mach := newMachine(t, s)
-		reg := regtest.New()
+		reg := servetest.NewQuirky(t)
 		reg.Quirks = c.quirks
-		mach.script(s, desc, regtest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
+		mach.script(s, desc, servetest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
 		if stderr := mach.mustRun(); strings.Contains(stderr, "does not list") != c.noted {
 			t.Errorf("%s: a note: %t\n%s", c.name, !c.noted, stderr)
 		}
@@ -275,9 +276,9 @@ func TestScriptBreakEveryRequest(t *testing.T) {
 	desc := s.image(t, 1000)
 	m := newMachine(t, s)
 	for k, n := 1, 0; k <= n+1 && k < 40; k++ {
-		reg := regtest.New()
-		b := regtest.BreakAt(k, regtest.LostAnswer, reg)
-		m.script(s, desc, regtest.Serve(t, b), pushcmd.ScriptOptions{PlainHTTP: true})
+		reg := servetest.NewQuirky(t)
+		b := servetest.BreakAt(k, servetest.LostAnswer, reg)
+		m.script(s, desc, servetest.Serve(t, b), pushcmd.ScriptOptions{PlainHTTP: true})
 		status, _, stderr := m.run()
 		n, _ = b.Count()
 		if status != 0 && status != 3 {
@@ -297,20 +298,20 @@ func TestScriptResumes(t *testing.T) {
 	desc := s.image(t, 3_000_000)
 	layer := s.blobs(t, desc)[1]
 	m := newMachine(t, s)
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	var down bool
-	b := regtest.BreakIf(1000, func(r *http.Request) bool {
+	b := servetest.BreakIf(1000, func(r *http.Request) bool {
 		down = down || r.ContentLength > 1_000_000
 		return down
 	}, func(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength > 1_000_000 {
-			regtest.CutBody(1_000_000)(h, w, r)
+			servetest.CutBody(1_000_000)(h, w, r)
 			return
 		}
-		regtest.Reset(h, w, r)
+		servetest.Reset(h, w, r)
 	}, reg)
 	var healed atomic.Bool
-	host := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	host := servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if healed.Load() {
 			reg.ServeHTTP(w, r)
 			return
@@ -345,32 +346,32 @@ func TestScriptAuth(t *testing.T) {
 	desc := s.image(t, 1000)
 	for _, c := range []struct {
 		name string
-		auth *regtest.Auth
+		auth *servetest.Auth
 		pass string
 		want int
 	}{
-		{name: "basic", auth: &regtest.Auth{}, pass: password},
-		{name: "basic, wrong", auth: &regtest.Auth{}, pass: "other", want: 5},
-		{name: "none", auth: &regtest.Auth{}, want: 5},
-		{name: "bearer, relative realm", auth: &regtest.Auth{Bearer: true}, pass: password},
-		{name: "bearer, wrong", auth: &regtest.Auth{Bearer: true}, pass: "other", want: 5},
-		{name: "bearer, tokens are good for 3 requests", auth: &regtest.Auth{Bearer: true, Uses: 3}, pass: password},
-		{name: "bearer, after basic", auth: &regtest.Auth{Bearer: true, Challenge: `Basic realm="x, y", bearer service=x,realm="/token",scope="repository:app:pull"`}, pass: password},
-		{name: "bearer, escaped", auth: &regtest.Auth{Bearer: true, Answer: func(w http.ResponseWriter, r *http.Request, token string) {
+		{name: "basic", auth: &servetest.Auth{}, pass: password},
+		{name: "basic, wrong", auth: &servetest.Auth{}, pass: "other", want: 5},
+		{name: "none", auth: &servetest.Auth{}, want: 5},
+		{name: "bearer, relative realm", auth: &servetest.Auth{Bearer: true}, pass: password},
+		{name: "bearer, wrong", auth: &servetest.Auth{Bearer: true}, pass: "other", want: 5},
+		{name: "bearer, tokens are good for 3 requests", auth: &servetest.Auth{Bearer: true, Uses: 3}, pass: password},
+		{name: "bearer, after basic", auth: &servetest.Auth{Bearer: true, Challenge: `Basic realm="x, y", bearer service=x,realm="/token",scope="repository:app:pull"`}, pass: password},
+		{name: "bearer, escaped", auth: &servetest.Auth{Bearer: true, Answer: func(w http.ResponseWriter, r *http.Request, token string) {
 			fmt.Fprintf(w, "{\"expires_in\": 3e11,\n \"access_token\": %q, \"token\": \"\"}", token)
 		}}, pass: password},
-		{name: "bearer, page", auth: &regtest.Auth{Bearer: true, Answer: func(w http.ResponseWriter, r *http.Request, token string) { fmt.Fprint(w, "<html>") }}, pass: password, want: 5},
-		{name: "bearer, no url", auth: &regtest.Auth{Bearer: true, Realm: "gopher://x"}, pass: password, want: 5},
-		{name: "bearer, user information", auth: &regtest.Auth{Bearer: true, Realm: "http://a@127.0.0.1/token"}, pass: password, want: 5},
-		{name: "negotiate", auth: &regtest.Auth{Challenge: "Negotiate"}, pass: password, want: 5},
+		{name: "bearer, page", auth: &servetest.Auth{Bearer: true, Answer: func(w http.ResponseWriter, r *http.Request, token string) { fmt.Fprint(w, "<html>") }}, pass: password, want: 5},
+		{name: "bearer, no url", auth: &servetest.Auth{Bearer: true, Realm: "gopher://x"}, pass: password, want: 5},
+		{name: "bearer, user information", auth: &servetest.Auth{Bearer: true, Realm: "http://a@127.0.0.1/token"}, pass: password, want: 5},
+		{name: "negotiate", auth: &servetest.Auth{Challenge: "Negotiate"}, pass: password, want: 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			m := newMachine(t, s)
-			reg := regtest.New()
+			t.Parallel()
+			reg := servetest.NewQuirky(t)
 			reg.Auth = c.auth
 			reg.Auth.User, reg.Auth.Password = "user", password
-			m.script(s, desc, regtest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
+			m.script(s, desc, servetest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
 			if c.pass != "" {
 				m.env = append(m.env, "REG_USER=user", "REG_PASS="+c.pass)
 			}
@@ -395,9 +396,9 @@ func TestScriptKeepsCredentials(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	m := newMachine(t, s)
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	var seen atomic.Int32
-	other := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	other := servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a := r.Header.Get("Authorization"); a != "" {
 			seen.Add(1)
 		}
@@ -407,7 +408,7 @@ func TestScriptKeepsCredentials(t *testing.T) {
 		}
 		reg.ServeHTTP(w, r)
 	}))
-	guarded := &regtest.Auth{User: "user", Password: "planted-secret"}
+	guarded := &servetest.Auth{User: "user", Password: "planted-secret"}
 	reg.Location = func(r *http.Request, path string) string {
 		return "http://localhost:" + other[strings.LastIndex(other, ":")+1:] + path
 	}
@@ -421,7 +422,7 @@ func TestScriptKeepsCredentials(t *testing.T) {
 		reg.ServeHTTP(w, r)
 	})
 	m.env = append(m.env, "REG_USER=user", "REG_PASS=planted-secret")
-	m.script(s, desc, regtest.Serve(t, front), pushcmd.ScriptOptions{PlainHTTP: true})
+	m.script(s, desc, servetest.Serve(t, front), pushcmd.ScriptOptions{PlainHTTP: true})
 	m.mustRun()
 	checkPushed(t, reg, s, desc)
 	if n := seen.Load(); n > 0 {
@@ -429,8 +430,8 @@ func TestScriptKeepsCredentials(t *testing.T) {
 	}
 	prefixes := []string{"http://", "http://127.0.0.1@", "http://127.0.0.1:80@", "http://127.0.0.1\\@", "//127.0.0.1:1@"}
 	for _, prefix := range prefixes {
-		reg.Auth = &regtest.Auth{Bearer: true, Realm: prefix + "localhost:" + other[strings.LastIndex(other, ":")+1:] + "/token"}
-		m.script(s, desc, regtest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
+		reg.Auth = &servetest.Auth{Bearer: true, Realm: prefix + "localhost:" + other[strings.LastIndex(other, ":")+1:] + "/token"}
+		m.script(s, desc, servetest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
 		status, _, stderr := m.run()
 		if n := seen.Load(); status != 5 || n > 0 {
 			t.Errorf("token server %s: status %d, sent credentials %d times\n%s", reg.Auth.Realm, status, n, stderr)
@@ -445,15 +446,15 @@ func TestScriptStatuses(t *testing.T) {
 	layer := s.blobs(t, desc)[1]
 	for i, c := range []struct {
 		name    string
-		fault   regtest.Fault
+		fault   servetest.Fault
 		prepare func(*machine)
 		want    int
 		stderr  string
 	}{
-		{name: "forbidden", fault: regtest.Answer(403, "no"), want: 5, stderr: "status 403"},
-		{name: "unknown repository", fault: regtest.Answer(404, `{"errors":[{"code":"NAME_UNKNOWN"}]}`), want: 4, stderr: "created before"},
-		{name: "down", fault: regtest.Reset, want: 3, stderr: "curl:"},
-		{name: "no room", fault: regtest.Answer(507, "full\x1b[31m"), want: 1, stderr: `"full[31m"`},
+		{name: "forbidden", fault: servetest.Answer(403, "no"), want: 5, stderr: "status 403"},
+		{name: "unknown repository", fault: servetest.Answer(404, `{"errors":[{"code":"NAME_UNKNOWN"}]}`), want: 4, stderr: "created before"},
+		{name: "down", fault: servetest.Reset, want: 3, stderr: "curl:"},
+		{name: "no room", fault: servetest.Answer(507, "full\x1b[31m"), want: 1, stderr: `"full[31m"`},
 		{name: "no layout", prepare: func(m *machine) { os.RemoveAll(filepath.Join(m.dir, "it's a layout")) }, want: 4, stderr: "there is no layout"},
 		{name: "damaged", prepare: func(m *machine) { m.damage(layer, make([]byte, 1000)) }, want: 1, stderr: "damaged"},
 		{name: "short", prepare: func(m *machine) { m.damage(layer, make([]byte, 10)) }, want: 1, stderr: "has 10 bytes, want 1000"},
@@ -465,13 +466,13 @@ func TestScriptStatuses(t *testing.T) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			m := newMachine(t, s)
-			var h http.Handler = regtest.New()
+			t.Parallel()
+			var h http.Handler = servetest.NewQuirky(t)
 			if c.fault != nil {
-				h = regtest.BreakFrom(1, c.fault, h)
+				h = servetest.BreakFrom(1, c.fault, h)
 			}
-			m.script(s, desc, regtest.Serve(t, h), pushcmd.ScriptOptions{PlainHTTP: true})
+			m.script(s, desc, servetest.Serve(t, h), pushcmd.ScriptOptions{PlainHTTP: true})
 			if c.prepare != nil {
 				c.prepare(m)
 			}
@@ -512,9 +513,9 @@ func TestScriptUsualPort(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 1000)
 	m := newMachine(t, s)
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{User: "user", Password: "planted-secret"}
-	write(t, filepath.Join(m.dir, "curl.conf"), fmt.Sprintf("connect-to = \"r.test:80:%s\"\n", regtest.Serve(t, reg)), 0o644)
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{User: "user", Password: "planted-secret"}
+	write(t, filepath.Join(m.dir, "curl.conf"), fmt.Sprintf("connect-to = \"r.test:80:%s\"\n", servetest.Serve(t, reg)), 0o644)
 	m.env = append(m.env, "REG_USER=user", "REG_PASS=planted-secret", "REG_CONFIG=curl.conf")
 	m.script(s, desc, "r.test:80", pushcmd.ScriptOptions{PlainHTTP: true})
 	m.mustRun()
@@ -551,11 +552,11 @@ func TestScriptShowsPlainText(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			m := newMachine(t, s)
+			t.Parallel()
 			m.env = append(m.env, "REG_USER=user", "REG_PASS=planted-secret")
-			reg := regtest.New()
-			reg.Auth = &regtest.Auth{User: "user", Password: "planted-secret"}
+			reg := servetest.NewQuirky(t)
+			reg.Auth = &servetest.Auth{User: "user", Password: "planted-secret"}
 			hostile := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if r.Method == c.at && (r.Method == "POST" || strings.Contains(r.URL.Path, "/manifests/")) {
 					c.f(w, r)
@@ -563,7 +564,7 @@ func TestScriptShowsPlainText(t *testing.T) {
 				}
 				reg.ServeHTTP(w, r)
 			})
-			m.script(s, desc, regtest.Serve(t, hostile), pushcmd.ScriptOptions{PlainHTTP: true})
+			m.script(s, desc, servetest.Serve(t, hostile), pushcmd.ScriptOptions{PlainHTTP: true})
 			status, _, stderr := m.run()
 			if status == 0 || strings.ContainsFunc(stderr, func(c rune) bool { return c != '\n' && unicode.IsControl(c) }) {
 				t.Errorf("status %d, printed %q", status, stderr)
@@ -582,10 +583,10 @@ func TestScriptLeadingZeros(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, 300000)
 	m := newMachine(t, s)
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	reg.Range = func(first, end int64) string { return fmt.Sprintf("%d-0%d", first, end-1) }
 	m.env = append(m.env, "REG_CHUNK=80000")
-	m.script(s, desc, regtest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
+	m.script(s, desc, servetest.Serve(t, reg), pushcmd.ScriptOptions{PlainHTTP: true})
 	m.mustRun()
 	checkPushed(t, reg, s, desc)
 }

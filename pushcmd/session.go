@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -22,8 +21,9 @@ const (
 	maxSession     = 64 << 10
 )
 
-// A Session is an open upload and the hash of what was sent so far. Who reads a saved one
-// can write to the upload, so files are for their owner alone. Not safe for concurrent use.
+// A Session is an open upload and the hash of what was sent so far. Whoever reads a saved
+// session can write to the upload, so its file is for the owner alone. A Session is not safe
+// for concurrent use.
 type Session struct {
 	Registry registry.Reference // scheme and host, without a repository
 	Upload   registry.Upload
@@ -60,20 +60,25 @@ func ReadSession(r io.Reader) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read upload session: %w", err)
 	}
+
 	if len(data) > maxSession {
 		return nil, fmt.Errorf("%w: over %d bytes", ErrSession, maxSession)
 	}
+
 	if len(data) == 0 {
 		return nil, fmt.Errorf("%w: it is empty; the step before may have failed", ErrSession)
 	}
+
 	var saved savedSession
 	if err := oci.Decode(data, &saved); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSession, err)
 	}
+
 	s, err := saved.restore()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSession, err)
 	}
+
 	return s, nil
 }
 
@@ -81,37 +86,48 @@ func (saved *savedSession) restore() (*Session, error) {
 	if saved.Version != sessionVersion {
 		return nil, fmt.Errorf("version %d, want %d", saved.Version, sessionVersion)
 	}
+
+	// A session may come out of any pipe, so everything that gets into a request is checked.
 	ref, err := registry.ParseHost(saved.Registry)
 	if err != nil {
 		return nil, err
 	}
+
 	if err := registry.CheckRepository(saved.Repository); err != nil {
 		return nil, err
 	}
+
 	if saved.Location == "" || saved.Offset < 0 || saved.ChunkMin < 0 || saved.ChunkMax < 0 || saved.Size < 0 {
 		return nil, errors.New("location, offset or a limit is missing or negative")
 	}
+
 	if !saved.Algorithm.Available() {
 		return nil, fmt.Errorf("algorithm %q: %w", string(saved.Algorithm), digest.ErrUnsupported)
 	}
+
 	s := &Session{Registry: ref, alg: saved.Algorithm, Size: saved.Size}
 	s.Upload = registry.Upload{
 		Repo: saved.Repository, Location: saved.Location, Offset: saved.Offset,
 		Server: saved.Server, ChunkMin: saved.ChunkMin, ChunkMax: saved.ChunkMax,
 	}
+
 	if saved.Digest != nil {
 		s.Digest = *saved.Digest
 	}
+
+	// Without a state the hash is known only where nothing was sent yet.
 	if saved.HashState == "" {
 		if saved.Offset == 0 {
 			s.hash = digest.NewHasher(s.alg)
 		}
 		return s, nil
 	}
+
 	state, err := base64.StdEncoding.DecodeString(saved.HashState)
 	if err != nil {
 		return nil, errors.New("hashState is not base64")
 	}
+
 	s.hash, err = digest.Restore(s.alg, state, saved.Offset)
 	return s, err
 }
@@ -123,9 +139,11 @@ func (s *Session) Write(w io.Writer) error {
 		Offset: s.Upload.Offset, Server: s.Upload.Server, ChunkMin: s.Upload.ChunkMin, ChunkMax: s.Upload.ChunkMax,
 		Algorithm: s.alg, Size: s.Size,
 	}
+
 	if !s.Digest.IsZero() {
 		saved.Digest = &s.Digest
 	}
+
 	if s.hash != nil && s.hash.Size() > 0 {
 		state, err := s.hash.MarshalBinary()
 		if err != nil {
@@ -133,57 +151,49 @@ func (s *Session) Write(w io.Writer) error {
 		}
 		saved.HashState = base64.StdEncoding.EncodeToString(state)
 	}
+
 	line, err := oci.Encode(saved)
 	if err != nil {
 		return err
 	}
+
 	_, err = w.Write(append(line, '\n'))
 	return err
 }
 
 // LoadSession reads the session in a file.
 func LoadSession(name string) (*Session, error) {
+	// A named pipe makes no sense here, since Save puts a file in its place, and to open one
+	// may wait for ever.
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("file %q: it is not a regular file", name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("upload session: %w", err)
+	}
+
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("upload session: %w", err)
 	}
 	defer f.Close()
+
 	s, err := ReadSession(f)
 	if err != nil {
 		return nil, fmt.Errorf("file %q: %w", name, err)
 	}
+
 	return s, nil
 }
 
 // Save writes the session to a file that only its owner can read. The file is replaced
 // whole: after a crash it holds the old session or the new one.
 func (s *Session) Save(name string) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-*") // mode 0600
-	if err != nil {
+	if err := oci.WriteFile(name, 0o600, s.Write); err != nil {
 		return fmt.Errorf("save upload session: %w", err)
 	}
-	err = s.Write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("save upload session %q: %w", name, err)
-	}
-	syncDir(filepath.Dir(name))
 	return nil
-}
-
-// syncDir makes a rename durable where the system can do that.
-func syncDir(dir string) {
-	if d, err := os.Open(dir); err == nil {
-		d.Sync()
-		d.Close()
-	}
 }
 
 // RemoveSession removes the file of a session that is over. An absent one is no error.

@@ -8,12 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"ocikit/digest"
 	"ocikit/oci/registry"
-	"ocikit/oci/registry/regtest"
+	"ocikit/oci/registry/serve/servetest"
 	"ocikit/pushcmd"
 )
 
@@ -51,8 +52,8 @@ func tempFile(t testing.TB, data []byte) *os.File {
 // The pipe of the manual: start | chunk --length | chunk | finish, each in its own process.
 func TestStepsThroughPipes(t *testing.T) {
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
-		reg := regtest.New()
-		host := regtest.Serve(t, reg)
+		reg := servetest.NewQuirky(t)
+		host := servetest.Serve(t, reg)
 		data := noise(1_000_000, 1)
 		want, _, _ := digest.FromReader(alg, bytes.NewReader(data))
 		s, err := pushcmd.Start(t.Context(), newClient(t, host).Client, "app", alg)
@@ -75,8 +76,8 @@ func TestStepsThroughPipes(t *testing.T) {
 
 // By hand with a file: head -c | chunk -, status, tail -c | chunk -, finish.
 func TestStepsThroughFile(t *testing.T) {
-	reg := regtest.New()
-	c := newClient(t, regtest.Serve(t, reg)).Client
+	reg := servetest.NewQuirky(t)
+	c := newClient(t, servetest.Serve(t, reg), patient).Client
 	name := filepath.Join(t.TempDir(), "up.json")
 	data := noise(40<<20, 1)
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
@@ -116,8 +117,8 @@ func TestStepsThroughFile(t *testing.T) {
 }
 
 func TestWrongDigest(t *testing.T) {
-	reg := regtest.New()
-	c := newClient(t, regtest.Serve(t, reg)).Client
+	reg := servetest.NewQuirky(t)
+	c := newClient(t, servetest.Serve(t, reg)).Client
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
 	if err != nil {
 		t.Fatal(err)
@@ -141,9 +142,9 @@ func TestWrongDigest(t *testing.T) {
 }
 
 func TestFinishWithRest(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	reg.PutRange = true
-	c := newClient(t, regtest.Serve(t, reg)).Client
+	c := newClient(t, servetest.Serve(t, reg)).Client
 	data := noise(100_000, 1)
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
 	if err != nil {
@@ -152,6 +153,9 @@ func TestFinishWithRest(t *testing.T) {
 	f := tempFile(t, data)
 	if _, err := s.Chunk(t.Context(), c, f, pushcmd.ChunkOptions{Length: 60_000}); err != nil {
 		t.Fatal(err)
+	}
+	if desc, err := pass(t, s).Finish(t.Context(), c, pushcmd.FinishOptions{Rest: tempFile(t, data[:59_999])}); err == nil || !strings.Contains(err.Error(), "at least 60000 bytes") {
+		t.Errorf("Finish(a file that ends before the offset) = %+v, %v", desc, err)
 	}
 	desc, err := pass(t, s).Finish(t.Context(), c, pushcmd.FinishOptions{Rest: f})
 	if err != nil || desc.Size != 100_000 || !reg.Has("app", digest.FromBytes(data)) {
@@ -162,8 +166,9 @@ func TestFinishWithRest(t *testing.T) {
 // A chunk that is cut on purpose leaves the session where it was; status moves it to where
 // the registry stands, and a named file brings the hash back.
 func TestCutAndResume(t *testing.T) {
-	reg := regtest.New()
-	c := newClient(t, regtest.Serve(t, reg)).Client
+	reg := servetest.NewQuirky(t)
+	h, patched := tellOfPatches(reg)
+	c := newClient(t, servetest.Serve(t, h)).Client
 	data := noise(500_000, 1)
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
 	if err != nil {
@@ -175,17 +180,10 @@ func TestCutAndResume(t *testing.T) {
 		t.Fatalf("Chunk(cut) = %v, offset %d", err, s.Upload.Offset)
 	}
 	s = pass(t, s)
-	var status pushcmd.StatusResult
-	for range 100 { // the registry notices the cut in its own time
-		if status, err = s.Status(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-		if status.Offset == 123_456 {
-			break
-		}
-	}
-	if status.Offset != 123_456 || s.Upload.Offset != 123_456 {
-		t.Fatalf("Status() = %+v", status)
+	<-patched // the registry notices the cut in its own time
+	status, err := s.Status(t.Context(), c)
+	if err != nil || status.Offset != 123_456 || s.Upload.Offset != 123_456 {
+		t.Fatalf("Status() = %+v, %v", status, err)
 	}
 	s = pass(t, s)
 	if _, err := s.Finish(t.Context(), c, pushcmd.FinishOptions{}); err == nil || !strings.Contains(err.Error(), "--digest") {
@@ -199,10 +197,22 @@ func TestCutAndResume(t *testing.T) {
 	}
 }
 
+// tellOfPatches returns a handler that hands on to h, and the header of each PATCH that h is done with,
+// which may be later than its client is.
+func tellOfPatches(h http.Handler) (http.Handler, <-chan http.Header) {
+	patched := make(chan http.Header, 100)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h.ServeHTTP(w, r)
+		if r.Method == http.MethodPatch {
+			patched <- r.Header
+		}
+	}), patched
+}
+
 // Wrong values on purpose reach the registry as they are.
 func TestWrongValues(t *testing.T) {
-	reg := regtest.New()
-	c := newClient(t, regtest.Serve(t, reg)).Client
+	h, patched := tellOfPatches(servetest.NewQuirky(t))
+	c := newClient(t, servetest.Serve(t, h)).Client
 	for _, x := range []struct {
 		body registry.Body
 		want string // of the header Content-Range
@@ -219,24 +229,17 @@ func TestWrongValues(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Chunk(t.Context(), c, strings.NewReader("hello"), pushcmd.ChunkOptions{Body: x.body})
-		var last regtest.Request
-		for range 1000 {
-			if all := reg.Requests(); all[len(all)-1].Method == http.MethodPatch {
-				last = all[len(all)-1]
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
-		if got := last.Header.Get("Content-Range"); got != x.want || x.body.ContentType != "" && last.Header.Get("Content-Type") != x.body.ContentType {
-			t.Errorf("%+v: Content-Range %q, Content-Type %q", x.body, got, last.Header.Get("Content-Type"))
+		header := <-patched
+		if got := header.Get("Content-Range"); got != x.want || x.body.ContentType != "" && header.Get("Content-Type") != x.body.ContentType {
+			t.Errorf("%+v: Content-Range %q, Content-Type %q", x.body, got, header.Get("Content-Type"))
 		}
 		s.Cancel(t.Context(), c)
 	}
 }
 
 func TestMountStep(t *testing.T) {
-	reg := regtest.New()
-	c := newClient(t, regtest.Serve(t, reg)).Client
+	reg := servetest.NewQuirky(t)
+	c := newClient(t, servetest.Serve(t, reg)).Client
 	d := reg.PutBlob("base", []byte("x"))
 	if s, err := pushcmd.Mount(t.Context(), c, "app", d, "base"); err != nil || s != nil || !reg.Has("app", d) {
 		t.Errorf("Mount() = %v, %v", s, err)
@@ -265,22 +268,54 @@ func TestMalformedSessions(t *testing.T) {
 			t.Errorf("ReadSession(%.200q) = %v", text, err)
 		}
 	}
-	if _, err := pushcmd.LoadSession(filepath.Join(t.TempDir(), "absent")); !errors.Is(err, os.ErrNotExist) {
+	dir := t.TempDir()
+	if _, err := pushcmd.LoadSession(filepath.Join(dir, "absent")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("LoadSession(absent) = %v", err)
+	}
+	if s, err := pushcmd.LoadSession(dir); err == nil {
+		t.Errorf("LoadSession of a directory = %+v", s)
+	}
+	name := filepath.Join(dir, "session")
+	for text, want := range map[string]error{good: nil, good[1:]: pushcmd.ErrSession} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := pushcmd.LoadSession(name); !errors.Is(err, want) || (s == nil) != (want != nil) {
+			t.Errorf("LoadSession of %s = %+v, %v, want %v", text, s, err, want)
+		}
+	}
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A session that was not written is an upload that is lost: the command has to fail.
+func TestSessionThatCannotBeWritten(t *testing.T) {
+	c := newClient(t, servetest.Serve(t, servetest.NewQuirky(t))).Client
+	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Write(fullDisk{}); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("Write to a full disk = %v", err)
+	}
+	if err := s.Save(filepath.Join(t.TempDir(), "absent", "session")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("Save into a folder that is not there = %v", err)
 	}
 }
 
 // A registry that wants larger pieces than are held in memory gets them from a file.
 func TestStreamWithChunkMinimum(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	reg.ChunkMin = 20 << 20
-	c := newClient(t, regtest.Serve(t, reg)).Client
+	c := newClient(t, servetest.Serve(t, reg), patient).Client
 	data := noise(45<<20, 1)
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := s.Chunk(t.Context(), c, pushcmd.Stream(bytes.NewReader(data)), pushcmd.ChunkOptions{})
+	result, err := s.Chunk(t.Context(), c, struct{ io.Reader }{bytes.NewReader(data)}, pushcmd.ChunkOptions{})
 	if err != nil || result.Requests != 3 {
 		t.Fatalf("Chunk() = %+v, %v", result, err)
 	}
@@ -306,3 +341,6 @@ func TestCaptivePortal(t *testing.T) {
 		}
 	}
 }
+
+// patient is for tests that send much, on a machine that may be busy.
+func patient(o *registry.Options) { o.Timeout = time.Minute }

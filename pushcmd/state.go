@@ -27,10 +27,12 @@ func (t *task) save() {
 	if name == "" {
 		return
 	}
+
 	s := Session{Registry: t.c.Ref(), Upload: t.up, alg: t.desc.Digest.Algorithm(), Digest: t.desc.Digest, Size: t.desc.Size}
 	if t.feed.h.Size() == t.up.Offset {
 		s.hash = t.feed.h
 	}
+
 	err := os.MkdirAll(t.p.o.State, 0o700)
 	if err == nil {
 		err = s.Save(name)
@@ -53,10 +55,12 @@ func (t *task) restore(ctx context.Context) {
 	if name == "" {
 		return
 	}
+
 	s, err := LoadSession(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
+
 	if err == nil && (s.Digest != t.desc.Digest || s.Size != t.desc.Size || s.Upload.Repo != t.p.repo || s.Registry.Host != t.c.Ref().Host) {
 		err = fmt.Errorf("%w: it is for another blob", ErrSession)
 	}
@@ -65,6 +69,8 @@ func (t *task) restore(ctx context.Context) {
 		t.forget()
 		return
 	}
+
+	// The file is a hint. Only the registry knows whether the session lives, and what it has.
 	up := s.Upload
 	if err := t.c.UploadStatus(ctx, &up); err != nil {
 		if ctx.Err() == nil {
@@ -73,19 +79,24 @@ func (t *task) restore(ctx context.Context) {
 		}
 		return
 	}
+
 	if up.Server <= 0 || up.Ambiguous || up.Server > t.desc.Size {
 		// "0-0" may be a byte or none: a new session costs less than a wrong guess.
-		t.open, t.up = true, up
+		t.phase, t.up = sending, up
 		t.cancel(ctx)
 		t.forget()
 		return
 	}
+
 	t.begin(up)
-	t.sessions++
+	t.spent[sessions]++
 	t.up.Offset, t.acked, t.reached, t.patched = up.Server, up.Server, up.Server, true
+	// A hash that is ahead of the registry cannot go back. Without it the feed hashes the blob
+	// from its start.
 	if s.hash != nil && s.hash.Size() <= up.Server {
 		t.feed.h = s.hash
 	}
+
 	t.step.Action = "resumed"
 	t.because("an earlier process sent %d bytes", up.Server)
 	t.p.progress(Progress{Kind: "resume", Digest: t.desc.Digest, Size: t.desc.Size, Offset: up.Server})

@@ -10,8 +10,10 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
 	"ocikit/oci/progress"
 	"ocikit/oci/registry"
+	"ocikit/oci/registry/wire"
 )
 
 // pieceSize is how much of a stream is held in memory to send it with a Content-Length.
@@ -30,8 +32,9 @@ func newSession(c *registry.Client, up registry.Upload, alg digest.Algorithm) *S
 	return &Session{Registry: c.Ref(), Upload: up, alg: alg, hash: digest.NewHasher(alg)}
 }
 
-// Mount asks the registry to take the blob over from another repository ("" for any). If it
-// does not, the session that it opened instead is returned.
+// Mount asks the registry to take the blob over from another repository ("" for any). A nil
+// Session without an error means that the blob is there now; otherwise the Session is the one
+// that the registry opened instead, for an upload.
 func Mount(ctx context.Context, c *registry.Client, repo string, d digest.Digest, from string) (*Session, error) {
 	result, up, err := c.Mount(ctx, repo, d, from)
 	if err != nil || result.Mounted {
@@ -42,7 +45,7 @@ func Mount(ctx context.Context, c *registry.Client, repo string, d digest.Digest
 	return s, nil
 }
 
-// Options of one chunk.
+// ChunkOptions are the options of one chunk. The zero value sends all that there is.
 type ChunkOptions struct {
 	Length int64 // at most so many bytes; 0 is all there are
 	// Body holds values to send that are not right; its Reader and Size are ignored.
@@ -79,15 +82,13 @@ func (s *Session) Chunk(ctx context.Context, c *registry.Client, src io.Reader, 
 	return s.chunkStream(ctx, c, src, o)
 }
 
-// Stream hides that a reader is a file, for [Session.Chunk].
-func Stream(r io.Reader) io.Reader { return struct{ io.Reader }{r} }
-
 func (s *Session) chunkFile(ctx context.Context, c *registry.Client, f *os.File, size int64, o ChunkOptions) (ChunkResult, error) {
 	var result ChunkResult
 	at := s.Upload.Offset
 	if at > size {
 		return result, fmt.Errorf("chunk of %q: the session is at %d, the file has %d bytes", f.Name(), at, size)
 	}
+
 	if s.hash == nil { // the bytes before the offset were not hashed: they are in the file
 		h := digest.NewHasher(s.alg)
 		if _, err := io.Copy(h, io.NewSectionReader(f, 0, at)); err != nil || h.Size() != at {
@@ -95,13 +96,16 @@ func (s *Session) chunkFile(ctx context.Context, c *registry.Client, f *os.File,
 		}
 		s.hash = h
 	}
+
 	end := size
 	if o.Length > 0 {
 		end = min(size, at+o.Length)
 	}
+
 	o.task = progress.NewTask(o.Progress, progress.Event{Name: o.Name, Size: end, Offset: at})
 	defer o.task.Stop()
 	for s.Upload.Offset < end {
+		// The limit is looked at each time: every answer may bring another one.
 		n := end - s.Upload.Offset
 		if limit := s.Upload.ChunkMax; limit > 0 {
 			n = min(n, limit)
@@ -112,6 +116,7 @@ func (s *Session) chunkFile(ctx context.Context, c *registry.Client, f *os.File,
 		result.Sent += n
 		result.Requests++
 	}
+
 	o.task.Done()
 	result.End = end == size
 	return result, nil
@@ -124,6 +129,7 @@ func (s *Session) chunkStream(ctx context.Context, c *registry.Client, src io.Re
 		size = min(size, s.Upload.ChunkMax)
 	}
 	size = max(size, s.Upload.ChunkMin)
+
 	o.task = progress.NewTask(o.Progress, progress.Event{Name: o.Name})
 	defer o.task.Stop()
 	for o.Length == 0 || result.Sent < o.Length {
@@ -131,64 +137,71 @@ func (s *Session) chunkStream(ctx context.Context, c *registry.Client, src io.Re
 		if o.Length > 0 {
 			n = min(n, o.Length-result.Sent)
 		}
+
 		piece, got, err := hold(src, n)
 		if err != nil {
 			return result, fmt.Errorf("read chunk: %w", err)
 		}
+
 		if got > 0 {
 			err = s.send(ctx, c, piece, got, o)
 			result.Requests++
 		}
+
 		if closer, ok := piece.(io.Closer); ok {
 			closer.Close()
 		}
+
 		if err != nil {
 			return result, err
 		}
+
 		result.Sent += got
 		if got < n {
 			result.End = true
 			break
 		}
 	}
+
 	o.task.Done()
 	return result, nil
 }
 
-// hold reads up to n bytes and returns them as something that can be read again.
+// hold reads up to n bytes and returns them as something that can be read again. If that is an
+// io.Closer, the caller closes it.
 func hold(src io.Reader, n int64) (io.ReadSeeker, int64, error) {
 	if n <= pieceSize {
 		var b bytes.Buffer
 		got, err := io.Copy(&b, io.LimitReader(src, n))
 		return bytes.NewReader(b.Bytes()), got, err
 	}
-	f, err := os.CreateTemp("", "ocikit-chunk-*")
+
+	f, err := disk.CreateTemp("", "ocikit-chunk-*")
 	if err != nil {
 		return nil, 0, err
 	}
-	temp := &tempFile{f}
+
 	got, err := io.Copy(f, io.LimitReader(src, n))
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		temp.Close()
+		f.Close()
 		return nil, 0, err
 	}
-	return temp, got, nil
+
+	return f, got, nil
 }
-
-// A tempFile is gone when it is closed.
-type tempFile struct{ *os.File }
-
-func (t *tempFile) Close() error { return errors.Join(t.File.Close(), os.Remove(t.Name())) }
 
 // send sends one chunk and moves session and hash together.
 func (s *Session) send(ctx context.Context, c *registry.Client, r io.ReadSeeker, n int64, o ChunkOptions) error {
+	// The hash moves on as a copy, so that the session is as before after a request that
+	// failed.
 	h, err := s.fork()
 	if err != nil {
 		return err
 	}
+
 	body := o.Body
 	reader := &hashing{r: r, h: h, task: o.task}
 	body.Reader, body.Size = reader, n
@@ -196,7 +209,8 @@ func (s *Session) send(ctx context.Context, c *registry.Client, r io.ReadSeeker,
 	err = c.PatchUpload(ctx, &s.Upload, body)
 	var status *registry.StatusError
 	if errors.As(err, &status) && status.Status == 401 && !status.Unsent && body.CutAfter == 0 {
-		// The token was renewed; whether bytes were taken only the registry knows.
+		// The client has got another token. Only the registry knows whether it took bytes with
+		// the old one, so the chunk goes again only if it says that it took none.
 		if c.UploadStatus(ctx, &s.Upload) == nil && (s.Upload.Server == before.Offset || s.Upload.Ambiguous && before.Offset == 0) {
 			if _, err := reader.Seek(0, io.SeekStart); err != nil {
 				return err
@@ -204,9 +218,11 @@ func (s *Session) send(ctx context.Context, c *registry.Client, r io.ReadSeeker,
 			err = c.PatchUpload(ctx, &s.Upload, body)
 		}
 	}
+
 	if err != nil {
 		return err
 	}
+
 	s.Upload.Offset = before.Offset + reader.at
 	if s.hash != nil {
 		s.hash = reader.h
@@ -214,9 +230,11 @@ func (s *Session) send(ctx context.Context, c *registry.Client, r io.ReadSeeker,
 			s.hash = nil // less was sent than was claimed, on purpose
 		}
 	}
+
 	if o.Save != nil {
 		return o.Save(s)
 	}
+
 	return nil
 }
 
@@ -258,6 +276,23 @@ func (r *hashing) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// FileSection says which bytes of which file these are.
+func (r *hashing) FileSection() wire.FileSection {
+	section, ok := r.r.(*io.SectionReader)
+	if !ok {
+		return wire.FileSection{}
+	}
+	outer, offset, _ := section.Outer()
+	return sectionOf(outer, offset)
+}
+
+func sectionOf(r io.ReaderAt, offset int64) wire.FileSection {
+	if f, ok := r.(interface{ Name() string }); ok {
+		return wire.FileSection{Name: f.Name(), Offset: offset}
+	}
+	return wire.FileSection{}
+}
+
 func (r *hashing) Seek(offset int64, whence int) (int64, error) {
 	at, err := r.r.Seek(offset, whence)
 	if err == nil {
@@ -286,6 +321,9 @@ func (s *Session) Status(ctx context.Context, c *registry.Client) (StatusResult,
 	if s.Upload.Server < 0 || s.Upload.Server == s.Upload.Offset || s.Upload.Ambiguous && s.Upload.Offset <= 1 {
 		return result, nil
 	}
+
+	// The hash is of other bytes than the registry has. At 0 it can begin anew, so a byte that
+	// may or may not be there is sent again.
 	s.Upload.Offset, s.hash = s.Upload.Server, nil
 	if s.Upload.Ambiguous || s.Upload.Offset == 0 {
 		s.Upload.Offset, s.hash = 0, digest.NewHasher(s.alg)
@@ -312,6 +350,7 @@ func (s *Session) Finish(ctx context.Context, c *registry.Client, o FinishOption
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
+
 	body := o.Body
 	body.Reader, body.Size = nil, 0
 	var task *progress.Task
@@ -324,6 +363,9 @@ func (s *Session) Finish(ctx context.Context, c *registry.Client, o FinishOption
 		defer task.Stop()
 		body.Reader = &hashing{r: io.NewSectionReader(o.Rest, s.Upload.Offset, body.Size), task: task}
 	}
+
+	// A digest that was computed here is surer than one that was named. Two of one algorithm
+	// can be compared, and a wrong one is sent only on purpose.
 	d := o.Digest
 	switch {
 	case h == nil && d.IsZero():
@@ -333,9 +375,11 @@ func (s *Session) Finish(ctx context.Context, c *registry.Client, o FinishOption
 	case h != nil && d.Algorithm() == s.alg && d != h.Digest() && !o.Force:
 		return oci.Descriptor{}, fmt.Errorf("finish upload: the %d bytes that were sent have %s, not %s: %w", h.Size(), h.Digest(), d, digest.ErrMismatch)
 	}
+
 	if err := c.PutUpload(ctx, &s.Upload, d, body); err != nil {
 		return oci.Descriptor{}, err
 	}
+
 	task.Done()
 	return oci.Descriptor{MediaType: oci.MediaTypeOctetStream, Digest: d, Size: s.Upload.Offset}, nil
 }

@@ -1,24 +1,19 @@
 package pushcmd
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
+	"ocikit/oci/registry/wire"
+	"ocikit/oci/source"
 )
 
-// maxDepth bounds how deep indexes may be nested. Digests make circles impossible; chains
-// they allow.
-const maxDepth = 16
-
-// maxNodes bounds the manifests of one push.
-const maxNodes = 10_000
-
-// A graph is an image as a tree of manifests, each once.
-type graph struct {
+// A tree is an image as a tree of manifests, each once.
+type tree struct {
 	root  *node
 	nodes []*node // children before parents
 }
@@ -35,76 +30,74 @@ type node struct {
 }
 
 // walk reads the manifests that desc leads to.
-func (p *pusher) walk(desc oci.Descriptor) (*graph, error) {
-	g := &graph{}
+func (p *pusher) walk(desc oci.Descriptor) (*tree, error) {
+	if !oci.IsDocument(desc.MediaType) {
+		return nil, fmt.Errorf("push %s: type %q is neither a manifest nor an index: %w", desc.Digest, desc.MediaType, oci.ErrMalformed)
+	}
+
+	t := &tree{}
 	known := map[digest.Digest]*node{}
-	var visit func(desc oci.Descriptor, depth int) (*node, error)
-	visit = func(desc oci.Descriptor, depth int) (*node, error) {
-		if n := known[desc.Digest]; n != nil {
-			return n, nil
+
+	err := graph.Walk(p.src, []oci.Descriptor{desc}, p.o.Rules, func(v graph.Node) error {
+		if v.Doc == nil && oci.IsManifest(v.Parent.MediaType) || known[v.Desc.Digest] != nil {
+			return nil // a config, a layer, or a manifest under another type
 		}
-		if depth > maxDepth || len(known) >= maxNodes {
-			return nil, fmt.Errorf("image %s: over %d levels or %d manifests: %w", desc.Digest, maxDepth, maxNodes, oci.ErrMalformed)
+
+		n, err := newNode(v)
+		if err != nil {
+			return err
 		}
-		n, refs, err := p.read(desc)
+
+		// The walk comes to children first, so the entries of an index are known. Their height
+		// orders the uploads: see [pusher.putManifests].
+		for _, ref := range v.Refs {
+			if child := known[ref.Digest]; child != nil && oci.IsIndex(v.Desc.MediaType) {
+				n.children = append(n.children, child)
+				n.height = max(n.height, child.height+1)
+			}
+		}
+
+		known[n.desc.Digest] = n
+		t.nodes = append(t.nodes, n)
+		t.root = n // the last one
+		return nil
+	})
+
+	return t, err
+}
+
+// newNode returns the node of a manifest, an index, or an entry of an index of unknown type.
+func newNode(v graph.Node) (*node, error) {
+	n := &node{desc: v.Desc, referrer: oci.Descriptor{MediaType: v.Desc.MediaType, Digest: v.Desc.Digest, Size: v.Desc.Size}}
+	switch {
+	case !v.Desc.Digest.Verifiable():
+		return nil, fmt.Errorf("manifest %s: %w", v.Desc.Digest, digest.ErrUnsupported)
+	case oci.IsManifest(v.Desc.MediaType):
+		m, err := oci.DecodeManifest(v.Desc, v.Doc)
 		if err != nil {
 			return nil, err
 		}
-		known[desc.Digest] = n
-		for _, ref := range refs {
-			child, err := visit(ref, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			n.children = append(n.children, child)
-			n.height = max(n.height, child.height+1)
-		}
-		g.nodes = append(g.nodes, n)
-		return n, nil
-	}
-	if !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType) {
-		return nil, fmt.Errorf("push %s: type %q is neither a manifest nor an index: %w", desc.Digest, desc.MediaType, oci.ErrMalformed)
-	}
-	root, err := visit(desc, 0)
-	g.root = root
-	return g, err
-}
-
-// read reads one manifest and returns the descriptors of its children.
-func (p *pusher) read(desc oci.Descriptor) (*node, []oci.Descriptor, error) {
-	n := &node{desc: desc}
-	if !desc.Digest.Verifiable() {
-		return nil, nil, fmt.Errorf("manifest %s: %w", desc.Digest, digest.ErrUnsupported)
-	}
-	data, err := p.src.Document(desc)
-	if err != nil {
-		return nil, nil, err
-	}
-	n.referrer = oci.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
-	switch {
-	case oci.IsManifest(desc.MediaType):
-		m, err := oci.DecodeManifest(desc, data)
-		if err != nil {
-			return nil, nil, err
-		}
-		n.blobs = append([]oci.Descriptor{m.Config}, m.Layers...)
+		n.blobs = v.Refs
+		// In a list of referrers the type of the config stands for an artifact type that the
+		// manifest does not have (distribution-spec, "Listing Referrers").
 		n.subject, n.referrer.Annotations, n.referrer.ArtifactType = m.Subject, m.Annotations, m.ArtifactType
 		if m.ArtifactType == "" {
 			n.referrer.ArtifactType = m.Config.MediaType
 		}
-		return n, nil, nil
-	case oci.IsIndex(desc.MediaType):
-		x, err := oci.DecodeIndex(desc, data)
+		return n, nil
+	case oci.IsIndex(v.Desc.MediaType):
+		x, err := oci.DecodeIndex(v.Desc, v.Doc)
 		n.subject, n.referrer.Annotations, n.referrer.ArtifactType = x.Subject, x.Annotations, x.ArtifactType
-		return n, x.Manifests, err
+		return n, err
 	}
+
 	n.foreign = true
-	return n, nil, nil
+	return n, nil
 }
 
 // visit calls f for the root and then for the children of each node for which f returned
 // true, each node once.
-func (g *graph) visit(f func(*node) bool) {
+func (g *tree) visit(f func(*node) bool) {
 	seen := map[*node]bool{}
 	var walk func(n *node)
 	walk = func(n *node) {
@@ -121,34 +114,12 @@ func (g *graph) visit(f func(*node) bool) {
 	walk(g.root)
 }
 
-// A blobFile is an open blob.
-type blobFile struct {
-	io.ReaderAt
-	close func()
-}
-
-// open opens a blob and checks its size. One that is embedded in its descriptor need not be
-// a file.
-func (p *pusher) open(desc oci.Descriptor) (*blobFile, error) {
+// open opens a blob whose digest can be verified.
+func (p *pusher) open(desc oci.Descriptor) (source.BlobAt, error) {
 	if !desc.Digest.Verifiable() {
 		return nil, fmt.Errorf("blob %s: %w", desc.Digest, digest.ErrUnsupported)
 	}
-	f, err := p.src.OpenBlob(desc.Digest)
-	if err != nil {
-		if desc.Data != nil && int64(len(desc.Data)) == desc.Size {
-			return &blobFile{bytes.NewReader(desc.Data), func() {}}, nil
-		}
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() != desc.Size {
-		err = fmt.Errorf("blob %s: got %d bytes, want %d: %w", desc.Digest, info.Size(), desc.Size, digest.ErrMismatch)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &blobFile{f, func() { f.Close() }}, nil
+	return p.src.BlobAt(desc)
 }
 
 // A feed reads sections of a blob, hashes every byte once, and holds back the last bytes of
@@ -157,6 +128,7 @@ type feed struct {
 	r      io.ReaderAt
 	desc   oci.Descriptor
 	h      *digest.Hasher // of the bytes from 0 on
+	from   int64          // where the section begins
 	at     int64
 	end    int64
 	report func(at int64) // is called as bytes are taken; may be nil
@@ -178,7 +150,7 @@ func (f *feed) section(from, to int64) error {
 			return err
 		}
 	}
-	f.at, f.end = from, to
+	f.from, f.at, f.end = from, from, to
 	return f.verify()
 }
 
@@ -186,6 +158,8 @@ func (f *feed) Read(p []byte) (int, error) {
 	if f.at >= f.end {
 		return 0, io.EOF
 	}
+
+	// A blob that ends too early must not end in io.EOF: the request would look complete.
 	n, err := f.r.ReadAt(p[:min(int64(len(p)), f.end-f.at)], f.at)
 	if n == 0 {
 		if err == io.EOF {
@@ -193,6 +167,10 @@ func (f *feed) Read(p []byte) (int, error) {
 		}
 		return 0, err
 	}
+
+	// Of a section that is read again only the bytes behind the hashed ones are new. The digest
+	// is checked before the last of them leave, so that a registry never gets the whole of a
+	// wrong blob.
 	f.at += int64(n)
 	if fresh := f.at - f.h.Size(); fresh > 0 {
 		f.h.Write(p[int64(n)-fresh : n])
@@ -200,11 +178,16 @@ func (f *feed) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
+
 	if f.report != nil {
 		f.report(f.at)
 	}
+
 	return n, nil
 }
+
+// FileSection says which bytes of which file these are.
+func (f *feed) FileSection() wire.FileSection { return sectionOf(f.r, f.from) }
 
 // verify checks the digest once all bytes were read.
 func (f *feed) verify() error {

@@ -37,7 +37,7 @@ report() {
 # ratio prints the quotient of two numbers beside the figure that is wanted, if there is one.
 ratio() {
     quotient=$(awk -v a="$2" -v b="$3" 'BEGIN { printf "%.3f", a / b }')
-    row "$1" "" "" "" "" "$quotient" "$4" "$(awk -v r="$quotient" -v want="${4:-$quotient}" 'BEGIN { if (r > want) print "MISSED" }')${5:-}"
+    row "$1" "" "" "" "" "$quotient" "${4:-}" "$(awk -v r="$quotient" -v want="${4:-$quotient}" 'BEGIN { if (r > want) print "MISSED" }')${5:-}"
 }
 
 # versions prints a line for each program that benchmarks compare with, and is there.

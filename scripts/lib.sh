@@ -108,19 +108,55 @@ start_serve() {
     read -r registry <"$work/addr$n" || fail "ocikit serve did not start"
 }
 
-# start_docker starts a dockerd of our own, and sets DOCKER_HOST.
+# start_docker starts a dockerd of our own, with $dockerd_flags too, and sets DOCKER_HOST.
 start_docker() {
     need dockerd docker containerd runc
     need_root
     d=$work/docker
     mkdir -p "$d"
     export DOCKER_HOST="unix://$d/sock"
-    dockerd --iptables=false --bridge=none --storage-driver=vfs --data-root "$d/data" --exec-root "$d/exec" \
+    # shellcheck disable=SC2086 # they are words
+    dockerd ${dockerd_flags:-} --iptables=false --bridge=none --storage-driver=vfs --data-root "$d/data" --exec-root "$d/exec" \
         --pidfile "$d/pid" -H "$DOCKER_HOST" >"$d/log" 2>&1 &
     pids="$pids $!"
     dockerd_pid=$!
     until docker version >/dev/null 2>&1; do
         kill -0 "$dockerd_pid" 2>/dev/null || fail "dockerd ended: $(tail -n 3 "$d/log")"
+    done
+}
+
+# free_port prints a port that is free, and none of those that the system gives to whoever asks for any.
+free_port() {
+    perl -MIO::Socket::INET -e 'do { $p = 10000 + int rand 20000 }
+        until IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1", LocalPort => $p); print $p'
+}
+
+# shellcheck disable=SC2034 # scripts use $front
+# start_nginx puts nginx before $registry and sets $front to its address. Its operands are lines of
+# nginx's configuration: in its server, in http, behind "listen"; then what stands for $registry.
+# $nginx_host is what the registry is told as its name.
+start_nginx() {
+    n=$((${n:-0} + 1))
+    front=127.0.0.1:$(free_port)
+    cat >"$work/nginx$n.conf" <<END
+$([ "$(id -u)" != 0 ] || echo 'user root;') daemon off; pid $work/nginx$n.pid; error_log $work/nginx$n.log;
+events {}
+http {
+    access_log off; client_body_temp_path $work/nginx$n.body; proxy_temp_path $work/nginx$n.proxy;
+    fastcgi_temp_path $work/nginx$n.f; uwsgi_temp_path $work/nginx$n.u; scgi_temp_path $work/nginx$n.s;
+    ${2:-}
+    server {
+        listen $front ${3:-};
+        proxy_http_version 1.1; proxy_set_header Host ${nginx_host:-\$http_host};
+        location / { proxy_pass http://${4:-$registry}; }
+        ${1:-client_max_body_size 0;}
+    }
+}
+END
+    nginx -c "$work/nginx$n.conf" -p "$work" 2>"$work/nginx$n.err" &
+    pids="$pids $!"
+    until curl -sko /dev/null "http://$front/" || curl -sko /dev/null "https://$front/"; do
+        kill -0 $! 2>/dev/null || fail "nginx: $(cat "$work/nginx$n.err" "$work/nginx$n.log")"
     done
 }
 
@@ -130,7 +166,7 @@ go_install() {
     command -v "$1" >/dev/null 2>&1 || GOBIN=$gobin GOFLAGS=-mod=mod go install "$2@latest"
 }
 
-# need_crane, need_regctl and need_distribution skip the script unless the program is there;
+# need_crane, need_regctl, need_oras and need_distribution skip the script unless the program is there;
 # with --real it is built first.
 need_crane() {
     [ -z "${OCIKIT_REAL:-}" ] || go_install crane github.com/google/go-containerregistry/cmd/crane
@@ -140,6 +176,11 @@ need_crane() {
 need_regctl() {
     [ -z "${OCIKIT_REAL:-}" ] || go_install regctl github.com/regclient/regclient/cmd/regctl
     need regctl
+}
+
+need_oras() {
+    [ -z "${OCIKIT_REAL:-}" ] || go_install oras oras.land/oras/cmd/oras
+    need oras
 }
 
 need_distribution() {

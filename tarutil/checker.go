@@ -10,21 +10,20 @@ import (
 // maxMeta is the largest extended header that is taken, as in archive/tar.
 const maxMeta = 1 << 20
 
-// A Checker is a Writer that follows a tar which flows past, and finds out whether it is
-// whole. It verifies the checksums and numbers of all headers, the lengths of all
-// entries, extended headers and long names, and that the end marker, two zero blocks, is there.
-// Bytes behind the end marker are not looked at: no reader takes entries from there.
+// A Checker is an [io.Writer] that follows a tar which flows past, and finds out whether it is whole.
+// It verifies the checksums and numbers of all headers, the lengths of all entries, extended headers
+// and long names, and that the end marker, two zero blocks, is there. It ignores the bytes behind the
+// end marker, since no reader takes entries from there.
 //
-// A tar that a Checker accepts is read by archive/tar without an error, and to the same
-// entries; only the maps of sparse files are not looked into.
+// A tar that a Checker accepts is read by archive/tar without an error, and to the same entries. Only
+// the maps of sparse files are not looked into.
 //
-// A Checker keeps no content and copies next to nothing: memory is constant, but for an
-// extended header of at most 1 MiB. Its zero value is ready for use; it is not safe for
-// concurrent use.
+// Memory is constant, but for an extended header of at most 1 MiB. The zero value is ready for use; a
+// Checker is not safe for concurrent use.
 type Checker struct {
-	// AllowNoEnd accepts a tar that ends behind a complete entry, without the end marker, as
-	// old versions of Docker wrote them, or even without the padding of its last entry, as
-	// umoci did. A cut within an entry is still an error.
+	// AllowNoEnd accepts a tar without the end marker, as old versions of Docker wrote them, and even
+	// one without the padding of its last entry, as umoci did. A cut within an entry is still an
+	// error.
 	AllowNoEnd bool
 	// AllowUnknownTypes accepts type flags that are neither POSIX nor known from GNU tar.
 	AllowUnknownTypes bool
@@ -67,16 +66,20 @@ const (
 // Entries returns the number of entries passed so far; global headers count too.
 func (c *Checker) Entries() int64 { return c.entries }
 
-// Ended says whether the end marker was seen.
+// Ended reports whether the end marker was seen.
 func (c *Checker) Ended() bool { return c.state == ended }
 
-// Write follows p. Its error wraps [ErrMalformed], names entry and offset, and is final.
+// Write follows more of the tar. It keeps no reference to p. Its error wraps [ErrMalformed], names entry
+// and offset, and is final.
 func (c *Checker) Write(p []byte) (int, error) {
 	total := len(p)
 	for len(p) > 0 {
 		if c.err != nil {
 			return total - len(p), c.err
 		}
+
+		// Each round takes the bytes of one thing: what is skipped, an extended header, or a block,
+		// which may come in pieces.
 		var n int
 		switch {
 		case c.state == ended:
@@ -100,15 +103,33 @@ func (c *Checker) Write(p []byte) (int, error) {
 				c.err = c.take(&c.block, c.offset+int64(n)-blockSize)
 			}
 		}
+
 		c.offset += int64(n)
 		p = p[n:]
 	}
+
 	return total, c.err
 }
 
-// Close says whether the stream that ends here was a whole tar. The error wraps
-// [ErrTruncated] if it was cut, [ErrEmpty] if it had no bytes.
+// Skip follows n bytes of the current entry's content and padding that did not go through Write, because
+// a reader passed over them. More than the entry has is an error wrapping [ErrMalformed].
+func (c *Checker) Skip(n int64) error {
+	switch {
+	case c.err != nil || n == 0:
+	case n < 0 || n > c.skip || c.state != atHeader || c.filled > 0:
+		c.err = c.entryError(fmt.Errorf("%w: a reader takes %d bytes for its contents", ErrMalformed, n))
+	default:
+		c.skip -= n
+		c.offset += n
+	}
+	return c.err
+}
+
+// Close reports whether the stream that ends here was a whole tar. The error wraps [ErrTruncated] if it
+// was cut, [ErrEmpty] if it had no bytes, and [ErrMalformed] if it was no tar.
 func (c *Checker) Close() error {
+	// What the stream broke off in is told as exactly as possible: too few bytes for anything, a
+	// header, an entry, an extended header, or just the end marker.
 	switch {
 	case c.err != nil:
 	case c.state == ended:
@@ -118,6 +139,7 @@ func (c *Checker) Close() error {
 		c.err = fmt.Errorf("%w: %d bytes, less than one header", ErrMalformed, c.filled)
 	case c.filled > 0:
 		c.err = fmt.Errorf("%w at offset %d, within a header", ErrTruncated, c.offset)
+	// The content is whole and only padding is missing.
 	case c.AllowNoEnd && c.state == atHeader && !c.next.any && c.skip > 0 && c.skip <= c.pad:
 	case c.skip > 0 || c.state == inMeta || c.state == inSparseMap:
 		c.err = c.entryError(fmt.Errorf("%w: it ends at offset %d", ErrTruncated, c.offset))
@@ -126,10 +148,12 @@ func (c *Checker) Close() error {
 	case !c.AllowNoEnd:
 		c.err = fmt.Errorf("%w at offset %d: the two zero blocks at its end are missing", ErrTruncated, c.offset)
 	}
+
 	return c.err
 }
 
-// take follows one block, which begins at offset at.
+// take follows a block that is no content: a header, a part of a sparse map, or a zero block. It begins
+// at offset at.
 func (c *Checker) take(b *[blockSize]byte, at int64) error {
 	switch {
 	case c.state == inSparseMap:
@@ -141,6 +165,7 @@ func (c *Checker) take(b *[blockSize]byte, at int64) error {
 			return c.content()
 		}
 		return nil
+	// A zero block is half of the end marker. Behind an extended header there has to be an entry.
 	case b[0] == 0 && *b == [blockSize]byte{}:
 		if c.next.any {
 			return c.entryError(errNoEntry)
@@ -150,6 +175,7 @@ func (c *Checker) take(b *[blockSize]byte, at int64) error {
 	case c.state == atSecondZero:
 		return fmt.Errorf("%w: lone zero block at offset %d", ErrMalformed, at-blockSize)
 	}
+
 	return c.takeHeader(b, at)
 }
 
@@ -164,12 +190,19 @@ func (c *Checker) takeHeader(b *[blockSize]byte, at int64) error {
 	if err != nil {
 		return c.entryError(err)
 	}
+
 	c.raw = raw
+
+	// Extended headers and long names are about the next header. A sparse map of GNU goes on in
+	// blocks of its own behind the header. Everything else is an entry.
 	switch raw.flag {
 	case tar.TypeXHeader, tar.TypeXGlobalHeader, tar.TypeGNULongName, tar.TypeGNULongLink:
 		if raw.size < 0 || raw.size > maxMeta {
 			return c.entryError(fmt.Errorf("%w: extended header of %d bytes", ErrMalformed, raw.size))
 		}
+
+		// A global header is an entry of its own, so it cannot stand between an extended header
+		// and its entry.
 		if raw.flag == tar.TypeXGlobalHeader && c.next.any {
 			return c.entryError(errNoEntry)
 		}
@@ -187,13 +220,14 @@ func (c *Checker) takeHeader(b *[blockSize]byte, at int64) error {
 			return nil
 		}
 	}
+
 	return c.content()
 }
 
-// endMeta takes in an extended header or long name.
+// endMeta takes in a complete extended header or long name.
 func (c *Checker) endMeta() error {
 	c.state = atHeader
-	c.skip = int64(padding(int64(c.metaLen)))
+	c.skip = int64(Padding(int64(c.metaLen)))
 	if c.raw.flag == tar.TypeXGlobalHeader {
 		c.entries++
 		var ignored overrides
@@ -208,6 +242,8 @@ func (c *Checker) content() error {
 	if c.next.hasSize {
 		size = c.next.size
 	}
+
+	// Only files have content, whatever the size field of other types says.
 	c.next = overrides{}
 	switch c.raw.flag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
@@ -222,11 +258,13 @@ func (c *Checker) content() error {
 			return c.entryError(fmt.Errorf("%w: unknown type flag %q", ErrMalformed, c.raw.flag))
 		}
 	}
+
 	if size < 0 || size > math.MaxInt64-2*blockSize {
 		return c.entryError(fmt.Errorf("%w: size %d", ErrMalformed, size))
 	}
+
 	c.entries++
-	c.pad = int64(padding(size))
+	c.pad = int64(Padding(size))
 	c.skip = size + c.pad
 	return nil
 }
@@ -239,7 +277,7 @@ func (c *Checker) entryName() string {
 	return rawName(&c.header)
 }
 
-// entryError adds the entry to an error.
+// entryError adds the current entry and its offset to an error, if there is one.
 func (c *Checker) entryError(err error) error {
 	if err == nil {
 		return nil

@@ -14,6 +14,7 @@ import (
 // A Format is what a stream is, by its first bytes.
 type Format int
 
+// The formats that [Sniff] knows. Not all of them can be read; see [Decompress].
 const (
 	FormatUnknown Format = iota
 	FormatTar            // not compressed
@@ -33,8 +34,9 @@ func (f Format) String() string {
 // SniffLen is how many bytes [Sniff] wants to see.
 const SniffLen = blockSize
 
-// Sniff tells a format by the first bytes of a stream, [SniffLen] of them or all there
-// are. A tar is known by a header with a right checksum, or a block of zeros.
+// Sniff tells a format by the first bytes of a stream: [SniffLen] of them, or all if there are fewer.
+// A tar is known by a header with a right checksum or a block of zeros. That counts more than the magic
+// of another format, which the name of a tar's first entry may look like.
 func Sniff(prefix []byte) Format {
 	for _, m := range []struct {
 		magic  string
@@ -51,16 +53,19 @@ func Sniff(prefix []byte) Format {
 			return m.format
 		}
 	}
+
 	if len(prefix) >= 4 && prefix[0]&0xf0 == 0x50 && string(prefix[1:4]) == "\x2a\x4d\x18" {
-		return FormatZstd // a frame to be skipped stands first
+		return FormatZstd // a skippable frame stands first (RFC 8878, section 3.1.2)
 	}
+
 	if isTarBlock(prefix) {
 		return FormatTar
 	}
+
 	return FormatUnknown
 }
 
-// isTarBlock says whether b begins with a header or a zero block.
+// isTarBlock reports whether b begins with a header or a zero block.
 func isTarBlock(b []byte) bool {
 	if len(b) < blockSize {
 		return false
@@ -69,27 +74,28 @@ func isTarBlock(b []byte) bool {
 	return validSum(block) || *block == [blockSize]byte{}
 }
 
-// Decompress finds out the format of r, and returns a reader of the uncompressed bytes.
-// A stream that is not compressed is passed on as it is, also if its format is
-// [FormatUnknown]: whether that is an error is for the caller to say. The reader's errors
-// take the place of io.EOF, so a stream that ends with io.EOF had right checksums and was
-// complete. Decompress never reads ahead of what it needs by more than a buffer; it does not
-// close r.
+// Decompress finds out the format of r, and returns a reader of the uncompressed bytes. A stream that
+// is not compressed is passed on as it is, also if its format is [FormatUnknown]: whether that is an
+// error is for the caller to say. The reader returns io.EOF only if the stream was complete and all
+// checksums were right. It may read ahead of what it needs by a buffer. Nothing closes r.
 //
-// Of gzip all members are read; zero bytes behind the last, which some programs write as
-// padding, are dropped, other bytes are an error. Of zstd all frames are read; those that
-// need a dictionary or a window over [zstd.MaxWindow] are errors. A stream without bytes is an
-// error wrapping [ErrEmpty]; xz, lz4 and zip are errors wrapping [ErrUnsupported] that say
+// All members of a gzip stream are read. Zero bytes behind the last, which some programs write as
+// padding, are dropped, and other bytes there are an error. All frames of a zstd stream are read; one
+// that needs a dictionary or a window over [zstd.MaxWindow] is an error. A stream without bytes is an
+// error wrapping [ErrEmpty]. xz, lz4 and zip are errors wrapping [ErrUnsupported], which tell the user
 // what to do.
 func Decompress(r io.Reader) (io.Reader, Format, error) {
+	// All that was looked at stays in this reader, for the one that decompresses.
 	br := bufio.NewReaderSize(r, 64<<10)
 	prefix, err := br.Peek(SniffLen)
 	if err != nil && err != io.EOF {
 		return nil, FormatUnknown, err
 	}
+
 	if len(prefix) == 0 {
 		return nil, FormatUnknown, ErrEmpty
 	}
+
 	format := Sniff(prefix)
 	switch format {
 	case FormatGzip:
@@ -107,6 +113,7 @@ func Decompress(r io.Reader) (io.Reader, Format, error) {
 	case FormatZip:
 		return nil, format, fmt.Errorf("zip %w: unpack it, and use the directory", ErrUnsupported)
 	}
+
 	return br, format, nil
 }
 

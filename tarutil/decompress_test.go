@@ -2,25 +2,15 @@ package tarutil
 
 import (
 	"bytes"
-	"compress/gzip"
 	"encoding/base64"
 	"errors"
 	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
-)
 
-func gzipped(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	zw := gzip.NewWriter(&buf)
-	zw.Write(data)
-	if err := zw.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
+	"ocikit/tarutil/internal/tartest"
+)
 
 // zstdRaw returns data as a frame of zstd that is not compressed.
 func zstdRaw(data []byte) []byte {
@@ -39,7 +29,7 @@ func join(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 
 func TestDecompress(t *testing.T) {
 	data, _ := sampleTar(t)
-	gz := gzipped(t, data)
+	gz := tartest.Gzipped(t, data)
 	bz, err := base64.StdEncoding.DecodeString(bzip2Hello)
 	if err != nil {
 		t.Fatal(err)
@@ -58,8 +48,8 @@ func TestDecompress(t *testing.T) {
 		{"end marker only", zeros[:], FormatTar, zeros[:], false},
 		{"text", []byte("hello"), FormatUnknown, []byte("hello"), false},
 		{"gzip", gz, FormatGzip, data, false},
-		{"three members, split within entries", join(gzipped(t, a), gzipped(t, b), gzipped(t, c)), FormatGzip, data, false},
-		{"empty member", join(gzipped(t, nil), gz), FormatGzip, data, false},
+		{"three members, split within entries", join(tartest.Gzipped(t, a), tartest.Gzipped(t, b), tartest.Gzipped(t, c)), FormatGzip, data, false},
+		{"empty member", join(tartest.Gzipped(t, nil), gz), FormatGzip, data, false},
 		{"zeros behind gzip", join(gz, zeros[:512]), FormatGzip, data, false},
 		{"junk behind gzip", join(gz, []byte("junk")), FormatGzip, data, true},
 		{"junk behind zeros", join(gz, zeros[:9], gz), FormatGzip, data, true},
@@ -107,7 +97,7 @@ func TestDecompressRefuses(t *testing.T) {
 	if _, _, err := Decompress(strings.NewReader("")); !errors.Is(err, ErrEmpty) {
 		t.Errorf("no bytes: %v", err)
 	}
-	if _, _, err := Decompress(iotest.ErrReader(errFault)); !errors.Is(err, errFault) {
+	if _, _, err := Decompress(iotest.ErrReader(tartest.ErrFault)); !errors.Is(err, tartest.ErrFault) {
 		t.Errorf("broken reader: %v", err)
 	}
 	if _, _, err := Decompress(strings.NewReader("\x1f\x8b")); err == nil {

@@ -6,27 +6,39 @@
 // the layers below; an opaque whiteout (".wh..wh..opq") removes all that the layers
 // below hold in its directory.
 //
-//   - [Pack] writes trees, files and whiteouts as a tar.
-//   - [Rewrite] reads a tar and writes it again: moved, filtered, sorted.
-//   - [Diff] says how two trees differ; [WriteDiff] writes the layer between them.
-//   - [Apply] finds out what file system a stack of layers makes up; [Stack.WriteTar]
-//     writes it as one tar, [Stack.Extract] as files.
-//   - [Checker] follows a tar that flows past, and says whether it is whole.
+// This package holds what the packages below it share:
+//
+//   - [Writer] encodes entries. Every tar made by this module is written through it.
+//   - [Checker] follows a tar that flows past, and says whether it is whole; [Gate] also says whether
+//     it can be a layer.
+//   - [EntryReader] reads the entries of a tar that nobody has verified yet; [RawReader] reads them
+//     as bytes, for comparisons.
 //   - [Decompress] finds out what compression a stream has, and removes it.
-//   - [Writer] encodes entries. All of the above write through it.
+//   - [Matcher] selects paths; [Owner], [Mode], [MTime] and [Xattrs] say what headers get.
+//   - [Tree] is a file system: a directory (pack.DirTree), a tar ([TarTree]) or a stack of layers.
+//
+// Those packages are:
+//
+//   - tarutil/pack writes trees, files and whiteouts as a tar.
+//   - tarutil/rewrite reads a tar and writes it again: moved, filtered, sorted.
+//   - tarutil/stack finds out what file system a stack of layers makes up, and writes it as one tar
+//     or as files.
+//   - tarutil/diff says how two trees differ, and writes the layer between them.
+//   - tarutil/cause says why two tars differ in their bytes.
+//   - tarutil/gzip, gunzip, zstd and estargz compress layers and read them; tarutil/recipe and delta
+//     store them in fewer bytes.
 //
 // # Order
 //
-// Every tar made here from a tree has its entries in one order, called tree order: a
-// directory comes before what it holds; in a directory the opaque whiteout comes first,
-// then the whiteouts, then all other names; equals are in byte order of their names.
+// Every tar made here from a tree has its entries in one order, called tree order. A directory comes
+// before what it holds. In a directory the opaque whiteout comes first, then the whiteouts, then all
+// other names, each of these groups in byte order.
 //
 // # Design
 //
-// Layers are named by the digest of their bytes, so the same tree has to give the same
-// bytes for ever. archive/tar makes no such promise for its Writer, hence there is our
-// own encoder here, frozen by golden files; archive/tar's Header is the data model and
-// its Reader is used for reading.
+// Layers are named by the digest of their bytes, so the same tree has to give the same bytes for ever.
+// archive/tar makes no such promise for its Writer. So there is an encoder of our own here, frozen by
+// golden files. Headers are those of archive/tar, and its Reader is used for reading.
 package tarutil
 
 import "errors"
@@ -51,6 +63,11 @@ var (
 	// ErrBadPath says that a path names no place in an image: it is empty, climbs with
 	// "..", or holds a NUL byte.
 	ErrBadPath = errors.New("path is not usable in an image")
+	// ErrOpaqueRoot says that an opaque whiteout is asked for at the root, where overlay file
+	// systems, and so Docker, containerd and podman, ignore it: what it should remove stays.
+	ErrOpaqueRoot = errors.New("an opaque whiteout at the root removes nothing in most engines")
 	// ErrNothing says that a selection left no entry.
 	ErrNothing = errors.New("no entry is selected")
+	// ErrTooMany says that layers hold more files than the limit allows.
+	ErrTooMany = errors.New("too many files")
 )

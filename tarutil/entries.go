@@ -3,54 +3,96 @@ package tarutil
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
-// DefaultMaxSparse is the size above which the sparse files of a tar, all together, are
-// refused if no limit is set.
+// DefaultMaxSparse is how many bytes the sparse files of a tar may have all together, holes included, if
+// no limit is set.
 const DefaultMaxSparse = 8 << 30
 
-// What Linux can hold of one extended attribute, and how much all of a tar may be together:
-// who compares or applies trees keeps them in memory.
-const (
-	maxXattrName  = 255
-	maxXattrValue = 64 << 10
-	maxXattrs     = 32 << 20
-)
+// ReadOptions say how an [EntryReader] reads a tar. The zero value is ready for use.
+type ReadOptions struct {
+	// AllowNoEnd accepts a tar without the two zero blocks at its end.
+	AllowNoEnd bool
+	// MaxSparse is how many bytes all sparse files may have together, holes included; 0 stands for
+	// [DefaultMaxSparse].
+	MaxSparse int64
+}
 
-// An entryReader reads the entries of a tar that nobody has verified yet, under the eyes
-// of a Checker.
-type entryReader struct {
+// An EntryReader reads the entries of a tar that nobody has verified yet. It reads as a [tar.Reader]
+// does, [EntryReader.Next] and then the content by [EntryReader.Read], while a [Checker] follows every
+// byte. It is not safe for concurrent use.
+type EntryReader struct {
 	tr        *tar.Reader
 	src       io.Reader
 	check     Checker
 	maxSparse int64
 	sparse    int64 // size of the sparse files so far
-	xattrs    int   // size of the extended attributes so far
+	records   RecordsBudget
+	failed    error             // of src
+	behind    trailing          // what follows the end marker
+	global    map[string]string // records for all entries that follow
 }
 
-// newEntryReader reads a tar, compressed or not, from r.
-func newEntryReader(ctx context.Context, r io.Reader, allowNoEnd bool, maxSparse int64) (*entryReader, error) {
-	plain, _, err := Decompress(&contextReader{ctx, r})
+// NewEntryReader reads a tar from r, which may be compressed as [Decompress] knows. Reading ends with
+// the context. The caller closes r.
+func NewEntryReader(ctx context.Context, r io.Reader, opts ReadOptions) (*EntryReader, error) {
+	plain, _, err := Decompress(ContextReader(ctx, r))
 	if err != nil {
 		return nil, err
 	}
-	e := &entryReader{check: Checker{AllowNoEnd: allowNoEnd}, maxSparse: maxSparse}
+	return NewPlainEntryReader(plain, opts), nil
+}
+
+// NewPlainEntryReader reads a tar that is not compressed from r. The caller closes r.
+func NewPlainEntryReader(r io.Reader, opts ReadOptions) *EntryReader {
+	e := &EntryReader{check: Checker{AllowNoEnd: opts.AllowNoEnd}, maxSparse: opts.MaxSparse}
 	if e.maxSparse == 0 {
 		e.maxSparse = DefaultMaxSparse
 	}
-	e.src = io.TeeReader(plain, &e.check)
+	e.src = io.TeeReader(failReader{r, &e.failed}, &e.check)
 	e.tr = tar.NewReader(e.src)
-	return e, nil
+	return e
 }
 
-// next returns the next header, with name and hard link target cleaned, and with those records
-// alone that belong in an image. The root is "", and is a directory. At the end of the tar it reads the rest of the stream, and returns io.EOF
-// if all is well.
-func (e *entryReader) next() (*tar.Header, error) {
+// Offset returns where the header of the entry that Next returned last begins, in uncompressed bytes.
+func (e *EntryReader) Offset() int64 { return e.check.at }
+
+// SparseSize returns how many bytes all sparse files so far have, holes included.
+func (e *EntryReader) SparseSize() int64 { return e.sparse }
+
+// EntryError adds the name and offset of the entry that Next returned last to an error. It returns nil
+// for nil.
+func (e *EntryReader) EntryError(err error) error { return e.check.entryError(err) }
+
+// A failReader keeps the error that its reader fails with.
+type failReader struct {
+	r   io.Reader
+	err *error
+}
+
+func (f failReader) Read(p []byte) (int, error) {
+	n, err := f.r.Read(p)
+	if err != nil && err != io.EOF {
+		*f.err = err
+	}
+	return n, err
+}
+
+// Next returns the header of the next entry, with name and hard link target as clean paths (see
+// [CleanPath]), and with only those PAX records that belong in an image. The root has the name "",
+// and is a directory. Global headers are not returned: their words about owner and time are in the
+// headers behind them.
+//
+// At the end of the tar Next reads the rest of the stream, and returns io.EOF only if all was well.
+// Other errors wrap one of this package and name the entry and its offset, or come from the stream.
+func (e *EntryReader) Next() (*tar.Header, error) {
 	for {
 		hdr, err := e.tr.Next()
 		if e.check.err != nil { // it knows more about the cause, and saw it first
@@ -62,8 +104,9 @@ func (e *entryReader) next() (*tar.Header, error) {
 		if err != nil {
 			return nil, e.cause(err)
 		}
+
 		if hdr.Typeflag == tar.TypeXGlobalHeader {
-			err = checkGlobal(hdr)
+			err = e.addGlobal(hdr)
 		} else if err = e.clean(hdr); err == nil {
 			return hdr, nil
 		}
@@ -75,8 +118,8 @@ func (e *entryReader) next() (*tar.Header, error) {
 
 // finish reads what stands behind the end marker, too: it belongs to the stream's digest,
 // and its checksum comes last.
-func (e *entryReader) finish() error {
-	if _, err := io.Copy(io.Discard, e.src); err != nil {
+func (e *EntryReader) finish() error {
+	if _, err := io.Copy(&e.behind, e.src); err != nil {
 		return err
 	}
 	if err := e.check.Close(); err != nil {
@@ -85,22 +128,46 @@ func (e *entryReader) finish() error {
 	return io.EOF
 }
 
-// cause makes an error of archive/tar one of ours.
-func (e *entryReader) cause(err error) error {
+// Behind returns how many bytes follow the end marker, or 0 if all of them are zeros. It is known once
+// Next has returned io.EOF. If there are many, the file is likely no tar but, say, the image of a disk
+// that begins with zeros.
+func (e *EntryReader) Behind() int64 {
+	if !e.behind.data {
+		return 0
+	}
+	return e.behind.n
+}
+
+// A trailing counts the bytes behind an end marker.
+type trailing struct {
+	n    int64
+	data bool // one of them is not zero
+}
+
+func (t *trailing) Write(p []byte) (int, error) {
+	t.n += int64(len(p))
+	for i := 0; i < len(p) && !t.data; i++ {
+		t.data = p[i] != 0
+	}
+	return len(p), nil
+}
+
+// cause turns an error of archive/tar into one of ours, and passes those of the stream on.
+func (e *EntryReader) cause(err error) error {
 	switch {
 	case err == io.ErrUnexpectedEOF || err == io.EOF:
 		if closed := e.check.Close(); closed != nil {
 			return closed
 		}
 		return fmt.Errorf("%w: %v", ErrTruncated, err)
-	case errors.Is(err, tar.ErrHeader):
-		return e.check.entryError(fmt.Errorf("%w: %v", ErrMalformed, err))
+	case e.failed == nil: // then it is archive/tar itself that refuses the entry
+		return e.check.entryError(fmt.Errorf("%w: %s", ErrMalformed, strings.TrimPrefix(err.Error(), "archive/tar: ")))
 	}
 	return err
 }
 
-// Read reads content of the entry that next returned. Its error names the entry.
-func (e *entryReader) Read(p []byte) (int, error) {
+// Read reads the content of the entry that Next returned last, with the holes of a sparse file as zeros.
+func (e *EntryReader) Read(p []byte) (int, error) {
 	n, err := e.tr.Read(p)
 	if err != nil && err != io.EOF {
 		err = e.cause(err)
@@ -109,25 +176,12 @@ func (e *entryReader) Read(p []byte) (int, error) {
 }
 
 // clean makes names in hdr clean paths, and refuses what no image can hold.
-func (e *entryReader) clean(hdr *tar.Header) error {
-	var err error
-	if hdr.Name, err = cleanPath(hdr.Name); err != nil {
+func (e *EntryReader) clean(hdr *tar.Header) error {
+	if err := e.inherit(hdr); err != nil {
 		return err
 	}
-	if hdr.Name == "" && hdr.Typeflag != typeDir {
-		return fmt.Errorf("%w: the root can only be a directory", ErrBadPath)
-	}
-	if err := checkLengths(hdr.Name); err != nil {
+	if err := cleanEntry(hdr); err != nil {
 		return err
-	}
-	if hdr.Typeflag == typeLink {
-		target := hdr.Linkname
-		if hdr.Linkname, err = cleanPath(target); err == nil && hdr.Linkname == "" {
-			err = fmt.Errorf("%q: %w", target, ErrBadPath)
-		}
-		if err != nil {
-			return fmt.Errorf("hard link to %w", err)
-		}
 	}
 	if isSparse(hdr) {
 		if hdr.Size > e.maxSparse-e.sparse {
@@ -138,29 +192,28 @@ func (e *entryReader) clean(hdr *tar.Header) error {
 	return e.cleanRecords(hdr)
 }
 
-// cleanRecords drops the records that mean nothing in an image. What is kept lives apart from
-// the rest, which may be as large as an extended header.
-func (e *entryReader) cleanRecords(hdr *tar.Header) error {
+// cleanRecords drops the records that mean nothing in an image. The others are copied, so that they do
+// not keep the whole extended header in memory.
+func (e *EntryReader) cleanRecords(hdr *tar.Header) error {
 	if len(hdr.PAXRecords) == 0 {
 		return nil
 	}
+
+	// The names may lie in the memory of the extended header too.
 	hdr.Name, hdr.Linkname = strings.Clone(hdr.Name), strings.Clone(hdr.Linkname)
-	hdr.PAXRecords, hdr.Xattrs = imageRecords(hdr.PAXRecords), nil // the same once more
+	hdr.PAXRecords, hdr.Xattrs = ImageRecords(hdr.PAXRecords), nil // the same once more
 	for key, value := range hdr.PAXRecords {
-		attr, ok := strings.CutPrefix(key, xattrPrefix)
+		attr, ok := strings.CutPrefix(key, XattrPrefix)
 		if ok && (len(attr) > maxXattrName || len(value) > maxXattrValue) {
 			return fmt.Errorf("%w: extended attribute %.40q with a name of %d bytes and a value of %d, over the limits of %d and %d",
 				ErrMalformed, attr, len(attr), len(value), maxXattrName, maxXattrValue)
 		}
 	}
-	if e.xattrs += recordsSize(hdr.PAXRecords); e.xattrs > maxXattrs {
-		return errXattrs
-	}
-	return nil
+
+	return e.records.Take(hdr.PAXRecords)
 }
 
-var errXattrs = fmt.Errorf("%w: extended attributes of over %d bytes in all", ErrMalformed, maxXattrs)
-
+// isSparse reports whether an entry is a sparse file, of GNU or of PAX.
 func isSparse(hdr *tar.Header) bool {
 	if hdr.Typeflag == tar.TypeGNUSparse {
 		return true
@@ -173,30 +226,88 @@ func isSparse(hdr *tar.Header) bool {
 	return false
 }
 
-// checkGlobal refuses a global header that would change the entries behind it: readers
-// of images differ in whether they heed it. A comment, as git writes it, means nothing.
-func checkGlobal(hdr *tar.Header) error {
-	for key := range hdr.PAXRecords {
+// addGlobal keeps what a global header says of owner and time, for the entries behind it that do not say
+// otherwise. It refuses records that make no sense for several entries, and ignores others such as the
+// comment that git writes.
+func (e *EntryReader) addGlobal(hdr *tar.Header) error {
+	// The keys are sorted so that the error, if several are refused, is always the same.
+	for _, key := range slices.Sorted(maps.Keys(hdr.PAXRecords)) {
 		switch key {
-		case keyPath, keyLink, keySize, keyUID, keyGID, keyUname, keyGname, keyMTime, keyCharset:
+		case keyUID, keyGID, keyUname, keyGname, keyMTime:
+			if e.global == nil {
+				e.global = make(map[string]string)
+			}
+			if e.global[key] = hdr.PAXRecords[key]; e.global[key] == "" { // it takes an earlier one back
+				delete(e.global, key)
+			}
+			continue
+		case keyPath, keyLink, keySize, keyCharset:
 		default:
-			if !strings.HasPrefix(key, xattrPrefix) && !strings.HasPrefix(key, "GNU.sparse.") {
+			if !strings.HasPrefix(key, XattrPrefix) && !strings.HasPrefix(key, "GNU.sparse.") {
 				continue
 			}
 		}
-		return fmt.Errorf("%w: record %q for all entries", ErrMalformed, key)
+
+		return fmt.Errorf("%w: record %.40q for all entries", ErrMalformed, key)
 	}
+
 	return nil
 }
 
-// A contextReader ends with the context's error once that is over.
+// inherit gives hdr what global headers say and its own extended header does not. archive/tar leaves that
+// to its caller.
+func (e *EntryReader) inherit(hdr *tar.Header) (err error) {
+	for key, value := range e.global {
+		if _, own := hdr.PAXRecords[key]; own {
+			continue
+		}
+
+		switch key {
+		case keyUID:
+			hdr.Uid, err = strconv.Atoi(value)
+		case keyGID:
+			hdr.Gid, err = strconv.Atoi(value)
+		case keyUname:
+			hdr.Uname = value
+		case keyGname:
+			hdr.Gname = value
+		case keyMTime:
+			hdr.ModTime, err = parseTime(value)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: record %q for all entries: %.40q", ErrMalformed, key, value)
+		}
+	}
+
+	return nil
+}
+
+// parseTime reads a time as PAX has it: seconds, with a fraction or without.
+func parseTime(s string) (time.Time, error) {
+	whole, fraction, _ := strings.Cut(s, ".")
+	sec, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || fraction == "" {
+		return time.Unix(sec, 0), err
+	}
+	fraction = (fraction + "000000000")[:9] // more digits than a time has are cut
+	nano, err := strconv.ParseUint(fraction, 10, 32)
+	if strings.HasPrefix(whole, "-") {
+		return time.Unix(sec, -int64(nano)), err
+	}
+	return time.Unix(sec, int64(nano)), err
+}
+
+// ContextReader returns a reader of r which fails with the context's cause once the context is over. It
+// looks before each Read, and does not interrupt one.
+func ContextReader(ctx context.Context, r io.Reader) io.Reader { return &contextReader{ctx, r} }
+
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
 func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
+	if err := context.Cause(c.ctx); err != nil {
 		return 0, err
 	}
 	return c.r.Read(p)

@@ -37,6 +37,7 @@ type token struct {
 // character that differs from all others.
 const notUTF8 = utf8.MaxRune + 1
 
+// nextRune returns the first character of s and how many bytes it has.
 func nextRune(s string) (rune, int) {
 	c, n := utf8.DecodeRuneInString(s)
 	if c == utf8.RuneError && n == 1 {
@@ -50,6 +51,7 @@ func parseGlob(s string) (glob, error) {
 	if !strings.ContainsAny(s, `*?[\`) {
 		return glob{literal: s}, nil
 	}
+
 	var g glob
 	for len(s) > 0 {
 		c, n := nextRune(s)
@@ -60,6 +62,9 @@ func parseGlob(s string) (glob, error) {
 				g.tokens = append(g.tokens, token{kind: tokenStar})
 				break
 			}
+
+			// Two stars or more pass over any number of directories. With the slash behind them
+			// they also stand for none.
 			rest = strings.TrimPrefix(strings.TrimLeft(rest, "*"), "/")
 			if rest == "" {
 				g.tokens = append(g.tokens, token{kind: tokenAll})
@@ -83,33 +88,40 @@ func parseGlob(s string) (glob, error) {
 		default:
 			g.tokens = append(g.tokens, token{char: c})
 		}
+
 		s = rest
 	}
+
 	return g, nil
 }
 
-// parseClass reads a set of characters, from behind its opening bracket.
+// parseClass reads a set of characters, from behind its opening bracket. A set must hold something.
 func parseClass(s string) (class token, rest string, err error) {
 	class.kind = tokenClass
 	s, class.negate = strings.CutPrefix(s, "^")
 	for {
+		// As in path.Match, a bracket at the begin of the set does not end it but is an error.
 		if strings.HasPrefix(s, "]") && len(class.ranges) > 0 {
 			return class, s[1:], nil
 		}
+
 		var lo, hi rune
 		if lo, s, err = classRune(s); err != nil {
 			return class, s, err
 		}
+
 		hi = lo
 		if strings.HasPrefix(s, "-") {
 			if hi, s, err = classRune(s[1:]); err != nil {
 				return class, s, err
 			}
 		}
+
 		class.ranges = append(class.ranges, [2]rune{lo, hi})
 	}
 }
 
+// classRune reads one character of a set.
 func classRune(s string) (rune, string, error) {
 	if s == "" || s[0] == '-' || s[0] == ']' {
 		return 0, s, path.ErrBadPattern
@@ -123,19 +135,23 @@ func classRune(s string) (rune, string, error) {
 	return c, s[n:], nil
 }
 
-// match says whether g matches name or a directory it lies in. If below is set, it also
-// says whether g could match a path below name.
+// match reports whether g matches name or a directory that it lies in. If below is set and it does not,
+// alive reports whether g could match a path below name.
 func (g *glob) match(name string, below bool) (ok, alive bool) {
 	if g.tokens == nil {
 		ok = name == g.literal || strings.HasPrefix(name, g.literal) && name[len(g.literal)] == '/'
 		return ok, below && strings.HasPrefix(g.literal, name) && len(g.literal) > len(name) && g.literal[len(name)] == '/'
 	}
+
 	var scratch [2 * 128]bool
 	n := len(g.tokens) + 1
 	buf := scratch[:]
 	if 2*n > len(buf) {
 		buf = make([]bool, 2*n)
 	}
+
+	// All positions in the pattern that the text so far can lead to are followed at once. There
+	// is no going back, so no pattern takes exponential time.
 	now, next := buf[:n], buf[n:2*n] // now[i]: all tokens before i are matched
 	g.reach(now, 0)
 	for len(name) > 0 {
@@ -149,9 +165,11 @@ func (g *glob) match(name string, below bool) (ok, alive bool) {
 		now, next = next, now
 		name = name[size:]
 	}
+
 	if now[n-1] {
 		return true, true
 	}
+
 	return false, below && g.step(now, next, '/')
 }
 
@@ -174,14 +192,17 @@ func (g *glob) reach(set []bool, i int) {
 	}
 }
 
-// step follows the character c from the positions in now to those in next, and says
-// whether there are any.
+// step follows the character c from the positions in now to those in next, and reports whether there are
+// any.
 func (g *glob) step(now, next []bool, c rune) bool {
+	// A star stays where it is and does not cross a slash. What reach marks beyond it needs no
+	// character.
 	clear(next)
 	for i := range g.tokens {
 		if !now[i] {
 			continue
 		}
+
 		switch t := &g.tokens[i]; t.kind {
 		case tokenStar:
 			if c != '/' {
@@ -201,11 +222,12 @@ func (g *glob) step(now, next []bool, c rune) bool {
 			}
 		}
 	}
+
 	return slices.Contains(next, true)
 }
 
-// accepts says whether c is one of the characters that t, a token for one character,
-// stands for.
+// accepts reports whether t, a token for one character, stands for c. Only a literal slash stands for a
+// slash.
 func (t *token) accepts(c rune) bool {
 	switch {
 	case t.kind == tokenRune:

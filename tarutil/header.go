@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	xattrPrefix = "SCHILY.xattr."
+	// XattrPrefix begins the key of a PAX record that holds an extended attribute; the name follows.
+	XattrPrefix = "SCHILY.xattr."
 	paxName     = "././@PaxHeader"
 
 	maxOctal7  = 1<<21 - 1
@@ -54,13 +55,17 @@ type encoder struct {
 	binary bool // a text is not UTF-8
 }
 
-// appendHeader appends the blocks of the header of hdr to dst, by the rule that
-// [Writer.WriteHeader] states.
-func appendHeader(dst []byte, hdr *tar.Header) ([]byte, error) {
+// AppendHeader appends to dst the blocks of the header of hdr, with an extended header before it if need
+// be, by the rule that [Writer.WriteHeader] states. It returns dst unchanged, and an error that names the
+// entry, if the header cannot be written.
+func AppendHeader(dst []byte, hdr *tar.Header) ([]byte, error) {
 	name, flag, err := checkHeader(hdr)
 	if err != nil {
 		return dst, fmt.Errorf("entry %q: %w", hdr.Name, err)
 	}
+
+	// Each field is written at its place. One that does not fit becomes a record, whose key is
+	// the last argument.
 	var e encoder
 	e.name(name)
 	e.number(atMode, 7, hdr.Mode&0o7777, "")
@@ -72,12 +77,14 @@ func appendHeader(dst []byte, hdr *tar.Header) ([]byte, error) {
 	if flag == tar.TypeLink || flag == tar.TypeSymlink {
 		e.text(atLink, lenLink, hdr.Linkname, keyLink)
 	}
+
 	e.text(atUname, lenUname-1, hdr.Uname, keyUname)
 	e.text(atGname, lenUname-1, hdr.Gname, keyGname)
 	var major, minor int64
 	if flag == tar.TypeChar || flag == tar.TypeBlock {
 		major, minor = hdr.Devmajor, hdr.Devminor
 	}
+
 	e.number(atDevmajor, 7, major, "")
 	e.number(atDevminor, 7, minor, "")
 	for key, value := range hdr.PAXRecords {
@@ -85,15 +92,18 @@ func appendHeader(dst []byte, hdr *tar.Header) ([]byte, error) {
 			e.pax = append(e.pax, paxRecord{key, value})
 		}
 	}
+
+	// The extended header stands before the entry that it is about.
 	if len(e.pax) > 0 {
 		dst = e.appendPAX(dst)
 	}
+
 	e.seal()
 	return append(dst, e.block[:]...), nil
 }
 
-// checkHeader refuses what cannot be written, and returns name and type flag as they
-// are written.
+// checkHeader refuses what cannot be written, and returns name and type flag as they are written.
+// [Writer.WriteHeader] lists what is refused.
 func checkHeader(hdr *tar.Header) (name string, flag byte, err error) {
 	name, flag = hdr.Name, hdr.Typeflag
 	switch flag {
@@ -103,9 +113,13 @@ func checkHeader(hdr *tar.Header) (name string, flag byte, err error) {
 	default:
 		return "", 0, fmt.Errorf("type flag %q cannot be written", flag)
 	}
+
 	if flag == tar.TypeDir && !strings.HasSuffix(name, "/") && name != "" {
 		name += "/"
 	}
+
+	// The first rule that is broken gives the error. Device numbers are looked at last, since
+	// only devices have any.
 	switch {
 	case name == "":
 		err = errors.New("empty name")
@@ -132,17 +146,20 @@ func checkHeader(hdr *tar.Header) (name string, flag byte, err error) {
 	if err != nil {
 		return "", 0, err
 	}
+
+	// A record is "key=value" on a line of its own, so its key can hold neither sign.
 	for key := range hdr.PAXRecords {
 		if keepRecord(key) && strings.ContainsAny(key, "=\x00\n") {
 			return "", 0, fmt.Errorf("record %q cannot be written", key)
 		}
 	}
+
 	return name, flag, nil
 }
 
-// keepRecord says whether a PAX record given by the caller is written.
+// keepRecord reports whether a PAX record given by the caller is written.
 func keepRecord(key string) bool {
-	return strings.HasPrefix(key, xattrPrefix) && len(key) > len(xattrPrefix) ||
+	return strings.HasPrefix(key, XattrPrefix) && len(key) > len(XattrPrefix) ||
 		strings.HasPrefix(key, "MSWINDOWS.") || key == "LIBARCHIVE.creationtime"
 }
 
@@ -174,17 +191,23 @@ func (e *encoder) text(at, n int, s, key string) {
 	if copy(field, s) == len(s) && isASCII(s) {
 		return
 	}
-	if len(s) > n { // a slash at the end would say that this is a directory
+
+	// A reader that does not know PAX sees the field alone. There a slash at the end would mean a
+	// directory, and bytes that are not ASCII have no defined meaning.
+	if len(s) > n {
 		clear(field[len(bytes.TrimRight(field, "/")):])
 	}
+
 	for i, c := range field {
 		if c >= utf8.RuneSelf {
 			field[i] = '_'
 		}
 	}
+
 	if !utf8.ValidString(s) {
 		e.binary = true
 	}
+
 	e.pax = append(e.pax, paxRecord{key, s})
 }
 
@@ -216,12 +239,13 @@ func (e *encoder) time(t time.Time) {
 	e.number(atMTime, 11, sec, "")
 }
 
-// formatTime writes a time as PAX has it: a decimal number with no more digits than
-// needed. The fraction counts away from zero, unlike nano.
+// formatTime returns a time as PAX has it: a decimal number with no more digits than needed.
 func formatTime(sec, nano int64) string {
 	if nano == 0 {
 		return strconv.FormatInt(sec, 10)
 	}
+
+	// PAX has -1.25 where a Time has -2 seconds and 750,000,000 nanoseconds.
 	sign := ""
 	if sec < 0 {
 		sign, sec, nano = "-", -(sec + 1), 1e9-nano
@@ -234,28 +258,34 @@ func (e *encoder) appendPAX(dst []byte) []byte {
 	if e.binary {
 		e.pax = append(e.pax, paxRecord{keyCharset, "BINARY"})
 	}
+
 	slices.SortFunc(e.pax, func(a, b paxRecord) int { return strings.Compare(a.key, b.key) })
 	var body []byte
 	for _, r := range e.pax {
 		body = appendRecord(body, r.key, r.value)
 	}
+
+	// Its own header says nothing but its size, so that the bytes depend on the records alone.
 	x := encoder{}
 	copy(x.block[atName:], paxName)
 	for _, at := range []int{atMode, atUID, atGID, atDevmajor, atDevminor} {
 		x.number(at, 7, 0, "")
 	}
+
 	x.number(atSize, 11, int64(len(body)), "")
 	x.number(atMTime, 11, 0, "")
 	x.block[atType] = tar.TypeXHeader
 	x.seal()
 	dst = append(dst, x.block[:]...)
 	dst = append(dst, body...)
-	return append(dst, zeros[:padding(int64(len(body)))]...)
+	return append(dst, zeros[:Padding(int64(len(body)))]...)
 }
 
 // appendRecord appends "length key=value\n", where length counts its own digits too.
 func appendRecord(dst []byte, key, value string) []byte {
 	n := len(key) + len(value) + len(" =\n")
+
+	// Adding the digits can make the length one digit longer.
 	size := n + len(strconv.Itoa(n))
 	if k := n + len(strconv.Itoa(size)); k > size {
 		size = k
@@ -271,6 +301,9 @@ func appendRecord(dst []byte, key, value string) []byte {
 // seal writes magic and checksum.
 func (e *encoder) seal() {
 	copy(e.block[atMagic:], ustarMagic)
+
+	// The checksum counts as blanks in itself. It ends with a zero byte and a blank, as old
+	// readers expect.
 	copy(e.block[atSum:], "        ")
 	var sum int64
 	for _, c := range e.block {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A Matcher holds patterns with the meaning that they have in a .dockerignore file, and
-// says which paths they select. It is safe for concurrent use. A nil Matcher selects nothing.
+// A Matcher selects paths by patterns that mean what they mean in a .dockerignore file. It is safe for
+// concurrent use. A nil Matcher selects nothing.
 type Matcher struct {
 	patterns []pattern
 	negated  bool // there is a pattern that begins with "!"
@@ -29,9 +29,10 @@ type pattern struct {
 //   - a leading "/" and a trailing "/" mean nothing: all patterns begin at the root;
 //   - a leading "!" makes paths that match no longer selected.
 //
-// A pattern matches a path when it matches it or one of the directories it lies in. The
-// last pattern that matches decides. Spaces around a pattern, empty patterns and "." are
-// ignored. Names are compared byte by byte where they are not valid UTF-8.
+// A pattern matches a path when it matches it or one of the directories it lies in. The last pattern that
+// matches decides. Spaces around a pattern, empty patterns and "." are ignored. Names are compared byte by
+// byte where they are not valid UTF-8. A pattern that cannot be read is an error that quotes it and wraps
+// [path.ErrBadPattern], unless it is a lone "!".
 func NewMatcher(patterns []string) (*Matcher, error) {
 	m := &Matcher{}
 	for _, text := range patterns {
@@ -40,28 +41,34 @@ func NewMatcher(patterns []string) (*Matcher, error) {
 		if negate {
 			rest = strings.TrimSpace(rest)
 		}
+
 		if rest == "" {
 			if negate {
 				return nil, fmt.Errorf("pattern %q: nothing behind the exclamation mark", text)
 			}
 			continue
 		}
+
+		// Cleaning makes "a/", "./a" and "/a" the same pattern.
 		rest = strings.TrimLeft(path.Clean(rest), "/")
 		if rest == "." || rest == "" {
 			continue
 		}
+
 		g, err := parseGlob(rest)
 		if err != nil {
 			return nil, fmt.Errorf("pattern %q: %w", text, err)
 		}
+
 		m.patterns = append(m.patterns, pattern{negate, g})
 		m.negated = m.negated || negate
 	}
+
 	return m, nil
 }
 
-// ReadPatterns reads one pattern a line from r. Lines that begin with "#" are comments; a
-// byte order mark at the start is skipped.
+// ReadPatterns reads one pattern a line from r, to its end. Empty lines and lines that begin with "#" are
+// left out, and a byte order mark at the start is skipped. A line over 64 KiB is an error.
 func ReadPatterns(r io.Reader) ([]string, error) {
 	var patterns []string
 	lines := bufio.NewScanner(r)
@@ -77,11 +84,11 @@ func ReadPatterns(r io.Reader) ([]string, error) {
 			patterns = append(patterns, line)
 		}
 	}
+
 	return patterns, lines.Err()
 }
 
-// Match says whether the patterns select name, a path with slashes and without "." or
-// ".." components.
+// Match reports whether the patterns select name, a clean path (see [CleanPath]).
 func (m *Matcher) Match(name string) bool {
 	if m == nil {
 		return false
@@ -95,9 +102,9 @@ func (m *Matcher) Match(name string) bool {
 	return false
 }
 
-// mayReinclude says whether a path below dir could be matched by a pattern with "!", so
-// that a directory that is left out has to be searched all the same.
-func (m *Matcher) mayReinclude(dir string) bool {
+// MayReinclude reports whether a path below dir, a clean path, could be matched by a pattern with "!".
+// Then a directory that is left out has to be searched all the same.
+func (m *Matcher) MayReinclude(dir string) bool {
 	if m == nil || !m.negated {
 		return false
 	}

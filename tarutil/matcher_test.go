@@ -93,7 +93,7 @@ func TestMayReinclude(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := m.mayReinclude(tt.dir); got != tt.want {
+		if got := m.MayReinclude(tt.dir); got != tt.want {
 			t.Errorf("%q: mayReinclude(%q) = %v", tt.patterns, tt.dir, got)
 		}
 	}
@@ -120,7 +120,7 @@ func FuzzMatcher(f *testing.F) {
 			return
 		}
 		got := m.Match(name)
-		m.mayReinclude(name)
+		m.MayReinclude(name)
 		if len(m.patterns) == 0 || strings.ContainsAny(pattern, "[\\!\x00") ||
 			!utf8.ValidString(pattern) || !utf8.ValidString(name) || !isClean(name) {
 			return

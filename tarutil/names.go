@@ -1,33 +1,28 @@
 package tarutil
 
 import (
-	"archive/tar"
 	"fmt"
+	"path"
 	"strings"
 )
 
+// Names that mean removals in a layer (layer.md of the image specification, section Whiteouts).
 const (
-	whiteoutPrefix = ".wh."
-	opaqueName     = ".wh..wh..opq"
-
-	typeReg     = tar.TypeReg
-	typeDir     = tar.TypeDir
-	typeSymlink = tar.TypeSymlink
-	typeLink    = tar.TypeLink
-	typeChar    = tar.TypeChar
-	typeBlock   = tar.TypeBlock
-	typeFifo    = tar.TypeFifo
+	WhiteoutPrefix = ".wh."         // followed by the name that is removed
+	OpaqueName     = ".wh..wh..opq" // removes all that lower layers have in its directory
 )
 
-// cleanPath returns s as a path in an image: without slashes at its ends, without empty
-// and "." components. The root is "". An error wraps [ErrBadPath].
-func cleanPath(s string) (string, error) {
+// CleanPath returns s as a clean path in an image: without slashes at its ends, without empty and "."
+// components. The root is "". A path with ".." or a NUL byte is an error wrapping [ErrBadPath].
+func CleanPath(s string) (string, error) {
 	if strings.Contains(s, "\x00") {
 		return "", fmt.Errorf("%q: %w: NUL byte", s, ErrBadPath)
 	}
+
 	if isClean(s) {
 		return s, nil
 	}
+
 	var parts []string
 	for part := range strings.SplitSeq(s, "/") {
 		switch part {
@@ -38,33 +33,49 @@ func cleanPath(s string) (string, error) {
 			parts = append(parts, part)
 		}
 	}
+
 	return strings.Join(parts, "/"), nil
 }
 
-// What Linux can hold of names. Those beyond it could be written by no program in the image,
-// and bound the work for one entry.
+// cleanName returns the name of an entry as a clean path. Unlike CleanPath it lets ".." take the name
+// before it away, if there is one: Python's tarfile writes such names, and engines clean them the same
+// way.
+func cleanName(s string) (string, error) {
+	if isClean(s) || strings.Contains(s, "\x00") {
+		return CleanPath(s)
+	}
+	clean := path.Clean(strings.TrimLeft(s, "/"))
+	if clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", fmt.Errorf("%q: %w: it climbs", s, ErrBadPath)
+	}
+	return CleanPath(clean)
+}
+
+// The longest names that Linux can hold, in bytes. No program in an image could write longer ones, and
+// the limits bound the work for one entry.
 const (
-	maxComponent = 255
-	maxPathLen   = 4095
+	MaxComponent = 255
+	MaxPathLen   = 4095
 )
 
-// checkLengths refuses a clean path that no Linux system can hold.
-func checkLengths(path string) error {
-	if len(path) > maxPathLen {
-		return fmt.Errorf("%w: a path of %d bytes, over the limit of %d", ErrBadPath, len(path), maxPathLen)
+// CheckLengths refuses a clean path that no Linux system can hold. The error wraps [ErrBadPath].
+func CheckLengths(path string) error {
+	if len(path) > MaxPathLen {
+		return fmt.Errorf("%w: a path of %d bytes, over the limit of %d", ErrBadPath, len(path), MaxPathLen)
 	}
-	if len(path) <= maxComponent {
+	if len(path) <= MaxComponent {
 		return nil
 	}
 	for part := range strings.SplitSeq(path, "/") {
-		if len(part) > maxComponent {
-			return fmt.Errorf("%w: a component of %d bytes, over the limit of %d", ErrBadPath, len(part), maxComponent)
+		if len(part) > MaxComponent {
+			return fmt.Errorf("%w: a component of %d bytes, over the limit of %d", ErrBadPath, len(part), MaxComponent)
 		}
 	}
 	return nil
 }
 
-// isClean says whether cleanPath would return s, without building anything.
+// isClean reports whether CleanPath would return s as it is. Most names are clean, and this allocates
+// nothing. It is false for the root.
 func isClean(s string) bool {
 	start := 0
 	for i := 0; i <= len(s); i++ {
@@ -80,52 +91,37 @@ func isClean(s string) bool {
 	return true
 }
 
-// whiteoutPath splits a path to be removed into its directory and its name.
-func whiteoutPath(s string) (dir, base string, err error) {
-	clean, err := cleanPath(s)
-	if err != nil {
-		return "", "", fmt.Errorf("whiteout %w", err)
-	}
-	if clean == "" {
-		return "", "", fmt.Errorf("whiteout %q: %w: the root cannot be removed", s, ErrBadPath)
-	}
-	if err := refuseWhiteout(clean); err != nil {
-		return "", "", fmt.Errorf("whiteout %q: %w", s, err)
-	}
-	dir, base = splitPath(clean)
-	return dir, base, nil
-}
-
-// refuseWhiteout returns an error if a component of the clean path is a whiteout name.
-func refuseWhiteout(path string) error {
+// RefuseWhiteout returns [ErrWhiteoutName] if a component of the clean path is a whiteout name.
+func RefuseWhiteout(path string) error {
 	for part := range strings.SplitSeq(path, "/") {
-		if strings.HasPrefix(part, whiteoutPrefix) {
+		if strings.HasPrefix(part, WhiteoutPrefix) {
 			return ErrWhiteoutName
 		}
 	}
 	return nil
 }
 
-// splitPath splits a clean path into its directory ("" at the root) and its last name.
-func splitPath(path string) (dir, base string) {
+// SplitPath splits a clean path into its directory ("" at the root) and its last name.
+func SplitPath(path string) (dir, base string) {
 	i := strings.LastIndexByte(path, '/')
 	return path[:max(i, 0)], path[i+1:]
 }
 
-// joinPath joins a clean path and one more name.
-func joinPath(dir, name string) string {
+// JoinPath joins a clean path and one more name.
+func JoinPath(dir, name string) string {
 	if dir == "" || name == "" {
 		return dir + name
 	}
 	return dir + "/" + name
 }
 
-// comparePaths compares clean paths in tree order; see the package comment.
-func comparePaths(a, b string) int {
+// ComparePaths compares clean paths in tree order; see the package comment. The result is negative if a
+// comes before b, positive if it comes behind, and 0 if they are equal.
+func ComparePaths(a, b string) int {
 	for {
 		headA, restA, moreA := strings.Cut(a, "/")
 		headB, restB, moreB := strings.Cut(b, "/")
-		if c := compareNames(headA, headB); c != 0 {
+		if c := CompareNames(headA, headB); c != 0 {
 			return c
 		}
 		if !moreA || !moreB {
@@ -135,8 +131,8 @@ func comparePaths(a, b string) int {
 	}
 }
 
-// compareNames compares names within one directory.
-func compareNames(a, b string) int {
+// CompareNames compares names within one directory in tree order, like ComparePaths.
+func CompareNames(a, b string) int {
 	if a == b {
 		return 0
 	}
@@ -148,10 +144,28 @@ func compareNames(a, b string) int {
 
 func nameRank(name string) int {
 	switch {
-	case name == opaqueName:
+	case name == OpaqueName:
 		return 0
-	case strings.HasPrefix(name, whiteoutPrefix):
+	case strings.HasPrefix(name, WhiteoutPrefix):
 		return 1
 	}
 	return 2
 }
+
+// CheckWhiteoutDir returns [ErrWhiteoutName] for the clean path of a directory that has the name of
+// a whiteout, or lies in one. The directories in which AUFS kept its own files are no error: for
+// them ignore is true, and what lies there is to be ignored.
+func CheckWhiteoutDir(dir string) (ignore bool, err error) {
+	if !strings.Contains(dir, WhiteoutPrefix) {
+		return false, nil
+	}
+	for part := range strings.SplitSeq(dir, "/") {
+		if strings.HasPrefix(part, AufsPrefix) {
+			return true, nil
+		}
+	}
+	return false, RefuseWhiteout(dir)
+}
+
+// AufsPrefix begins the names that AUFS keeps to itself. One of them is [OpaqueName].
+const AufsPrefix = WhiteoutPrefix + WhiteoutPrefix

@@ -1,6 +1,7 @@
 package tarutil
 
 import (
+	"archive/tar"
 	"fmt"
 	"math"
 	"strconv"
@@ -14,8 +15,8 @@ type Owner struct {
 	UID, GID int
 }
 
-// ParseOwner reads "keep" or "U:G", where U and G are numbers from 0 to 2^32-2. Names are
-// not looked up, for they mean nothing outside the image.
+// ParseOwner reads "keep" or "U:G", where U and G are numbers from 0 to 2^32-2. It does not look names
+// up, since they mean nothing outside the image.
 func ParseOwner(s string) (Owner, error) {
 	if s == "keep" {
 		return Owner{Keep: true}, nil
@@ -51,14 +52,14 @@ func ParseMode(s string) (Mode, error) {
 	return 0, fmt.Errorf(`mode %q: want "keep" or "normalize"`, s)
 }
 
-// apply returns the permissions of an entry of the given type.
-func (m Mode) apply(flag byte, perm int64) int64 {
+// Apply returns the permissions of an entry with the type flag and the permissions that the input has.
+func (m Mode) Apply(flag byte, perm int64) int64 {
 	switch {
-	case flag == typeSymlink:
+	case flag == tar.TypeSymlink:
 		return 0o777
 	case m == ModeKeep:
 		return perm & 0o7777
-	case flag == typeDir || (flag == typeReg || flag == typeLink) && perm&0o111 != 0:
+	case flag == tar.TypeDir || (flag == tar.TypeReg || flag == tar.TypeLink) && perm&0o111 != 0:
 		return 0o755
 	}
 	return 0o644
@@ -106,8 +107,9 @@ func ParseMTime(s string) (MTime, error) {
 	return FixedMTime(t), nil
 }
 
-// ParseSourceDateEpoch reads the value of the environment variable SOURCE_DATE_EPOCH,
-// which clamps. The empty string is as if it was not set: the zero MTime.
+// ParseSourceDateEpoch reads the value of the environment variable SOURCE_DATE_EPOCH, whose
+// specification asks for times to be clamped. The empty string stands for one that is not set, and gives
+// the zero MTime.
 func ParseSourceDateEpoch(s string) (MTime, error) {
 	if s == "" {
 		return MTime{}, nil
@@ -119,8 +121,8 @@ func ParseSourceDateEpoch(s string) (MTime, error) {
 	return MTime{mtimeClamp, sec}, nil
 }
 
-// apply returns the time of an entry whose input has the time t.
-func (m MTime) apply(t time.Time) time.Time {
+// Apply returns the time of an entry whose input has the time t.
+func (m MTime) Apply(t time.Time) time.Time {
 	switch {
 	case m.policy == mtimeKeep:
 		return t
@@ -130,8 +132,9 @@ func (m MTime) apply(t time.Time) time.Time {
 	return time.Unix(m.at, 0)
 }
 
-// made returns the time of an entry that has no counterpart in the input.
-func (m MTime) made() time.Time {
+// Made returns the time of an entry that has no counterpart in the input: the fixed time, the latest time
+// if times are clamped, and else the epoch.
+func (m MTime) Made() time.Time {
 	return time.Unix(m.at, 0)
 }
 
@@ -161,11 +164,11 @@ func ParseXattrs(s string) (Xattrs, error) {
 	return 0, fmt.Errorf(`xattrs %q: want "security", "all" or "none"`, s)
 }
 
-// keeps says whether the extended attribute called name is written.
-func (x Xattrs) keeps(name string) bool {
+// Keeps reports whether the extended attribute called name is written.
+func (x Xattrs) Keeps(name string) bool {
 	switch x {
 	case XattrsSecurity:
-		return name == capabilityXattr
+		return name == CapabilityXattr
 	case XattrsAll:
 		return name != "security.selinux" && !strings.HasPrefix(name, "trusted.overlay.") &&
 			!strings.HasPrefix(name, "user.overlay.")
@@ -173,18 +176,19 @@ func (x Xattrs) keeps(name string) bool {
 	return false
 }
 
-const capabilityXattr = "security.capability"
+// CapabilityXattr is the extended attribute that gives a program capabilities (capabilities(7)).
+const CapabilityXattr = "security.capability"
 
-// imageXattr returns the value of an extended attribute as it belongs in an image. A
-// capability of revision 3, valid in one user namespace only, becomes one of revision 2:
-// in the image its root is the root of that namespace.
-func imageXattr(name, value string) string {
+// ImageXattr returns the value of an extended attribute as it belongs in an image. A capability of
+// revision 3 holds for one user namespace only. It becomes one of revision 2, which holds for the root of
+// the container.
+func ImageXattr(name, value string) string {
 	const (
 		revision2, revision3 = 2, 3
 		lenV2, lenV3         = 20, 24
 		revisionByte         = 3 // of a little-endian word; its other bytes are flags
 	)
-	if name != capabilityXattr || len(value) != lenV3 || value[revisionByte] != revision3 {
+	if name != CapabilityXattr || len(value) != lenV3 || value[revisionByte] != revision3 {
 		return value
 	}
 	v2 := []byte(value[:lenV2])

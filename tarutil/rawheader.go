@@ -26,11 +26,12 @@ const (
 	formatGNU
 )
 
-// parseRaw verifies a header, as strictly as archive/tar does.
+// parseRaw verifies the checksum and the numbers of a header, as strictly as archive/tar does.
 func parseRaw(b *[blockSize]byte) (rawHeader, error) {
 	if !validSum(b) {
 		return rawHeader{}, fmt.Errorf("%w: header checksum mismatch", ErrMalformed)
 	}
+
 	h := rawHeader{flag: b[atType], format: formatOf(b)}
 	var err error
 	number := func(field string, at, n int) int64 {
@@ -40,24 +41,30 @@ func parseRaw(b *[blockSize]byte) (rawHeader, error) {
 		}
 		return v
 	}
+
+	// Only the size is of use, but a number that cannot be read makes archive/tar refuse the
+	// header.
 	h.size = number("size", atSize, 12)
 	number("mode", atMode, 8)
 	number("uid", atUID, 8)
 	number("gid", atGID, 8)
 	number("mtime", atMTime, 12)
+
 	if h.format > formatV7 {
 		number("devmajor", atDevmajor, 8)
 		number("devminor", atDevminor, 8)
 	}
+
 	if h.format == formatSTAR {
 		number("atime", atPrefix+131, 12)
 		number("ctime", atPrefix+143, 12)
 	}
+
 	return h, err
 }
 
-// validSum compares the checksum with the sum of the bytes, which some old programs took
-// as signed.
+// validSum reports whether the checksum is the sum of the bytes of the header, where it counts as blanks
+// itself. Some old programs took the bytes as signed.
 func validSum(b *[blockSize]byte) bool {
 	want, err := parseNumber(b[atSum : atSum+8])
 	if err != nil || b[atSum]&0x80 != 0 {
@@ -75,6 +82,7 @@ func validSum(b *[blockSize]byte) bool {
 	return want == unsigned || want == signed
 }
 
+// formatOf tells the format by the magic, and star by its trailer too.
 func formatOf(b *[blockSize]byte) rawFormat {
 	switch string(b[atMagic : atMagic+8]) {
 	case "ustar  \x00":
@@ -90,7 +98,7 @@ func formatOf(b *[blockSize]byte) rawFormat {
 	}
 }
 
-// rawName returns the name that stands in a header.
+// rawName returns the name that stands in a header, with the prefix that some formats have.
 func rawName(b *[blockSize]byte) string {
 	name := cString(b[atName : atName+lenName])
 	prefix := ""
@@ -116,8 +124,8 @@ func cString(b []byte) string {
 
 var errRange = errors.New("out of range")
 
-// parseNumber reads a number field: octal digits, or, if its first bit is set, a
-// big-endian number in two's complement.
+// parseNumber reads a number field: octal digits, or, if its first bit is set, a big-endian number in
+// two's complement as GNU tar writes it.
 func parseNumber(b []byte) (int64, error) {
 	if b[0]&0x80 == 0 {
 		b = bytes.Trim(b, " \x00")
@@ -136,10 +144,14 @@ func parseNumber(b []byte) (int64, error) {
 		}
 		return int64(v), nil
 	}
+
+	// The second bit is the sign. A negative number is read with all bits inverted, and inverted
+	// again at the end.
 	var flip byte
 	if b[0]&0x40 != 0 {
 		flip = 0xff
 	}
+
 	var v uint64
 	for i, c := range b {
 		c ^= flip
@@ -151,13 +163,16 @@ func parseNumber(b []byte) (int64, error) {
 		}
 		v = v<<8 | uint64(c)
 	}
+
 	if flip != 0 {
 		return ^int64(v), nil
 	}
+
 	return int64(v), nil
 }
 
-// overrides is what extended headers and GNU long names say about the next entry.
+// overrides is what extended headers and GNU long names say about the next entry, as far as a Checker
+// needs it.
 type overrides struct {
 	any     bool
 	gnuName bool // name is from a GNU long name, which counts more
@@ -178,14 +193,17 @@ func (o *overrides) add(flag byte, content []byte) error {
 	case tar.TypeGNULongLink:
 		return nil
 	}
+
 	if !o.gnuName {
 		o.name = ""
 	}
+
 	o.size, o.hasSize = 0, false // a second extended header replaces the first
 	return o.addPAX(content)
 }
 
-// addPAX takes in the records of an extended header.
+// addPAX takes in the records of an extended header, and verifies those that archive/tar reads. An empty
+// value takes back what a global header said, and so means nothing here.
 func (o *overrides) addPAX(content []byte) error {
 	rest := string(content)
 	for rest != "" {
@@ -193,10 +211,13 @@ func (o *overrides) addPAX(content []byte) error {
 		if err != nil {
 			return fmt.Errorf("%w: extended header: %w", ErrMalformed, err)
 		}
+
 		rest = after
 		if value == "" {
 			continue
 		}
+
+		// A number or time that no reader could take is an error, even if it is of no use here.
 		switch key {
 		case keyPath:
 			if !o.gnuName {
@@ -214,30 +235,37 @@ func (o *overrides) addPAX(content []byte) error {
 			return fmt.Errorf("%w: extended header: %s %q is not a number", ErrMalformed, key, value)
 		}
 	}
+
 	return nil
 }
 
-// parseRecord takes the first record off s.
+// parseRecord takes the first record, "length key=value\n", off s.
 func parseRecord(s string) (key, value, rest string, err error) {
 	length, _, ok := strings.Cut(s, " ")
 	n, convErr := strconv.ParseUint(length, 10, 31)
 	if !ok || convErr != nil || n < uint64(len(length))+uint64(len(" k=\n")) || n > uint64(len(s)) {
 		return "", "", "", fmt.Errorf("record of length %.20q", length)
 	}
+
 	record := s[len(length)+1 : n]
 	key, value, ok = strings.Cut(strings.TrimSuffix(record, "\n"), "=")
 	if !ok || key == "" || !strings.HasSuffix(record, "\n") {
 		return "", "", "", fmt.Errorf("record %.80q", record)
 	}
+
+	// archive/tar refuses a NUL byte in the values of these records, and in the keys of the
+	// others.
 	switch key {
 	case keyPath, keyLink, keyUname, keyGname:
 		ok = !strings.Contains(value, "\x00")
 	default:
 		ok = !strings.Contains(key, "\x00")
 	}
+
 	if !ok {
 		return "", "", "", fmt.Errorf("NUL byte in record %.80q", key)
 	}
+
 	return key, value, s[n:], nil
 }
 

@@ -10,9 +10,10 @@ const (
 	aheadCount = 4
 )
 
-// A readAhead reads from another reader in a goroutine of its own, a few buffers ahead, so
-// that what decompresses and what uses the bytes run at the same time.
-type readAhead struct {
+// A ReadAhead reads from another reader in a goroutine of its own, up to 1 MiB ahead. So the code that
+// decompresses the bytes and the code that uses them run at the same time. Its own methods must not be
+// called concurrently.
+type ReadAhead struct {
 	full    chan aheadBlock
 	free    chan []byte
 	cancel  context.CancelFunc
@@ -28,10 +29,11 @@ type aheadBlock struct {
 	err error
 }
 
-// newReadAhead returns a reader of r, which it closes.
-func newReadAhead(ctx context.Context, r io.ReadCloser) *readAhead {
+// NewReadAhead returns a reader of r. It closes r once that has ended or failed, the context is over, or
+// Close is called. Close must be called in any case.
+func NewReadAhead(ctx context.Context, r io.ReadCloser) *ReadAhead {
 	ctx, cancel := context.WithCancel(ctx)
-	a := &readAhead{
+	a := &ReadAhead{
 		full:    make(chan aheadBlock, aheadCount+1), // all buffers, and a last error
 		free:    make(chan []byte, aheadCount),
 		cancel:  cancel,
@@ -44,7 +46,9 @@ func newReadAhead(ctx context.Context, r io.ReadCloser) *readAhead {
 	return a
 }
 
-func (a *readAhead) run(ctx context.Context, r io.ReadCloser) {
+// run reads until r fails, and then closes it. No send blocks: full has room for all buffers and
+// one error.
+func (a *ReadAhead) run(ctx context.Context, r io.ReadCloser) {
 	defer func() { a.stopped <- r.Close() }()
 	defer close(a.full)
 	for {
@@ -55,9 +59,11 @@ func (a *readAhead) run(ctx context.Context, r io.ReadCloser) {
 			a.full <- aheadBlock{err: ctx.Err()}
 			return
 		}
+
 		if buf == nil {
 			buf = make([]byte, aheadSize)
 		}
+
 		n, err := fill(ctx, r, buf[:cap(buf)])
 		a.full <- aheadBlock{buf[:n], err}
 		if err != nil {
@@ -78,12 +84,13 @@ func fill(ctx context.Context, r io.Reader, buf []byte) (n int, err error) {
 	return n, err
 }
 
-// Read implements io.Reader.
-func (a *readAhead) Read(p []byte) (int, error) {
+// Read implements io.Reader. An error of r comes behind all bytes that were read before it.
+func (a *ReadAhead) Read(p []byte) (int, error) {
 	for len(a.rest) == 0 {
 		if a.err != nil {
 			return 0, a.err
 		}
+		// The buffer of the block that was used up goes back.
 		if a.cur.buf != nil {
 			a.free <- a.cur.buf
 			a.cur.buf = nil
@@ -94,13 +101,15 @@ func (a *readAhead) Read(p []byte) (int, error) {
 		}
 		a.cur, a.rest, a.err = block, block.buf, block.err
 	}
+
 	n := copy(p, a.rest)
 	a.rest = a.rest[n:]
 	return n, nil
 }
 
-// Close ends the reading, and returns once the source is closed.
-func (a *readAhead) Close() error {
+// Close ends the reading, and returns the error of closing the source once that is done. It waits for a
+// Read of the source that is under way. It may be called again, and then returns the same.
+func (a *ReadAhead) Close() error {
 	a.cancel()
 	err := <-a.stopped
 	a.stopped <- err

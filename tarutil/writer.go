@@ -15,11 +15,10 @@ const copySize = 256 << 10
 
 var zeros [2 * blockSize]byte
 
-// A Writer writes tar entries. Its bytes depend on the headers and contents alone and
-// never change between releases; see [Writer.WriteHeader] for the rule.
+// A Writer writes tar entries. Its bytes depend on the headers and contents alone and never change
+// between releases; [Writer.WriteHeader] states the rule.
 //
-// Any error is final: later calls return it again. A Writer is not safe for concurrent
-// use.
+// Any error is final: later calls return it again. A Writer is not safe for concurrent use.
 type Writer struct {
 	w      io.Writer
 	err    error
@@ -41,9 +40,9 @@ func NewWriter(w io.Writer) *Writer {
 // or [Writer.ReadFrom]. It returns an error wrapping [ErrContentSize] when the entry before
 // is not complete.
 //
-// The rule of the format: one POSIX ustar header where every field fits it, else a PAX
-// extended header (type flag x, named "././@PaxHeader", all its numbers zero) with the
-// fields that do not fit, sorted by key, before the ustar header.
+// The rule of the format: a POSIX ustar header, if every field fits it. Otherwise a PAX extended header
+// comes before it (type flag x, named "././@PaxHeader", all its numbers but the size zero), with the
+// fields that do not fit, sorted by key.
 //
 //   - A name fits when it is ASCII and at most 100 bytes, or splits at a slash into at
 //     most 155 and 100 bytes; the last such slash is taken. A link target fits when it is
@@ -68,19 +67,24 @@ func (t *Writer) WriteHeader(hdr *tar.Header) error {
 	if err := t.ready(); err != nil {
 		return err
 	}
+
 	if t.left > 0 {
 		return t.fail(t.short())
 	}
+
+	// The padding of the entry before is written with this header, in one call.
 	head := append(t.head[:0], zeros[:t.pad]...)
-	head, err := appendHeader(head, hdr)
+	head, err := AppendHeader(head, hdr)
 	if err != nil {
 		return t.fail(err)
 	}
+
 	t.head = head
 	if err := t.put(head); err != nil {
 		return err
 	}
-	t.name, t.left, t.pad = hdr.Name, hdr.Size, padding(hdr.Size)
+
+	t.name, t.left, t.pad = hdr.Name, hdr.Size, Padding(hdr.Size)
 	return nil
 }
 
@@ -101,15 +105,18 @@ func (t *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ReadFrom writes all of r as content of the open entry, through one buffer that lives
-// as long as t. An error of r is returned as it is, and is final for t too.
+// ReadFrom writes all of r as content of the open entry, through one buffer that lives as long as t. An
+// error of r is returned as it is, and is final for t too. If r ends early, the next call of t finds that
+// the entry is not complete.
 func (t *Writer) ReadFrom(r io.Reader) (int64, error) {
 	if err := t.ready(); err != nil {
 		return 0, err
 	}
+
 	if t.buf == nil {
 		t.buf = make([]byte, copySize)
 	}
+
 	var total int64
 	for {
 		n, rerr := r.Read(t.buf)
@@ -128,30 +135,36 @@ func (t *Writer) ReadFrom(r io.Reader) (int64, error) {
 	}
 }
 
-// Close writes the two zero blocks that make a tar whole. It must be called only when
-// all went well, for without it the stream is seen to be torn. Close returns an error
-// wrapping [ErrContentSize], and writes nothing, when the last entry is not complete. It does not
-// close the writer below. A second Close does nothing.
+// Close writes the two zero blocks that make a tar whole. Call it only when all went well: without them
+// readers see that the stream is torn. If the last entry is not complete, Close writes nothing and returns
+// an error wrapping [ErrContentSize]. It does not close the underlying writer. A second Close does
+// nothing.
 func (t *Writer) Close() error {
 	if t.closed {
 		return nil
 	}
+
 	if t.err != nil {
 		return t.err
 	}
+
 	if t.left > 0 {
 		return t.fail(t.short())
 	}
+
+	// The padding of the last entry and the end marker go in one call, too.
 	tail := append(t.head[:0], zeros[:t.pad]...)
 	if err := t.put(append(tail, zeros[:]...)); err != nil {
 		return err
 	}
+
 	t.closed = true
 	return nil
 }
 
-// writeRaw passes on whole entries that are encoded already.
-func (t *Writer) writeRaw(p []byte) error {
+// WriteRaw writes p, a part of entries that a Writer has encoded already, with headers and padding. Before
+// any other method is called, those entries must be whole, which WriteRaw does not check.
+func (t *Writer) WriteRaw(p []byte) error {
 	if err := t.ready(); err != nil {
 		return err
 	}
@@ -167,6 +180,7 @@ func (t *Writer) writeRaw(p []byte) error {
 	return t.put(p)
 }
 
+// put writes p. Its error is final.
 func (t *Writer) put(p []byte) error {
 	n, err := t.w.Write(p)
 	if err == nil && n < len(p) {
@@ -178,6 +192,7 @@ func (t *Writer) put(p []byte) error {
 	return nil
 }
 
+// ready returns the error of a call that comes after an error or after Close.
 func (t *Writer) ready() error {
 	if t.err == nil && t.closed {
 		return errors.New("write to a closed tar")
@@ -190,11 +205,12 @@ func (t *Writer) fail(err error) error {
 	return err
 }
 
+// short returns the error for an entry that lacks content.
 func (t *Writer) short() error {
 	return fmt.Errorf("entry %q: %w: %d bytes are missing", t.name, ErrContentSize, t.left)
 }
 
-// padding returns how many bytes size lacks to whole blocks.
-func padding(size int64) int {
+// Padding returns how many zero bytes follow a content of size bytes, up to a whole block.
+func Padding(size int64) int {
 	return int(-size & (blockSize - 1))
 }

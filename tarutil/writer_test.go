@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"ocikit/tarutil/internal/tartest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -108,7 +110,7 @@ func TestWriterGolden(t *testing.T) {
 	if !bytes.Equal(data, want) {
 		t.Errorf("got sha256 %x, the golden file has %x", sha256.Sum256(data), sha256.Sum256(want))
 	}
-	if err := check(&Checker{}, want, 512); err != nil {
+	if err := tartest.Check(&Checker{}, want, 512); err != nil {
 		t.Error(err)
 	}
 }
@@ -119,7 +121,7 @@ func TestWriterLarge(t *testing.T) {
 	var head []byte
 	for _, size := range []int64{1<<33 - 1, 1 << 33, 1 << 40} {
 		var err error
-		if head, err = appendHeader(head, &tar.Header{Name: "large", Size: size}); err != nil {
+		if head, err = AppendHeader(head, &tar.Header{Name: "large", Size: size}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -157,23 +159,13 @@ func TestWriterReadBack(t *testing.T) {
 			got.Devmajor != want.Devmajor || got.Devminor != want.Devminor {
 			t.Errorf("got %+v\nwant %+v", got, want)
 		}
-		if a, b := xattrsOf(got), xattrsOf(&want); !maps.Equal(a, b) {
+		if a, b := tartest.Xattrs(got), tartest.Xattrs(&want); !maps.Equal(a, b) {
 			t.Errorf("%q: xattrs %q, want %q", want.Name, a, b)
 		}
 	}
 	if _, err := tr.Next(); err != io.EOF {
 		t.Error(err)
 	}
-}
-
-func xattrsOf(hdr *tar.Header) map[string]string {
-	attrs := make(map[string]string)
-	for key, value := range hdr.PAXRecords {
-		if strings.HasPrefix(key, xattrPrefix) {
-			attrs[key] = value
-		}
-	}
-	return attrs
 }
 
 // TestWriterForeign has GNU tar and Python list the golden file.
@@ -218,6 +210,9 @@ func TestWriterRefuses(t *testing.T) {
 		"negative uid":          {Name: "a", Uid: -1},
 		"uid of 33 bits":        {Name: "a", Gid: 1 << 32},
 		"device number too big": {Name: "a", Typeflag: tar.TypeChar, Devminor: 1 << 21},
+		"negative device":       {Name: "a", Typeflag: tar.TypeBlock, Devmajor: -1},
+		"negative device minor": {Name: "a", Typeflag: tar.TypeBlock, Devminor: -1},
+		"device type too big":   {Name: "a", Typeflag: tar.TypeBlock, Devmajor: 1 << 21},
 		"key with =":            {Name: "a", PAXRecords: map[string]string{"SCHILY.xattr.a=b": "c"}},
 	} {
 		var buf bytes.Buffer
@@ -252,7 +247,7 @@ func TestWriterContentSize(t *testing.T) {
 		if err := use(tw); !errors.Is(err, ErrContentSize) || !strings.Contains(err.Error(), `"three"`) {
 			t.Errorf("%s: %v, want ErrContentSize with the name", name, err)
 		}
-		if check(&Checker{}, buf.Bytes(), 512) == nil {
+		if tartest.Check(&Checker{}, buf.Bytes(), 512) == nil {
 			t.Errorf("%s: the output looks whole", name)
 		}
 	}
@@ -265,25 +260,10 @@ func TestWriterContentSize(t *testing.T) {
 	}
 }
 
-// A faultWriter fails at its k-th call.
-type faultWriter struct {
-	calls, at int
-	buf       bytes.Buffer
-}
-
-var errFault = errors.New("disk full")
-
-func (f *faultWriter) Write(p []byte) (int, error) {
-	if f.calls++; f.calls >= f.at {
-		return 0, errFault
-	}
-	return f.buf.Write(p)
-}
-
 func TestWriterFaults(t *testing.T) {
 	data := goldenTar(t)
 	for k := 1; ; k++ {
-		w := &faultWriter{at: k}
+		w := &tartest.FaultWriter{At: k}
 		tw := NewWriter(w)
 		var err error
 		for _, hdr := range goldenHeaders() {
@@ -291,13 +271,13 @@ func TestWriterFaults(t *testing.T) {
 			tw.Write(make([]byte, hdr.Size))
 		}
 		if err = tw.Close(); err == nil {
-			if !bytes.Equal(w.buf.Bytes(), data) {
+			if !bytes.Equal(w.Buf.Bytes(), data) {
 				t.Fatalf("call %d broken: success with other bytes", k)
 			}
 			break
 		}
-		if !errors.Is(err, errFault) || w.calls != k {
-			t.Fatalf("call %d broken: %v after %d calls", k, err, w.calls)
+		if !errors.Is(err, tartest.ErrFault) || w.Calls != k {
+			t.Fatalf("call %d broken: %v after %d calls", k, err, w.Calls)
 		}
 	}
 }

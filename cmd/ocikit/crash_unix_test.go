@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
@@ -88,8 +90,8 @@ func newCrashWorld(t *testing.T) *crashWorld {
 	}
 	w.desc = image("l", "base", 100_000)
 	image("other", "src", 3_000_000)
-	if slices.ContainsFunc(commands(), func(c Command) bool { return c.Name == "load" }) &&
-		slices.ContainsFunc(commands(), func(c Command) bool { return c.Name == "save" }) {
+	if slices.ContainsFunc(commands(), func(c cli.Command) bool { return c.Name == "load" }) &&
+		slices.ContainsFunc(commands(), func(c cli.Command) bool { return c.Name == "save" }) {
 		w.must("", "save", "other:src", "-o", "archive.tar")
 		w.archive = "archive.tar"
 	}
@@ -117,7 +119,7 @@ func (w *crashWorld) learn() {
 		w.t.Fatal(err)
 	}
 	for _, e := range x.Manifests {
-		w.names[nameOf(e)] = e.Digest
+		w.names[operands.NameOf(e)] = e.Digest
 	}
 }
 

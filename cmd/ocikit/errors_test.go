@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"ocikit/cmd/ocikit/internal/cli"
 )
 
 // TestErrors holds what is said when things go wrong. testdata/errors.txt is a transcript:
@@ -134,9 +136,9 @@ func TestErrorsNameEveryCommand(t *testing.T) {
 				input++
 			}
 		}
-		alone := c.Group == groupHelp // nothing is read
+		alone := c.Group == cli.GroupHelp // nothing is read
 		if flags == 0 || usage == 0 && c.Name != "diffid" && c.Name != "upload cancel" || input == 0 && !alone {
-			t.Errorf("%s: %d lines with unknown flags, %d with wrong operands, %d with wrong input", c.Name, flags, usage, input)
+			t.Errorf("%s: testdata/errors.txt has %d lines with --nonsense, %d with wrong operands, %d with wrong input: add \"$ ocikit %[1]s ...\", then -update", c.Name, flags, usage, input)
 		}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^\$ (.*)\nstatus (\d)\n`).FindAllStringSubmatch(string(data), -1) {

@@ -17,9 +17,11 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"ocikit/cmd/ocikit/internal/cli"
 )
 
-var update = flag.Bool("update", false, "rewrite golden files and golden parts of scripts")
+var Update = flag.Bool("update", false, "rewrite golden files and golden parts of scripts")
 
 // TestScripts runs testdata/script/*.txt. A script is shell-like lines, then files:
 //
@@ -30,6 +32,9 @@ var update = flag.Bool("update", false, "rewrite golden files and golden parts o
 //	stdout 'regexp'                           what the last pipeline printed; also stderr
 //	! stderr .                                nothing was printed
 //	cmp stdout want                           exact bytes, rewritten with -update
+//	start NAME ocikit serve layouts           a command that answers on an address, which is in $NAME then
+//	end NAME                                  it is interrupted; status, stdout and stderr are its own
+//	port NAME                                 an address that nobody listens on is in $NAME then
 //	env NAME=value; set NAME file; [unix]; [root]; skip
 //	-- want --
 //	…
@@ -50,6 +55,9 @@ func TestScripts(t *testing.T) {
 	}
 }
 
+// commands returns the table.
+func commands() []cli.Command { return program().Commands }
+
 // reps returns how often a test does what it does: under -short it is a part.
 func reps(full, short int) int {
 	if testing.Short() {
@@ -68,6 +76,8 @@ type script struct {
 	stdout []byte
 	stderr []byte
 	goldens
+
+	listeners map[string]*listener // that were started, by name
 }
 
 func runScript(t *testing.T, file string) {
@@ -146,6 +156,16 @@ func (s *script) run(line string) bool {
 		server := httptest.NewServer(newTestRegistry(s.t, first[2]))
 		s.t.Cleanup(server.Close)
 		s.vars[first[1]] = strings.TrimPrefix(server.URL, "http://")
+	case "port": // port NAME: an address that is free until a line of the script takes it
+		s.vars[first[1]] = freeAddress(s.t)
+	case "start":
+		if s.listeners == nil {
+			s.listeners = map[string]*listener{}
+		}
+		l := newListener(s.t, func(k string) string { return s.vars[k] }, append([]string{first[3], "--listen", "127.0.0.1:0"}, first[4:]...))
+		s.listeners[first[1]], s.vars[first[1]] = l, l.address
+	case "end":
+		s.status, s.stdout, s.stderr = s.listeners[first[1]].end()
 	default:
 		s.pipeline(stages, negated)
 	}
@@ -180,7 +200,7 @@ func (s *script) read(name string) []byte {
 
 func (s *script) compare(got, want string) {
 	g := s.read(got)
-	if *update && s.set(want, g) {
+	if *Update && s.set(want, g) {
 		return
 	}
 	if w := s.read(want); !bytes.Equal(g, w) && !bytes.Equal(terminated(g), w) {
@@ -343,13 +363,18 @@ func (s *script) execute(stages []stage) []int {
 func (s *script) command(st stage, in io.Reader, out, stderr io.Writer) int {
 	words := st.words
 	if words[0] == "ocikit" {
-		env := &Env{
-			Stdin: in, Stdout: out, Stderr: stderr, InNull: st.stdin == os.DevNull,
+		var said lockedBuffer
+		env := &cli.Env{
+			Stdin: in, Stdout: out, Stderr: io.MultiWriter(stderr, &said), InNull: st.stdin == os.DevNull,
 			Getenv:  func(k string) string { return s.vars[k] },
 			Now:     time.Now,
 			Version: "v0.0.0-test 0123456789abcdef",
 		}
-		return run(s.t.Context(), env, words[1:])
+		status := program().Run(s.t.Context(), env, words[1:])
+		if fault := checkHints(words[1:], string(said.Bytes())); fault != "" {
+			s.t.Errorf("%s: %q: %s", s.file, words, fault)
+		}
+		return status
 	}
 	tool := scriptTools()[words[0]]
 	if tool == nil {
@@ -444,7 +469,10 @@ func writeTestFile(t *testing.T, name, data string) {
 // newScriptContext is the context of commands that tests run directly.
 func runOcikit(ctx context.Context, stdin io.Reader, args ...string) (status int, stdout, stderr string) {
 	var out, errs lockedBuffer
-	env := &Env{Stdin: stdin, Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }, Now: time.Now, Version: "test"}
-	status = run(ctx, env, args)
+	env := &cli.Env{Stdin: stdin, Stdout: &out, Stderr: &errs, Getenv: func(string) string { return "" }, Now: time.Now, Version: "test"}
+	status = program().Run(ctx, env, args)
+	if fault := checkHints(args, string(errs.Bytes())); fault != "" {
+		panic(fault) // it is one of the program, whatever the test is about
+	}
 	return status, string(out.Bytes()), string(errs.Bytes())
 }

@@ -3,16 +3,19 @@ package main
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"ocikit/cmd/ocikit/internal/cli"
 )
 
 // The manual page and the list in README.md are made from the table of commands.
 func TestGeneratedDocs(t *testing.T) {
 	var man bytes.Buffer
-	if err := writeMan(&man); err != nil {
+	if err := program().WriteMan(&man); err != nil {
 		t.Fatal(err)
 	}
 	compareGenerated(t, "ocikit.1", man.String())
@@ -28,7 +31,7 @@ func TestGeneratedDocs(t *testing.T) {
 		t.Fatalf("README.md lacks the marks %q and %q", begin, end)
 	}
 	var list bytes.Buffer
-	if err := writeReadmeList(&list); err != nil {
+	if err := program().WriteReadmeList(&list); err != nil {
 		t.Fatal(err)
 	}
 	compareGenerated(t, "../../README.md", head+begin+"\n"+list.String()+"\n"+end+tail)
@@ -36,7 +39,7 @@ func TestGeneratedDocs(t *testing.T) {
 
 func compareGenerated(t *testing.T, file, want string) {
 	t.Helper()
-	if *update {
+	if *Update {
 		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -60,13 +63,12 @@ func compareGenerated(t *testing.T, file, want string) {
 
 func TestTable(t *testing.T) {
 	seen := map[string]bool{}
-	flags := map[string]string{} // the usage of each flag, by name
 	for _, c := range commands() {
 		if seen[c.Name] {
 			t.Errorf("%s: twice in the table", c.Name)
 		}
 		seen[c.Name] = true
-		if !slices.Contains(groups(), c.Group) {
+		if !slices.Contains(cli.Groups(), c.Group) {
 			t.Errorf("%s: group %q is not listed", c.Name, c.Group)
 		}
 		if c.Short == "" || strings.HasSuffix(c.Short, ".") || c.Short != strings.ToLower(c.Short[:1])+c.Short[1:] {
@@ -75,14 +77,93 @@ func TestTable(t *testing.T) {
 		if c.Long == "" || c.Example == "" {
 			t.Errorf("%s: no Long or no Example", c.Name)
 		}
-		if file := strings.ReplaceAll(c.Name, " ", "") + ".go"; !exists(file) && !exists(strings.Fields(c.Name)[0]+".go") && c.Name != "completion" {
+		file := strings.ReplaceAll(c.Name, " ", "") + ".go"
+		found, _ := filepath.Glob("internal/*/" + file)
+		if step, _ := filepath.Glob("internal/*/" + strings.Fields(c.Name)[0] + ".go"); len(found)+len(step) == 0 {
 			t.Errorf("%s: no file %s", c.Name, file)
 		}
-		for _, f := range flagsOf(c) {
-			if f.usage == "" {
-				t.Errorf("%s: flag %s has no usage", c.Name, f.names[0])
+		for _, f := range cli.FlagsOf(c) {
+			if f.Usage == "" {
+				t.Errorf("%s: flag %s has no usage", c.Name, f.Names[0])
 			}
-			flags[f.names[len(f.names)-1]] += ""
+		}
+	}
+}
+
+// severalMeanings are the flags that do not say the same in every command that has them, each with
+// the number of its meanings and why there is more than one.
+var severalMeanings = map[string]struct {
+	count int
+	why   string
+}{
+	"--all":           {2, "every image of a place, and every file of an image"},
+	"--arch":          {2, "config has a default"},
+	"--artifact-type": {3, "what is made, what becomes of it, and what is listed"},
+	"--author":        {2, "of an image, and of a layer"},
+	"--check":         {3, "a digest, parts that have theirs, and what a registry has"},
+	"--comment":       {2, "of a layer, and of a change without one"},
+	"--compress":      {4, "flatten has nothing to keep, convert keeps unless told"},
+	"--config":        {3, "an INPUT, a rule, and what to print"},
+	"--created":       {3, "the default differs"},
+	"--created-by":    {4, "the default differs"},
+	"--exclude":       {3, "from what is written, from what is compared, and images of many"},
+	"--expect":        {2, "untag expects a name"},
+	"--force":         {2, "what is forced"},
+	"--from":          {4, "a repository, an image, an index, a number of layers"},
+	"--decompress":    {2, "a filter the other way, and a layer that is printed"},
+	"--json":          {2, "one object, or lines"},
+	"--layer":         {5, "what layers are made of, and one layer of many"},
+	"--level":         {3, "of gzip, of zstd, and of either"},
+	"--media-type":    {2, "of a descriptor, and of a request"},
+	"--mode":          {2, "of files, and of uploads"},
+	"--mtime":         {2, "the default differs"},
+	"--only":          {2, "files, and probes"},
+	"--os":            {2, "config has a default"},
+	"--owner":         {2, "the default differs"},
+	"--plain-http":    {2, "of a client, and of a server"},
+	"--platform":      {4, "one image, several, the one to edit, and of a manifest"},
+	"--read-only":     {2, "of a client, and of a server"},
+	"--page":          {2, "of tags, and of repositories"},
+	"--sparse":        {3, "of blobs, of platforms, and of a server"},
+	"--subject":       {2, "an INPUT, and an IMAGE"},
+	"--tag":           {3, "the result, one more name, and a name in an archive"},
+	"--verify":        {2, "of what is linked, and of what is listed"},
+	"-j":              {3, "blocks, blobs to read, blobs to move"},
+	"-o":              {2, "a result, and a script"},
+}
+
+// A flag has one value word and one meaning wherever it stands, but for those of the table.
+func TestFlags(t *testing.T) {
+	meanings := map[string]map[string][]string{}
+	for _, c := range commands() {
+		for _, f := range cli.FlagsOf(c) {
+			name := f.Names[len(f.Names)-1]
+			if meanings[name] == nil {
+				meanings[name] = map[string][]string{}
+			}
+			says := f.Head() + "\n      " + f.Usage
+			meanings[name][says] = append(meanings[name][says], c.Name)
+			if f.Value != "" && !strings.Contains(f.Usage, f.Value) {
+				t.Errorf("%s: the usage of %s does not name its value %s", c.Name, name, f.Value)
+			}
+		}
+	}
+	for name, says := range meanings {
+		want := 1
+		if row, ok := severalMeanings[name]; ok {
+			want = row.count
+		}
+		if len(says) == want {
+			continue
+		}
+		t.Errorf("%s has %d meanings, want %d:", name, len(says), want)
+		for usage, cmds := range says {
+			t.Errorf("    %s\n      %s", usage, strings.Join(cmds, ", "))
+		}
+	}
+	for name := range severalMeanings {
+		if meanings[name] == nil {
+			t.Errorf("no command has a flag %s", name)
 		}
 	}
 }
@@ -95,7 +176,7 @@ func TestHelpOfEveryCommand(t *testing.T) {
 				t.Errorf("ocikit %q: status %d, stdout %q, stderr %q", args, status, out, errs)
 			}
 			for line := range strings.Lines(out) {
-				if len(line) > 100 && !strings.HasPrefix(line, "usage:") && !strings.HasPrefix(line, "  ocikit") {
+				if len(line) > 79 && !strings.HasPrefix(line, "usage:") && !strings.HasPrefix(line, "  ocikit") {
 					t.Errorf("ocikit %q: a line of %d bytes: %s", args, len(line), line)
 				}
 			}
@@ -114,11 +195,11 @@ func TestHelpNamesDefaults(t *testing.T) {
 		{"append", "--created", ""}, // its usage says it
 		{"verify", "--repair-from", ""},
 	} {
-		i := slices.IndexFunc(commands(), func(cmd Command) bool { return cmd.Name == c.name })
-		flags := flagsOf(commands()[i])
-		f := flags[slices.IndexFunc(flags, func(f flagDoc) bool { return slices.Contains(f.names, c.flag) })]
-		if c.want != "" && !strings.HasSuffix(f.usage, c.want) || c.want == "" && strings.Contains(f.usage, "(default") {
-			t.Errorf("%s %s: %q, want %q at its end", c.name, c.flag, f.usage, c.want)
+		i := slices.IndexFunc(commands(), func(cmd cli.Command) bool { return cmd.Name == c.name })
+		flags := cli.FlagsOf(commands()[i])
+		f := flags[slices.IndexFunc(flags, func(f cli.FlagDoc) bool { return slices.Contains(f.Names, c.flag) })]
+		if c.want != "" && !strings.HasSuffix(f.Usage, c.want) || c.want == "" && strings.Contains(f.Usage, "(default") {
+			t.Errorf("%s %s: %q, want %q at its end", c.name, c.flag, f.Usage, c.want)
 		}
 	}
 }
@@ -126,7 +207,7 @@ func TestHelpNamesDefaults(t *testing.T) {
 func TestTopics(t *testing.T) {
 	_, list, _ := runOcikit(t.Context(), nil, "help")
 	for _, topic := range topics() {
-		if slices.ContainsFunc(commands(), func(c Command) bool { return strings.Fields(c.Name)[0] == topic.Name }) {
+		if slices.ContainsFunc(commands(), func(c cli.Command) bool { return strings.Fields(c.Name)[0] == topic.Name }) {
 			t.Errorf("%s: the topic has the name of a command", topic.Name)
 		}
 		if topic.Short == "" || topic.Text == "" || topic.Example == "" {
@@ -140,7 +221,7 @@ func TestTopics(t *testing.T) {
 			t.Errorf("ocikit help %s: status %d, stdout %q, stderr %q", topic.Name, status, out, errs)
 		}
 		for line := range strings.Lines(out) {
-			if len(line) > 120 {
+			if len(line) > 79 && !strings.HasPrefix(line, "  echo ") && !strings.HasPrefix(line, "  ocikit ") {
 				t.Errorf("ocikit help %s: a line of %d bytes: %s", topic.Name, len(line), line)
 			}
 		}
@@ -151,29 +232,29 @@ func TestTopics(t *testing.T) {
 func TestHintsOfForeignWords(t *testing.T) {
 	table := commands()
 	var hints []string
-	for _, w := range foreignWords() {
-		if slices.ContainsFunc(table, func(c Command) bool { return c.Name == w.word }) {
-			t.Errorf("%s is a command", w.word)
+	for _, w := range foreign().Words {
+		if slices.ContainsFunc(table, func(c cli.Command) bool { return c.Name == w.Word }) {
+			t.Errorf("%s is a command", w.Word)
 		}
-		hints = append(hints, w.hint)
+		hints = append(hints, w.Hint)
 	}
 	for _, first := range []string{"upload", "registry"} {
-		for _, w := range foreignSteps(first) {
-			if slices.ContainsFunc(table, func(c Command) bool { return c.Name == first+" "+w.word }) {
-				t.Errorf("%s %s is a command", first, w.word)
+		for _, w := range foreign().Steps[first] {
+			if slices.ContainsFunc(table, func(c cli.Command) bool { return c.Name == first+" "+w.Word }) {
+				t.Errorf("%s %s is a command", first, w.Word)
 			}
-			hints = append(hints, w.hint)
+			hints = append(hints, w.Hint)
 		}
 	}
-	for _, f := range foreignFlags() {
-		hints = append(hints, f.hint)
+	for _, f := range foreign().Flags {
+		hints = append(hints, f.Hint)
 		for _, c := range table {
-			if !f.means(c.Name) {
+			if !f.Means(c.Name) {
 				continue
 			}
-			for _, name := range strings.Fields(f.names) {
-				if slices.Contains(flagWords(c), dashed(name)) && !strings.Contains(f.hint, dashed(name)) {
-					t.Errorf("%s has a flag %s, and a hint for it", c.Name, dashed(name))
+			for _, name := range strings.Fields(f.Names) {
+				if slices.Contains(flagWords(c), cli.Dashed(name)) && !strings.Contains(f.Hint, cli.Dashed(name)) {
+					t.Errorf("%s has a flag %s, and a hint for it", c.Name, cli.Dashed(name))
 				}
 			}
 		}
@@ -182,12 +263,12 @@ func TestHintsOfForeignWords(t *testing.T) {
 		for _, line := range regexp.MustCompile("`ocikit [^`]+`").FindAllString(hint, -1) {
 			line, _, _ = strings.Cut(strings.Trim(line, "`"), " | ")
 			words := strings.Fields(line)[1:]
-			cmd, rest, err := find(table, words)
+			cmd, rest, err := program().Find(words)
 			if err != nil && words[0] != "COMMAND" {
 				t.Errorf("hint %q: %v", hint, err)
 				continue
 			}
-			if _, isTopic := findTopic(strings.Join(rest, " ")); cmd.Name == "help" && len(rest) > 0 && !isTopic {
+			if _, isTopic := program().FindTopic(strings.Join(rest, " ")); cmd.Name == "help" && len(rest) > 0 && !isTopic {
 				t.Errorf("hint %q: no such topic", hint)
 			}
 			for _, word := range rest {
@@ -200,10 +281,10 @@ func TestHintsOfForeignWords(t *testing.T) {
 }
 
 // flagWords returns the flags of a command as words.
-func flagWords(c Command) []string {
+func flagWords(c cli.Command) []string {
 	var words []string
-	for _, f := range flagsOf(c) {
-		words = append(words, f.names...)
+	for _, f := range cli.FlagsOf(c) {
+		words = append(words, f.Names...)
 	}
 	return slices.Concat(words, []string{"-h"})
 }
@@ -221,13 +302,12 @@ func TestSuggestions(t *testing.T) {
 		{"upload", "the steps are start, chunk"},
 		{"registry ls", "did you mean `ocikit registry tags`?"},
 		{"registry manifest", "`ocikit registry get REF`"},
-		{"registry login", "`ocikit help credentials`"},
+		{"registry login", "did you mean `ocikit login`?"},
 		{"registry zzzzzz", "the steps are ping, token"},
 		{"upload patch", "did you mean `ocikit upload chunk`?"},
 		{"retag app:a app:b", "`ocikit copy LAYOUT:OLD LAYOUT:NEW`"},
 		{"help statsu", "did you mean `ocikit help status`?"},
 		{"help verfiy", "did you mean `ocikit verify`?"},
-		{"help login", "`ocikit help credentials`"},
 		{"tar --exlude x", "did you mean --exclude?"},
 		{"cat --owner 0:0", "--owner is a flag of tar"},
 		{"push --creds user:pass", "--password-stdin"},
@@ -251,57 +331,22 @@ func TestSuggestions(t *testing.T) {
 	}
 }
 
-// The examples of help are what newcomers type first: each must run as it stands, beside a
-// tree, an image and a registry as README makes them.
-func TestExamples(t *testing.T) {
-	examples := map[string]string{}
-	for _, c := range commands() {
-		examples[c.Name] = c.Example
-	}
-	for _, topic := range topics() {
-		examples["help "+topic.Name] = topic.Example
-	}
-	for name, example := range examples {
-		if name == "serve" {
-			continue // it does not end by itself; see TestServeExample
-		}
-		t.Run(name, func(t *testing.T) {
-			file := t.TempDir() + "/example.txt"
-			body := strings.ReplaceAll(example, "localhost:5000", "$REGISTRY") + "\n"
-			if body != example+"\n" {
-				body = exampleRegistry + body
+// Help is as wide as the terminal: nothing is broken inside a word, and only what stands as it is
+// may be wider.
+func TestHelpWidth(t *testing.T) {
+	for _, columns := range []int{20, 50, 80, 200} {
+		for _, name := range []string{"push", "credentials", "verify"} {
+			var out strings.Builder
+			env := &cli.Env{Stdout: &out, Stderr: &out, OutWidth: columns, Getenv: func(string) string { return "" }}
+			if status := program().Run(t.Context(), env, []string{"help", name}); status != 0 {
+				t.Fatalf("help %s: status %d, %s", name, status, out.String())
 			}
-			writeTestFile(t, file, examplePreamble+body+exampleFiles)
-			runScript(t, file)
-		})
+			want := min(max(columns, 41), 101)
+			for line := range strings.Lines(out.String()) {
+				if len(line) > want && len(strings.Fields(line)) > 1 && !strings.HasPrefix(line, "usage:") && !strings.HasPrefix(line, "  ") {
+					t.Errorf("%d columns: help %s: a line of %d: %s", columns, name, len(line), line)
+				}
+			}
+		}
 	}
 }
-
-func TestServeExample(t *testing.T) {
-	t.Chdir(t.TempDir())
-	args := strings.Fields(serveCommand().Example)
-	if len(args) < 3 || args[1] != "serve" || args[len(args)-1] != "127.0.0.1:5000" {
-		t.Fatalf("example %q: want one with the address at its end", args)
-	}
-	address := startServe(t, args[2:len(args)-2]...) // on a free port
-	if status, _, errs := runOcikit(t.Context(), nil, "registry", "ping", address); status != 0 {
-		t.Errorf("ping %s: status %d, %s", address, status, errs)
-	}
-}
-
-// examplePreamble makes what examples begin with.
-const examplePreamble = `mkdir rootfs/bin
-cp hello rootfs/bin/hello
-ocikit tar rootfs -o layer.tar
-ocikit gzip layer.tar -o layer.tar.gz
-ocikit config --layer layer.tar -o config.json
-ocikit init app
-ocikit layer app layer.tar | ocikit config app | ocikit manifest app | ocikit tag app:latest
-`
-
-const exampleRegistry = `registry REGISTRY layouts
-ocikit push app $REGISTRY/hello:latest
-ocikit push app $REGISTRY/hello:old
-`
-
-const exampleFiles = "-- hello --\n#!/bin/sh\necho hello\n-- hello.txt --\nhello\n-- sbom.json --\n{}\n"

@@ -9,7 +9,7 @@ import (
 	"os/exec"
 	"testing"
 
-	"ocikit/oci/registry/regtest"
+	"ocikit/oci/registry/serve/servetest"
 )
 
 // What a server sends behind an answer, which may be the password it got, is not printed by a
@@ -18,7 +18,7 @@ func TestUnaskedBytesAreNotPrinted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it links the program")
 	}
-	host := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	host := servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)

@@ -1,81 +1,92 @@
 package archive
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"path"
 	"strings"
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/oci/layout"
+	"ocikit/oci/graph"
 )
 
 // checkAgreement compares manifest.json, if there is one, with index.json: every image that it
-// names must be one that index.json leads to, with the same layers.
-func (ld *loader) checkAgreement(entries []oci.Descriptor) error {
-	data, ok := ld.control[manifestFile]
-	if !ok || ld.control[indexFile] == nil || ld.o.Platform != nil {
-		return nil // for one platform of several it may name another
+// names must be one that index.json leads to, with the same layers. Manifests that cannot be read
+// are not compared.
+func (a *Archive) checkAgreement(ctx context.Context, entries []oci.Descriptor) error {
+	data, ok := a.c.control[manifestFile]
+	if !ok || a.c.control[indexFile] == nil {
+		return nil
 	}
+
 	items, err := readItems(data)
 	if err != nil {
 		return err
 	}
-	layers := map[digest.Digest][]oci.Descriptor{} // by config
-	seen := map[mention]bool{}
-	for _, e := range entries {
-		err := ld.walk(e, seen, func(d oci.Descriptor, doc []byte, err error) error {
-			if doc != nil && err == nil && oci.IsManifest(d.MediaType) {
-				m, err := oci.DecodeManifest(d, doc)
-				layers[m.Config.Digest] = m.Layers
-				return err
-			}
+
+	// Images whose layers are compressed in different ways have one config.
+	layers := map[digest.Digest][][]oci.Descriptor{} // by config
+	all := true
+	err = graph.NewWalker(a, graph.DefaultLimits()).Walk(entries, func(n graph.Node) error {
+		all = all && n.Err == nil
+		if n.Doc == nil || !oci.IsManifest(n.Desc.MediaType) {
 			return nil
-		})
-		if err != nil {
-			return err
 		}
+		m, err := oci.DecodeManifest(n.Desc, n.Doc)
+		layers[m.Config.Digest] = append(layers[m.Config.Digest], m.Layers)
+		return err
+	})
+	if err != nil {
+		return err
 	}
+
 	for _, it := range items {
-		config, err := ld.lookup(it.Config)
+		config, err := a.find(ctx, it.Config, digest.Digest{})
 		if err != nil {
 			return err
 		}
-		want, ok := layers[config.digest]
-		if !ok {
+
+		known := layers[config.digest]
+		switch {
+		case len(known) == 0 && !all:
+			continue
+		case len(known) == 0:
 			return fmt.Errorf("%s names an image with the config %s, and %s none: %w", manifestFile, config.digest, indexFile, oci.ErrMalformed)
 		}
-		if len(want) != len(it.Layers) {
-			return fmt.Errorf("%s gives the image with the config %s %d layers, and %s leads to %d: %w", manifestFile, config.digest, len(it.Layers), indexFile, len(want), oci.ErrMalformed)
+
+		// One of them has to agree; what is said is about the first.
+		var disagreement error
+		for _, want := range known {
+			err := a.compareLayers(it, config.digest, want)
+			if disagreement = cmp.Or(disagreement, err); err == nil {
+				disagreement = nil
+				break
+			}
 		}
-		for i, name := range it.Layers {
-			got, err := ld.lookup(name)
-			if err != nil {
-				return err
-			}
-			if strings.HasPrefix(path.Clean(name), blobsDir+"/") && got.digest != want[i].Digest {
-				return fmt.Errorf("layer %d of the image with the config %s: %s says %s, the manifest %s: %w", i, config.digest, manifestFile, got.digest, want[i].Digest, oci.ErrMalformed)
-			}
+
+		if disagreement != nil {
+			return disagreement
 		}
 	}
+
 	return nil
 }
 
-// lookup finds a member by the name that a document has for it.
-func (ld *loader) lookup(name string) (member, error) {
-	at, err := cleanName(name)
-	if err != nil {
-		return member{}, fmt.Errorf("%s names %w", manifestFile, err)
+// compareLayers compares the layers of an image in manifest.json with those of its manifest.
+func (a *Archive) compareLayers(it item, config digest.Digest, want []oci.Descriptor) error {
+	if len(want) != len(it.Layers) {
+		return fmt.Errorf("%s gives the image with the config %s %d layers, and %s leads to %d: %w", manifestFile, config, len(it.Layers), indexFile, len(want), oci.ErrMalformed)
 	}
-	for range maxLinks {
-		if m, ok := ld.members[at]; ok {
-			return m, nil
+	for i, name := range it.Layers {
+		got, _, err := a.c.lookup(name)
+		if err != nil {
+			return err
 		}
-		target, ok := ld.links[at]
-		if !ok {
-			return member{}, fmt.Errorf("%s names %q, which is not in the archive: %w", manifestFile, name, layout.ErrIncomplete)
+		if strings.HasPrefix(path.Clean(name), blobsDir+"/") && got.digest != want[i].Digest {
+			return fmt.Errorf("layer %d of the image with the config %s: %s says %s, the manifest %s: %w", i, config, manifestFile, got.digest, want[i].Digest, oci.ErrMalformed)
 		}
-		at = target
 	}
-	return member{}, fmt.Errorf("%q: its links lead in a circle: %w", name, oci.ErrMalformed)
+	return nil
 }

@@ -9,7 +9,9 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/source"
 )
 
 // bundleType is the mediaType inside ocikit-bundle.json.
@@ -31,20 +33,23 @@ type Wanted struct {
 
 // bundleDoc is ocikit-bundle.json.
 type bundleDoc struct {
+	Deltas        []layout.Delta   `json:"deltas,omitempty"`
 	MediaType     string           `json:"mediaType"`
 	Omitted       []Blob           `json:"omitted"` // blobs that the images need and the bundle does not hold
-	Rebuild       []layout.Rebuild `json:"rebuild,omitempty"`
-	Roots         []oci.Descriptor `json:"roots"` // the images, as index.json lists them
+	Roots         []oci.Descriptor `json:"roots"`   // the images, as index.json lists them
 	SchemaVersion int              `json:"schemaVersion"`
 }
 
 // BundleOptions say what goes into a bundle.
 type BundleOptions struct {
-	Have        *Inventory // blobs to leave out; nil for none
-	Want        []Wanted   // if not nil: carry the missing blobs of these images, and no others
-	Referrers   bool       // bring what refers to the images too
-	Require     bool       // fail with [ErrNoReferrers] if nothing refers to one of them
-	SameContent bool       // leave out layers that can be rebuilt from what the other side has
+	Have        *Inventory      // blobs to leave out; nil for none
+	Want        []Wanted        // if not nil: carry the missing blobs of these images, and no others
+	Referrers   bool            // bring what refers to the images too
+	Require     bool            // fail with [ErrNoReferrers] if nothing refers to one of them
+	Rules       graph.Rules     // what of the images may be absent
+	SameContent bool            // carry nothing of a layer whose contents the other side has, compressed in another way
+	Delta       bool            // carry of other layers what is different from those that the other side has
+	Bases       []source.Source // that have such layers too, beside those of the images
 }
 
 // ErrNoReferrers means that nothing refers to an image.
@@ -55,10 +60,13 @@ type BundlePlan struct {
 	Plan      // Members are the files of the tar
 	Roots     []oci.Descriptor
 	Omitted   []Blob
-	Rebuild   []layout.Rebuild
-	Referrers int // manifests that refer to the images
+	Deltas    []layout.Delta // layers that are left out, since the other side can make them
+	Referrers int            // manifests that refer to the images
 
-	candidates []layerAt // that SameContent may leave out
+	candidates []layerAt // that a delta may replace
+	deltas     []Member
+	bases      *baseList
+	closers    []func()
 	seen       map[digest.Digest]bool
 	config     map[digest.Digest]bool
 	claims     map[claim]bool           // that Roots have, also with no name
@@ -68,25 +76,30 @@ type BundlePlan struct {
 }
 
 type layerAt struct {
-	l    *layout.Layout
+	src  source.Source
 	desc oci.Descriptor
 }
 
 // NewBundle works out a bundle: the tar of a layout that lists the images, and holds all their
-// manifests, indexes and configs, and of other blobs those that the other side lacks. What is
-// carried must be in the layout of its image: else it gives [layout.ErrIncomplete]. What is
-// left out need not be.
+// manifests, indexes and configs, and of other blobs those that the other side lacks. A blob that
+// is carried must be in the source of its image, or NewBundle gives [graph.ErrIncomplete]. A blob
+// that is left out need not be there.
 //
-// Programs that read layouts import it as they import any other, if they have the rest.
+// Programs that read layouts import a bundle like any other layout, provided that they have the
+// rest. The caller closes the plan.
 func NewBundle(ctx context.Context, images []Image, o BundleOptions) (*BundlePlan, error) {
 	if o.Have == nil {
 		o.Have = newInventory(nil)
 	}
+
 	b := &BundlePlan{
 		Plan: Plan{format: OCI, have: map[string]bool{}},
 		seen: map[digest.Digest]bool{}, config: map[digest.Digest]bool{}, o: o,
 		claims: map[claim]bool{}, named: map[string]digest.Digest{},
 	}
+
+	// A list of what is missing counts more than an inventory: the other side itself says what
+	// it lacks.
 	if o.Want != nil {
 		b.wanted = map[digest.Digest]bool{}
 		for _, w := range o.Want {
@@ -95,28 +108,38 @@ func NewBundle(ctx context.Context, images []Image, o BundleOptions) (*BundlePla
 			}
 		}
 	}
+
 	for _, im := range images {
 		entry := im.Desc.WithAnnotation(oci.AnnotationDiffID, "").WithAnnotation(oci.AnnotationRefName, im.Tag).WithAnnotation(oci.AnnotationImageName, im.Name)
-		if err := b.addRoot(ctx, im.Layout, entry); err != nil {
+		if err := b.addRoot(ctx, im.Source, entry); err != nil {
 			return nil, err
 		}
 	}
+
 	if o.Referrers || o.Require {
 		if err := b.addReferrers(ctx, images); err != nil {
 			return nil, err
 		}
 	}
-	if o.SameContent {
-		if err := b.findSame(ctx); err != nil {
-			return nil, err
-		}
+
+	var err error
+	if o.SameContent || o.Delta {
+		err = b.findDeltas(ctx)
 	}
-	return b, b.finish()
+	if err == nil {
+		err = b.finish()
+	}
+	if err != nil {
+		b.Close() // what findDeltas made
+		return nil, err
+	}
+
+	return b, nil
 }
 
 // addRoot lists an image, and adds its blobs. Of two entries for one name and image one is
 // enough; two images of one name are an error.
-func (b *BundlePlan) addRoot(ctx context.Context, l *layout.Layout, entry oci.Descriptor) error {
+func (b *BundlePlan) addRoot(ctx context.Context, src source.Source, entry oci.Descriptor) error {
 	if !oci.IsManifest(entry.MediaType) && !oci.IsIndex(entry.MediaType) {
 		return fmt.Errorf("%s is of type %q, want a manifest or an index: %w", entry.Digest, entry.MediaType, oci.ErrMalformed)
 	}
@@ -128,8 +151,8 @@ func (b *BundlePlan) addRoot(ctx context.Context, l *layout.Layout, entry oci.De
 	if !b.claims[c] {
 		b.Roots = append(b.Roots, entry)
 	}
-	b.claims[c], b.claims[claim{digest: c.digest}] = true, true // without a name it is listed now, too
-	return b.addGraph(ctx, l, entry)
+	b.claims[c], b.claims[claim{digest: c.digest}] = true, true // an entry without a name would say nothing more
+	return b.addGraph(ctx, src, entry)
 }
 
 // entryName is what an entry of index.json is called.
@@ -140,11 +163,15 @@ func entryName(d oci.Descriptor) string {
 	return d.Annotations[oci.AnnotationImageName]
 }
 
-func (b *BundlePlan) addGraph(ctx context.Context, l *layout.Layout, root oci.Descriptor) error {
-	return l.Walk([]oci.Descriptor{root}, func(d oci.Descriptor, doc []byte) error {
+func (b *BundlePlan) addGraph(ctx context.Context, src source.Source, root oci.Descriptor) error {
+	return graph.Descend(src, []oci.Descriptor{root}, b.o.Rules, func(n graph.Node) error {
+		d, doc := n.Desc, n.Doc
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
+
+		// A config may be of any media type: only its manifest tells that it is one. It travels
+		// with the documents.
 		if doc != nil && oci.IsManifest(d.MediaType) {
 			m, err := oci.DecodeManifest(d, doc)
 			if err != nil {
@@ -152,19 +179,24 @@ func (b *BundlePlan) addGraph(ctx context.Context, l *layout.Layout, root oci.De
 			}
 			b.config[m.Config.Digest] = true
 		}
+
 		if b.seen[d.Digest] {
 			return nil
 		}
 		b.seen[d.Digest] = true
+
 		isDocument := doc != nil || b.config[d.Digest] && d.Size <= oci.MaxDocument
-		return b.addBlob(l, d, isDocument)
+		return b.addBlob(src, d, isDocument)
 	})
 }
 
 // addBlob carries a blob, or leaves it out.
-func (b *BundlePlan) addBlob(l *layout.Layout, d oci.Descriptor, isDocument bool) error {
-	size, err := l.Stat(d.Digest)
-	absent := errors.Is(err, layout.ErrNotFound)
+func (b *BundlePlan) addBlob(src source.Source, d oci.Descriptor, isDocument bool) error {
+	size, err := src.Stat(d.Digest)
+	absent := errors.Is(err, graph.ErrNotFound)
+
+	// Documents are carried even if the other side has them, so that the bundle tells by itself
+	// what it is about. A blob that is absent here can only be left out.
 	switch {
 	case !isDocument && b.omits(d), absent && b.o.Have.Has(d.Digest):
 		b.Omitted = append(b.Omitted, Blob{d.Digest, d.MediaType, d.Size})
@@ -172,22 +204,29 @@ func (b *BundlePlan) addBlob(l *layout.Layout, d oci.Descriptor, isDocument bool
 	case absent && oci.IsForeignLayer(d.MediaType):
 		b.notice("left out %s: a layer that is not distributed with its image, and not in the layout", d.Digest)
 		return nil
-	case absent && d.Data != nil:
-		return nil // the manifest holds it
+	case absent && d.Data != nil: // most readers look for a file, so it gets one
+		if err := d.CheckData(); err != nil {
+			return fmt.Errorf("%q: %w", src.Name(), err)
+		}
+		size = d.Size
 	case absent:
-		return fmt.Errorf("layout %q: %w: blob %s: %v", l.Dir(), layout.ErrIncomplete, d.Digest, layout.ErrNotFound)
+		return fmt.Errorf("%q: %w: blob %s: %v", src.Name(), graph.ErrIncomplete, d.Digest, graph.ErrNotFound)
 	case err != nil:
 		return err
-	case size != d.Size:
-		return fmt.Errorf("layout %q: blob %s: got %d bytes, want %d: %w", l.Dir(), d.Digest, size, d.Size, digest.ErrMismatch)
 	}
-	m := Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, image: l, desc: d}
+
+	if size != d.Size {
+		return fmt.Errorf("%q: blob %s: got %d bytes, want %d: %w", src.Name(), d.Digest, size, d.Size, digest.ErrMismatch)
+	}
+
+	m := Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, src: src, desc: d}
 	if isDocument {
 		b.docs = append(b.docs, m)
 		return nil
 	}
+
 	b.Plan.layers = append(b.Plan.layers, m)
-	b.candidates = append(b.candidates, layerAt{l, d})
+	b.candidates = append(b.candidates, layerAt{src, d})
 	return nil
 }
 
@@ -206,7 +245,7 @@ func (b *BundlePlan) addReferrers(ctx context.Context, images []Image) error {
 	b.Referrers = n
 	for i, im := range images {
 		for _, r := range found[i] {
-			if err := b.addRoot(ctx, im.Layout, r.Desc); err != nil {
+			if err := b.addRoot(ctx, im.Source, r.Desc); err != nil {
 				return fmt.Errorf("referrer %s: %w", r.Desc.Digest, err)
 			}
 		}
@@ -217,11 +256,13 @@ func (b *BundlePlan) addReferrers(ctx context.Context, images []Image) error {
 // finish sets the members: what says what the bundle is, documents, the rest.
 func (b *BundlePlan) finish() error {
 	b.images = nil
-	doc := bundleDoc{MediaType: bundleType, Omitted: b.Omitted, Rebuild: b.Rebuild, Roots: b.Roots, SchemaVersion: 1}
+	doc := bundleDoc{MediaType: bundleType, Omitted: b.Omitted, Deltas: b.Deltas, Roots: b.Roots, SchemaVersion: 1}
 	if doc.Omitted == nil {
 		doc.Omitted = []Blob{}
 	}
 	slices.SortFunc(doc.Omitted, func(x, y Blob) int { return digest.Compare(x.Digest, y.Digest) })
+
+	// A document over its limit is refused here, since every reader would refuse it.
 	index := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: b.Roots}
 	var control []Member
 	for _, f := range []struct {
@@ -229,30 +270,33 @@ func (b *BundlePlan) finish() error {
 		v    any
 	}{{layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}}, {indexFile, index}, {bundleFile, doc}} {
 		data, err := oci.Encode(f.v)
-		if err == nil && len(data) > oci.MaxDocument {
-			err = fmt.Errorf("%s would have %d bytes, the limit is %d", f.name, len(data), oci.MaxDocument)
+		if err == nil && int64(len(data)) > limitOf(f.name) {
+			err = fmt.Errorf("%s would have %d bytes, the limit is %d", f.name, len(data), limitOf(f.name))
 		}
 		if err != nil {
 			return err
 		}
 		control = append(control, Member{Path: f.name, Size: int64(len(data)), data: data})
 	}
-	blobs := slices.Concat(b.docs, b.Plan.layers)
+
+	blobs := slices.Concat(b.docs, b.Plan.layers, b.deltas)
 	dirs := []string{blobsDir + "/"}
 	for _, m := range blobs {
 		if dir := blobsDir + "/" + string(m.Digest.Algorithm()) + "/"; !slices.Contains(dirs, dir) {
 			dirs = append(dirs, dir)
 		}
 	}
+
 	slices.Sort(dirs)
 	for _, dir := range dirs {
 		control = append(control, Member{Path: dir})
 	}
+
 	b.Members = append(control, blobs...)
 	return nil
 }
 
-// MediaType returns the type of a blob.
+// MediaType returns the media type of a blob, and "" for any other file.
 func (m Member) MediaType() string { return m.desc.MediaType }
 
 // ReadWanted reads a list of what is missing, as [Unbundle] returns it: a JSON array.
@@ -261,6 +305,8 @@ func ReadWanted(r io.Reader) ([]Wanted, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	// The strict decoder reads objects, so the array is read as the only member of one.
 	var list struct {
 		Want []Wanted `json:"want"`
 	}
@@ -268,9 +314,11 @@ func ReadWanted(r io.Reader) ([]Wanted, error) {
 	if err := oci.Decode(wrapped, &list); err != nil {
 		return nil, fmt.Errorf("no list of what is missing: %w", err)
 	}
+
 	if len(list.Want) == 0 {
 		return nil, errors.New("the list names no image")
 	}
+
 	for _, w := range list.Want {
 		if w.Root.Digest.IsZero() {
 			return nil, fmt.Errorf("no list of what is missing: an image without a descriptor: %w", oci.ErrMalformed)
@@ -281,5 +329,6 @@ func ReadWanted(r io.Reader) ([]Wanted, error) {
 			}
 		}
 	}
+
 	return list.Want, nil
 }

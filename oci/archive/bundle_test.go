@@ -17,8 +17,10 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/image"
 	"ocikit/oci/layout"
+	"ocikit/oci/source"
 )
 
 // near is the side that makes bundles.
@@ -101,7 +103,7 @@ func (n *near) manifest(m any) oci.Descriptor {
 func (n *near) tag(d oci.Descriptor, tags ...string) oci.Descriptor {
 	n.t.Helper()
 	for _, tag := range tags {
-		if err := n.l.Tag(n.t.Context(), tag, d, layout.Expectation{}); err != nil {
+		if err := n.l.Tag(n.t.Context(), tag, d, layout.TagOptions{}); err != nil {
 			n.t.Fatal(err)
 		}
 	}
@@ -128,7 +130,7 @@ func (n *near) bundle(o BundleOptions, tags ...string) []byte {
 		if err != nil {
 			n.t.Fatal(err)
 		}
-		images = append(images, Image{Layout: n.l, Desc: d, Tag: tag})
+		images = append(images, Image{Source: n.l, Desc: d, Tag: tag})
 	}
 	return n.save(images, o)
 }
@@ -136,6 +138,9 @@ func (n *near) bundle(o BundleOptions, tags ...string) []byte {
 func (n *near) save(images []Image, o BundleOptions) []byte {
 	n.t.Helper()
 	plan, err := NewBundle(n.t.Context(), images, o)
+	if err == nil {
+		defer plan.Close()
+	}
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -211,7 +216,7 @@ func wholeNames(t *testing.T, l *layout.Layout) {
 		t.Fatal(err)
 	}
 	for _, d := range x.Manifests {
-		if err := l.CheckComplete(d); err != nil {
+		if err := graph.Check(l, d, graph.Rules{}); err != nil {
 			t.Fatalf("%s: %v", entryName(d), err)
 		}
 	}
@@ -258,7 +263,7 @@ func TestBundleHoldsWhatIsLacking(t *testing.T) {
 		t.Error("without the blob that is left out the bundle has other bytes")
 	}
 	d, _ := n.l.Resolve(oci.ImageName{Tag: "v2"})
-	if _, err := NewBundle(t.Context(), []Image{{Layout: n.l, Desc: d}}, BundleOptions{}); !errors.Is(err, layout.ErrIncomplete) {
+	if _, err := NewBundle(t.Context(), []Image{{Source: n.l, Desc: d}}, BundleOptions{}); !errors.Is(err, layout.ErrIncomplete) {
 		t.Errorf("a bundle of an absent layer: %v", err)
 	}
 }
@@ -279,7 +284,7 @@ func TestUnbundleInEveryOrder(t *testing.T) {
 			apply(t, l, bundles[i])
 			wholeNames(t, l)
 		}
-		got := snapshot(t, l.Dir())
+		got := snapshot(t, l.Name())
 		if want == nil {
 			want = got
 			if _, waits := got[layout.WaitingFile]; waits {
@@ -309,7 +314,7 @@ func compareSnapshots(t *testing.T, what string, got, want map[string]string) {
 func chain(n *near) [][]byte {
 	a, b, c := n.layer(1, 70_000, image.LayerOptions{}), n.layer(2, 50_000, image.LayerOptions{}), n.layer(3, 30_000, image.LayerOptions{})
 	same := n.layer(2, 50_000, image.LayerOptions{Level: 9}) // as b, but smaller
-	v1 := n.image("2021-01-01T00:00:00Z", []oci.Descriptor{a, b}, "v1", "latest")
+	n.image("2021-01-01T00:00:00Z", []oci.Descriptor{a, b}, "v1", "latest")
 	first := n.bundle(BundleOptions{}, "v1", "latest")
 	v2 := n.image("2022-01-01T00:00:00Z", []oci.Descriptor{a, same, c}, "v2", "latest")
 	inv, err := LayoutInventory(n.t.Context(), n.l, false)
@@ -317,12 +322,9 @@ func chain(n *near) [][]byte {
 		n.t.Fatal(err)
 	}
 	n.list(n.artifact(v2, "sbom of v2"))
-	for i := range inv.Items { // as if the far side had v1 alone
-		if inv.Items[i].Digest == same.Digest || inv.Items[i].Digest == c.Digest {
-			delete(inv.have, inv.Items[i].Digest)
-			inv.Items[i].Digest = v1.Digest
-		}
-	}
+	inv.Items = slices.DeleteFunc(inv.Items, func(it Item) bool { // as if the far side had v1 alone
+		return it.Digest == same.Digest || it.Digest == c.Digest
+	})
 	second := n.bundle(BundleOptions{Have: inv, SameContent: true, Referrers: true}, "v2", "latest")
 	if len(second) > 60_000 {
 		n.t.Fatalf("the second bundle has %d bytes: nothing was left out", len(second))
@@ -337,7 +339,7 @@ func chain(n *near) [][]byte {
 // list adds an entry without a name.
 func (n *near) list(d oci.Descriptor) {
 	n.t.Helper()
-	if err := n.l.AddEntries(n.t.Context(), []oci.Descriptor{d}); err != nil {
+	if err := n.l.AddEntries(n.t.Context(), []oci.Descriptor{d}, graph.Rules{}); err != nil {
 		n.t.Fatal(err)
 	}
 }
@@ -395,11 +397,67 @@ func TestWantedCompletes(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := want[0].Root
-	r = apply(t, l, n.save([]Image{{Layout: n.l, Desc: root, Tag: "v1"}}, BundleOptions{Want: want}))
+	r = apply(t, l, n.save([]Image{{Source: n.l, Desc: root, Tag: "v1"}}, BundleOptions{Want: want}))
 	if got := named(t, l); len(r.Missing) != 0 || len(got) != 1 || !strings.HasPrefix(got[0], "v1=") {
 		t.Fatalf("missing %v, names %v", r.Missing, got)
 	}
 	wholeNames(t, l)
+}
+
+// What is no list of missing blobs is refused, or a bundle would be made of nothing.
+func TestReadWantedRefuses(t *testing.T) {
+	root := `{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digest.FromBytes(nil).String() + `","size":0}`
+	blob := `{"digest":"` + digest.FromBytes(nil).String() + `","size":0}`
+	for name, text := range map[string]string{
+		"nothing":                 "",
+		"an object":               "{}",
+		"no image":                "[]",
+		"an image without a root": `[{"missing":[` + blob + `]}]`,
+		"a blob without a digest": `[{"root":` + root + `,"missing":[` + blob + `,{"size":1}]}]`,
+		"more behind it":          `[{"root":` + root + `,"missing":[` + blob + `]}] x`,
+	} {
+		if got, err := ReadWanted(strings.NewReader(text)); err == nil {
+			t.Errorf("%s: ReadWanted = %+v", name, got)
+		}
+	}
+	if got, err := ReadWanted(strings.NewReader(`[{"root":` + root + `,"missing":[` + blob + `]}]`)); err != nil || len(got) != 1 || len(got[0].Missing) != 1 {
+		t.Errorf("ReadWanted = %+v, %v", got, err)
+	}
+}
+
+// One bundle gives a name to one image: which of two it would be, the order would say.
+func TestBundleOfOneNameTwice(t *testing.T) {
+	n := newNear(t)
+	a := n.image("", []oci.Descriptor{n.layer(1, 500, image.LayerOptions{})}, "a")
+	b := n.image("", []oci.Descriptor{n.layer(1, 500, image.LayerOptions{}), n.layer(2, 500, image.LayerOptions{})}, "b")
+	if plan, err := NewBundle(t.Context(), []Image{{Source: n.l, Desc: a, Tag: "v1"}, {Source: n.l, Desc: b, Tag: "v1"}}, BundleOptions{}); err == nil {
+		plan.Close()
+		t.Error("two images got one name")
+	}
+	twice := n.save([]Image{{Source: n.l, Desc: a, Tag: "v1"}, {Source: n.l, Desc: a, Tag: "v1"}, {Source: n.l, Desc: b, Tag: "v2"}}, BundleOptions{})
+	l := newFar(t)
+	apply(t, l, twice)
+	if got := named(t, l); len(got) != 2 {
+		t.Errorf("names %v, want v1 and v2", got)
+	}
+}
+
+// A layer that is not distributed is not missing: no bundle could bring it.
+func TestForeignLayerIsNotMissing(t *testing.T) {
+	n := newNear(t)
+	foreign := oci.Descriptor{MediaType: oci.MediaTypeDockerLayerForeign, Digest: digest.FromBytes([]byte("elsewhere")), Size: 9}
+	foreign = foreign.WithAnnotation(oci.AnnotationDiffID, digest.FromBytes([]byte("unpacked")).String())
+	own := n.layer(1, 500, image.LayerOptions{})
+	n.image("", []oci.Descriptor{foreign, own}, "v1")
+	l := newFar(t)
+	r := apply(t, l, n.bundle(BundleOptions{Have: have(own)}, "v1"))
+	if len(r.Missing) != 1 || len(r.Missing[0].Missing) != 1 || r.Missing[0].Missing[0].Digest != own.Digest {
+		t.Errorf("missing %+v, want %s alone", r.Missing, own.Digest)
+	}
+	r = apply(t, l, n.bundle(BundleOptions{}, "v1"))
+	if got := named(t, l); len(r.Missing) != 0 || len(got) != 1 {
+		t.Errorf("missing %+v, names %v", r.Missing, got)
+	}
 }
 
 // A blob that is there but damaged is as good as missing: a name does not rely on it, and the
@@ -411,7 +469,7 @@ func TestUnbundleDoesNotRelyOnDamage(t *testing.T) {
 	l := newFar(t)
 	whole := n.bundle(BundleOptions{}, "v1")
 	apply(t, l, whole)
-	file := filepath.Join(l.Dir(), "blobs", "sha256", a.Digest.Encoded())
+	file := filepath.Join(l.Name(), "blobs", "sha256", a.Digest.Encoded())
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -487,12 +545,18 @@ func TestFallbackListsAreMerged(t *testing.T) {
 		for _, i := range order {
 			apply(t, l, bundles[i])
 		}
-		found, err := l.Referrers([]oci.Descriptor{img})
-		if err != nil || layout.CountReferrers(found) != 2 {
+		found, err := source.Referrers(l, []oci.Descriptor{img})
+		distinct := map[digest.Digest]bool{}
+		for _, r := range found {
+			if !r.List {
+				distinct[r.Desc.Digest] = true
+			}
+		}
+		if err != nil || len(distinct) != 2 {
 			t.Fatalf("%v: referrers %v, %v", order, found, err)
 		}
 		wholeNames(t, l)
-		got := snapshot(t, l.Dir())
+		got := snapshot(t, l.Name())
 		if want == nil {
 			want = got
 		}
@@ -541,38 +605,13 @@ func TestSameContent(t *testing.T) {
 			if r := apply(t, l, bundle); len(r.Missing) != 1 || r.Missing[0].Missing[0].Digest != layer.Digest {
 				t.Errorf("missing: %v", r.Missing)
 			}
-			// The recipe is remembered.
+			// The delta is remembered.
 			apply(t, l, other.bundle(BundleOptions{}, "v1"))
 			if got := named(t, l); len(got) != 2 {
 				t.Errorf("names %v", got)
 			}
 			wholeNames(t, l)
 		})
-	}
-}
-
-// A layer that no level gives is carried.
-func TestSameContentIsExactOrCarried(t *testing.T) {
-	n := newNear(t)
-	plain := n.layer(1, 50_000, image.LayerOptions{Compression: image.None})
-	r, err := n.l.Blob(plain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	data, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	odd, err := image.AddLayer(t.Context(), n.l, bytes.NewReader(stdGzip(t, data)), image.LayerOptions{Compression: image.Keep})
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.image("", []oci.Descriptor{odd}, "odd")
-	bundle := n.bundle(BundleOptions{Have: have(plain), SameContent: true}, "odd")
-	inv, err := ReadInventory(t.Context(), bytes.NewReader(bundle))
-	if err != nil || !inv.Has(odd.Digest) {
-		t.Errorf("a layer that cannot be made was left out: %v", err)
 	}
 }
 
@@ -652,10 +691,6 @@ func TestUnbundleRejects(t *testing.T) {
 			hdr.Name = "blobs/sha256/../../../x"
 			return hdr, data
 		})},
-		{"a blob without a digest", on(layer, func(hdr *tar.Header, data []byte) (*tar.Header, []byte) {
-			hdr.Name = "blobs/sha256/abcd"
-			return hdr, data
-		})},
 		{"no images", text("index.json", `"manifests":[`, `"x":[`)},
 		{"a name with an escape", text("index.json", `"v1"`, `"v\u001b1"`)},
 		{"bundle and index disagree", text("ocikit-bundle.json", `"v1"`, `"v9"`)},
@@ -675,7 +710,7 @@ func TestUnbundleRejects(t *testing.T) {
 			if got := named(t, l); len(got) > 0 {
 				t.Errorf("names %v", got)
 			}
-			if _, err := os.Stat(filepath.Join(l.Dir(), layout.WaitingFile)); err == nil {
+			if _, err := os.Stat(filepath.Join(l.Name(), layout.WaitingFile)); err == nil {
 				t.Error("something waits")
 			}
 			// The good one still works.
@@ -683,6 +718,54 @@ func TestUnbundleRejects(t *testing.T) {
 			wholeNames(t, l)
 		})
 	}
+}
+
+// An image that waited and turned out malformed once vanished with a notice and success, also where
+// the bundle at hand had brought it again.
+func TestUnbundleRejectsWhatWaitedInVain(t *testing.T) {
+	n := newNear(t)
+	a := n.layer(1, 5000, image.LayerOptions{})
+	wrong := a
+	wrong.Size++
+	img := n.image("", []oci.Descriptor{wrong})
+	bundle := n.save([]Image{{Source: n.l, Desc: img, Tag: "v1"}}, BundleOptions{Have: have(a)})
+	l := newFar(t)
+	if r := apply(t, l, bundle); len(r.Missing) != 1 {
+		t.Fatalf("missing %v, want one image", r.Missing)
+	}
+
+	// The layer comes, and its size is not what the manifest says.
+	src, err := n.l.OpenBlob(a.Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	if _, _, err := l.Put(src, a.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := Unbundle(t.Context(), l, bytes.NewReader(bundle), UnbundleOptions{}); !errors.Is(err, oci.ErrMalformed) {
+		t.Errorf("the same bundle: named %v, missing %v, error %v, want %v", r.Named, r.Missing, err, oci.ErrMalformed)
+	}
+}
+
+// An entry that waits with a wrong size must not take a right one of its digest along.
+func TestUnbundleNamesBesideAHopelessEntry(t *testing.T) {
+	n := newNear(t)
+	img := n.image("", []oci.Descriptor{n.layer(1, 5000, image.LayerOptions{})}, "v1")
+	l := newFar(t)
+	err := l.UpdateWaiting(t.Context(), func(_ *oci.Index, w *layout.Waiting) error {
+		wrong := img.WithAnnotation(oci.AnnotationRefName, "v1")
+		wrong.Size++
+		w.Images = append(w.Images, wrong)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := apply(t, l, n.bundle(BundleOptions{}, "v1")); len(r.Named) != 1 || len(r.Waiting) != 0 {
+		t.Errorf("named %v, waiting %v, want one image and none", r.Named, r.Waiting)
+	}
+	wholeNames(t, l)
 }
 
 func TestUnbundleEndsWithItsContext(t *testing.T) {

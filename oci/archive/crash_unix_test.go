@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -34,22 +35,35 @@ func TestUnbundleInChild(t *testing.T) {
 	}
 }
 
-// Bundles are applied 200 times, in random order, some of them again and again, by processes of
+// Bundles are applied many times (OCIKIT_UNBUNDLE_RUNS), in random order, some of them again and again, by processes of
 // which many are killed. Every name is true at any moment, and once each bundle was applied
 // without being killed the layout is the same, byte for byte, whatever happened before.
 func TestUnbundleSurvives(t *testing.T) {
-	n := newNear(t)
-	bundles := chain(n)
+	runs := reps(100, 5)
+	if n, err := strconv.Atoi(os.Getenv("OCIKIT_UNBUNDLE_RUNS")); err == nil {
+		runs = n
+	}
+	for _, c := range []struct {
+		name    string
+		bundles [][]byte
+	}{
+		{"sparse", chain(newNear(t))},
+		{"deltas", deltaChain(newNear(t))},
+	} {
+		t.Run(c.name, func(t *testing.T) { survives(t, c.bundles, runs) })
+	}
+}
+
+func survives(t *testing.T, bundles [][]byte, runs int) {
 	calm := newFar(t)
 	for _, b := range bundles {
 		apply(t, calm, b)
 	}
-	want := snapshot(t, calm.Dir())
+	want := snapshot(t, calm.Name())
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	runs := reps(200, 5)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 2))

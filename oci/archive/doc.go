@@ -1,17 +1,22 @@
-// Package archive carries images as one tar: [Save] writes it, [Load] brings it into a
-// layout.
+// Package archive carries images as one tar: [NewPlan] works out what it holds and [Plan.Save]
+// writes it, [Load] brings it into a layout, [Open] reads it where it is.
 //
-// What is written is a hybrid: a tar of an OCI image layout that has Docker's manifest.json as
-// well, so that "docker load", "podman load", "ctr image import" and readers of layouts all take
-// it. It is the same bytes for the same images. The documents come first, so that a reader of
-// a stream knows what the layers behind them are for.
+// Plan.Save writes a hybrid: a tar of an OCI image layout that has Docker's manifest.json as
+// well, so that "docker load", "podman load", "ctr image import" and readers of layouts all
+// take it. It is the same bytes for the same images. The documents come first, so that a reader
+// of a stream knows what the layers behind them are for.
 //
-// What is read is that, or an archive with one of the two halves, as skopeo, podman, crane,
-// BuildKit and Docker of any age write them, from a stream, with members in any order.
+// Load and Open take such a tar. They also take an archive with only one of the two halves, as
+// skopeo, podman, crane, BuildKit and Docker of any age write them. The members may come in any
+// order, and from a stream.
+//
+// An [Archive] is such a tar as a [source.Source]: one pass over its headers says where the
+// blobs are, and they are read there. Load and Open share that pass, so they take and refuse
+// the same.
 //
 // A bundle is the tar of a layout that lacks what the other side has: an [Inventory] says what
-// that is, [NewBundle] plans and writes it, [Unbundle] applies it, and package split cuts it
-// into parts.
+// that is, [NewBundle] plans the bundle, [Unbundle] applies it, and package split cuts it into
+// parts.
 //
 // # Design
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/tarutil"
 )
@@ -19,21 +20,26 @@ func readItems(data []byte) ([]item, error) {
 		}
 		return nil, fmt.Errorf("%s: %w", manifestFile, err)
 	}
+
 	// The rules are those of one object, so it is read as the only member of one.
 	o, err := oci.ParseObject([]byte(`{"list":` + string(data) + `}`))
 	if err != nil {
 		return fail("%w", err)
 	}
+
 	var list []oci.Object
 	if len(o) != 1 {
 		return fail("bytes follow the list")
 	}
+
 	if err := json.Unmarshal(o["list"], &list); err != nil {
 		return fail("%w", err)
 	}
+
 	if len(list) == 0 {
 		return fail("it lists no image")
 	}
+
 	items := make([]item, len(list))
 	for i, m := range list {
 		it := &items[i]
@@ -53,21 +59,23 @@ func readItems(data []byte) ([]item, error) {
 			return fail("image %d: no Config", i)
 		}
 	}
+
 	return items, nil
 }
 
-// maxEntries is more than the entries, of digest and name, that an index.json can hold.
+// maxEntries is more than the entries, of digest and name, that a document can hold.
 const maxEntries = oci.MaxDocument / 200
 
 // dockerEntries makes manifests of the images in manifest.json.
-func (ld *loader) dockerEntries(ctx context.Context, data []byte) ([]oci.Descriptor, error) {
+func (a *Archive) dockerEntries(ctx context.Context, data []byte) ([]oci.Descriptor, error) {
 	items, err := readItems(data)
 	if err != nil {
 		return nil, err
 	}
+
 	var entries []oci.Descriptor
 	for _, it := range items {
-		desc, err := ld.dockerImage(ctx, it)
+		desc, err := a.dockerImage(ctx, it)
 		if err != nil {
 			return nil, err
 		}
@@ -85,57 +93,88 @@ func (ld *loader) dockerEntries(ctx context.Context, data []byte) ([]oci.Descrip
 			entries = append(entries, desc)
 		}
 	}
+
 	return entries, nil
 }
 
-// dockerImage stores the manifest of one image in manifest.json.
-func (ld *loader) dockerImage(ctx context.Context, it item) (oci.Descriptor, error) {
+// dockerImage makes the manifest of one image in manifest.json.
+func (a *Archive) dockerImage(ctx context.Context, it item) (oci.Descriptor, error) {
 	var none oci.Descriptor
-	m, err := ld.lookup(it.Config)
+	config, ids, err := a.dockerConfig(ctx, it.Config)
 	if err != nil {
 		return none, err
 	}
-	config := oci.Descriptor{MediaType: oci.MediaTypeConfig, Digest: m.digest, Size: m.size}
-	data, err := ld.store.document(config)
-	if err != nil {
-		return none, fmt.Errorf("config %q: %w", it.Config, err)
-	}
-	c, err := oci.ParseConfig(data)
-	if err != nil {
-		return none, fmt.Errorf("%q: %w", it.Config, err)
-	}
-	ids, err := c.DiffIDs()
-	if err != nil {
-		return none, fmt.Errorf("%q: %w", it.Config, err)
-	}
+
+	// manifest.json has no digests of layers. The diff IDs in the config are all that they can
+	// be checked by.
 	if len(ids) != len(it.Layers) {
 		return none, fmt.Errorf("%q has %d diff IDs, %s lists %d layers: %w", it.Config, len(ids), manifestFile, len(it.Layers), oci.ErrMalformed)
 	}
+
 	manifest := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, Config: config}
 	for i, name := range it.Layers {
-		d, err := ld.dockerLayer(ctx, name)
+		d, err := a.dockerLayer(ctx, name, ids[i])
+		if err == nil {
+			if id, ok := d.DiffID(); ok && id != ids[i] {
+				err = fmt.Errorf("layer %q: its diff ID is %s, %q says %s: %w", name, id, it.Config, ids[i], oci.ErrMalformed)
+			}
+		}
 		if err != nil {
 			return none, err
 		}
-		if id, ok := d.DiffID(); ok && id != ids[i] {
-			return none, fmt.Errorf("layer %q: its diff ID is %s, %q says %s: %w", name, id, it.Config, ids[i], oci.ErrMalformed)
-		}
 		manifest.Layers = append(manifest.Layers, d.WithAnnotation(oci.AnnotationDiffID, ""))
 	}
+
 	doc, err := oci.Encode(manifest)
 	if err != nil {
 		return none, err
 	}
-	return ld.store.putDocument(oci.MediaTypeManifest, doc)
+
+	desc := oci.Describe(oci.MediaTypeManifest, doc)
+	a.made[desc.Digest] = doc
+	return desc, nil
 }
 
-// dockerLayer returns the descriptor of a layer that was stored, with its diff ID. Docker
-// writes plain tars, whose digest that is; others compress them, and then they are read again, once.
-func (ld *loader) dockerLayer(ctx context.Context, name string) (oci.Descriptor, error) {
-	m, err := ld.lookup(name)
+// dockerConfig returns the config of an image, and the diff IDs in it.
+func (a *Archive) dockerConfig(ctx context.Context, name string) (config oci.Descriptor, ids []digest.Digest, err error) {
+	// The size comes first: to learn the digest of a member in place all of it is read.
+	m, _, err := a.c.lookup(name)
+	if err == nil && m.size > oci.MaxDocument {
+		err = fmt.Errorf("config %q: %d bytes, the limit for a document is %d: %w", name, m.size, oci.MaxDocument, oci.ErrMalformed)
+	}
+	if err == nil {
+		m, err = a.find(ctx, name, digest.Digest{})
+	}
+	if err != nil {
+		return config, nil, err
+	}
+
+	config = oci.Descriptor{MediaType: oci.MediaTypeConfig, Digest: m.digest, Size: m.size}
+	data, err := a.Document(config)
+	if err != nil {
+		return config, nil, fmt.Errorf("config %q: %w", name, err)
+	}
+
+	c, err := oci.ParseConfig(data)
+	if err == nil {
+		ids, err = c.DiffIDs()
+	}
+	if err != nil {
+		return config, nil, fmt.Errorf("%q: %w", name, err)
+	}
+
+	return config, ids, nil
+}
+
+// dockerLayer returns the descriptor of a layer, with its diff ID if that is known. Docker writes
+// plain tars; others compress them.
+func (a *Archive) dockerLayer(ctx context.Context, name string, diffID digest.Digest) (oci.Descriptor, error) {
+	m, err := a.find(ctx, name, diffID)
 	if err != nil {
 		return oci.Descriptor{}, err
 	}
+
+	// manifest.json tells no media types, so the first bytes of a layer do.
 	d := oci.Descriptor{Digest: m.digest, Size: m.size}
 	switch m.format {
 	case tarutil.FormatTar:
@@ -148,15 +187,18 @@ func (ld *loader) dockerLayer(ctx context.Context, name string) (oci.Descriptor,
 	default:
 		return d, fmt.Errorf("layer %q is %s, want a tar, gzip or zstd: %w", name, m.format, oci.ErrMalformed)
 	}
-	id, ok := ld.diffIDs[d.Digest]
-	if !ok {
-		if id, err = ld.store.diffID(ctx, d); err != nil {
-			return d, fmt.Errorf("layer %q: %w", name, err)
-		}
-		ld.diffIDs[d.Digest] = id
+
+	id, err := a.layerDiffID(ctx, name, m)
+	if err != nil || id.IsZero() {
+		return d, layerError(name, err)
 	}
-	if id.IsZero() {
-		return d, nil
-	}
+
 	return d.WithAnnotation(oci.AnnotationDiffID, id.String()), nil
+}
+
+func layerError(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("layer %q: %w", name, err)
 }

@@ -12,55 +12,74 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/image"
 	"ocikit/oci/layout"
+	"ocikit/oci/source"
 	"ocikit/tarutil"
+	"ocikit/tarutil/delta"
 )
 
 // An Item is one blob of an inventory.
 type Item struct {
 	Digest digest.Digest
-	Size   int64
+	Size   int64         // -1 if it is not known
 	DiffID digest.Digest // of a layer of which it is known; zero otherwise
+	Chunks []delta.Chunk // of a layer uncompressed, if they were asked for
 }
 
 // An Inventory is what one side has: what a bundle for it may leave out.
 type Inventory struct {
 	Items   []Item   // sorted by digest
 	Notices []string // what is there and not listed, since it is damaged
-
-	have map[digest.Digest]int // index in Items
 }
 
 func newInventory(items map[digest.Digest]Item) *Inventory {
-	inv := &Inventory{have: map[digest.Digest]int{}}
+	list := make([]Item, 0, len(items))
 	for _, it := range items {
-		inv.Items = append(inv.Items, it)
+		list = append(list, it)
 	}
-	slices.SortFunc(inv.Items, func(a, b Item) int { return digest.Compare(a.Digest, b.Digest) })
-	for i, it := range inv.Items {
-		inv.have[it.Digest] = i
-	}
-	return inv
+	return sorted(list)
+}
+
+// sorted makes an inventory of a list, in which no digest occurs twice.
+func sorted(list []Item) *Inventory {
+	slices.SortFunc(list, func(a, b Item) int { return digest.Compare(a.Digest, b.Digest) })
+	return &Inventory{Items: list}
 }
 
 // Has reports whether d is listed.
 func (inv *Inventory) Has(d digest.Digest) bool {
-	_, ok := inv.have[d]
+	_, ok := inv.find(d)
 	return ok
+}
+
+// find returns the place of d in the list.
+func (inv *Inventory) find(d digest.Digest) (int, bool) {
+	return slices.BinarySearchFunc(inv.Items, d, func(it Item, d digest.Digest) int { return digest.Compare(it.Digest, d) })
 }
 
 // Merge returns what several inventories list together.
 func Merge(list ...*Inventory) *Inventory {
+	if len(list) == 1 {
+		return &Inventory{Items: list[0].Items}
+	}
+
 	items := map[digest.Digest]Item{}
 	for _, inv := range list {
 		for _, it := range inv.Items {
-			if was, ok := items[it.Digest]; ok && it.DiffID.IsZero() {
-				it.DiffID = was.DiffID
+			if was, ok := items[it.Digest]; ok {
+				if it.DiffID.IsZero() {
+					it.DiffID = was.DiffID
+				}
+				if it.Chunks == nil {
+					it.Chunks = was.Chunks
+				}
 			}
 			items[it.Digest] = it
 		}
 	}
+
 	return newInventory(items)
 }
 
@@ -72,23 +91,33 @@ func LayoutInventory(ctx context.Context, l *layout.Layout, verify bool) (*Inven
 	if err != nil {
 		return nil, err
 	}
-	x, err := l.Index()
+
+	roots, err := l.Roots(nil)
 	if err != nil {
 		return nil, err
 	}
+
+	// The images tell which size a file should have, and which diff ID a layer.
 	sizes := map[digest.Digest]int64{}
 	damaged := map[digest.Digest]bool{}
-	err = l.Scan(x.Manifests, func(desc oci.Descriptor, doc []byte, err error) error {
-		sizes[desc.Digest] = desc.Size
-		damaged[desc.Digest] = errors.Is(err, digest.ErrMismatch)
-		return ctx.Err()
+	ids := diffIDs{}
+	err = l.Scan(ctx, roots, func(n graph.Node) error {
+		sizes[n.Desc.Digest] = n.Desc.Size
+		if errors.Is(n.Err, digest.ErrMismatch) {
+			damaged[n.Desc.Digest] = true
+		}
+		ids.note(l, n)
+		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	items := map[digest.Digest]Item{}
+
+	items := make([]Item, 0, len(blobs))
 	var notices []string
 	for _, b := range blobs {
+		// Three signs of damage need no hashing: a document that did not verify, another size
+		// than its descriptor's, an empty file under the digest of something else.
 		size, named := sizes[b.Digest]
 		wrong := damaged[b.Digest] || named && size != b.Size || b.Size == 0 && b.Digest.Verifiable() && !isEmpty(b.Digest)
 		if !wrong && verify && b.Digest.Verifiable() {
@@ -100,31 +129,47 @@ func LayoutInventory(ctx context.Context, l *layout.Layout, verify bool) (*Inven
 			notices = append(notices, fmt.Sprintf("left out %s: its file is damaged", b.Digest))
 			continue
 		}
-		items[b.Digest] = Item{Digest: b.Digest, Size: b.Size}
+		items = append(items, Item{Digest: b.Digest, Size: b.Size, DiffID: ids[b.Digest]})
 	}
-	addDiffIDs(l, x.Manifests, items)
-	inv := newInventory(items)
+
+	inv := sorted(items)
 	slices.Sort(notices)
 	inv.Notices = notices
 	return inv, nil
 }
 
-// ImageInventory lists the blobs of one image that are there.
+// ImageInventory is [LayoutInventory] for the blobs of one image alone. Its notices are about
+// the whole layout.
 func ImageInventory(ctx context.Context, l *layout.Layout, desc oci.Descriptor, verify bool) (*Inventory, error) {
 	all, err := LayoutInventory(ctx, l, verify)
 	if err != nil {
 		return nil, err
 	}
 	items := map[digest.Digest]Item{}
-	err = l.Scan([]oci.Descriptor{desc}, func(d oci.Descriptor, doc []byte, err error) error {
-		if i, ok := all.have[d.Digest]; ok && !errors.Is(err, digest.ErrMismatch) {
-			items[d.Digest] = all.Items[i]
+	err = graph.Scan(l, []oci.Descriptor{desc}, func(n graph.Node) error {
+		if i, ok := all.find(n.Desc.Digest); ok && !errors.Is(n.Err, digest.ErrMismatch) {
+			items[n.Desc.Digest] = all.Items[i]
 		}
 		return nil
 	})
 	inv := newInventory(items)
 	inv.Notices = all.Notices
 	return inv, err
+}
+
+// SourceInventory lists the blobs of one image, in any source, that are there with the right
+// size. No layer is read.
+func SourceInventory(ctx context.Context, src source.Source, desc oci.Descriptor) (*Inventory, error) {
+	items := map[digest.Digest]Item{}
+	err := graph.Scan(src, []oci.Descriptor{desc}, func(n graph.Node) error {
+		size, err := src.Stat(n.Desc.Digest)
+		if n.Err == nil && err == nil && size == n.Desc.Size {
+			items[n.Desc.Digest] = Item{Digest: n.Desc.Digest, Size: size}
+		}
+		return context.Cause(ctx)
+	})
+	addDiffIDs(src, []oci.Descriptor{desc}, items)
+	return newInventory(items), err
 }
 
 func isEmpty(d digest.Digest) bool {
@@ -135,7 +180,7 @@ func isEmpty(d digest.Digest) bool {
 func isDamaged(ctx context.Context, l *layout.Layout, desc oci.Descriptor) (bool, error) {
 	r, err := l.Blob(desc)
 	if err == nil {
-		_, err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, &contextReader{ctx, r}, make([]byte, 256<<10))
+		_, err = oci.Copy(io.Discard, tarutil.ContextReader(ctx, r))
 		r.Close()
 	}
 	if errors.Is(err, digest.ErrMismatch) {
@@ -145,46 +190,69 @@ func isDamaged(ctx context.Context, l *layout.Layout, desc oci.Descriptor) (bool
 }
 
 // addDiffIDs notes the diff IDs of layers of images in a layout, as far as they can be read.
-func addDiffIDs(l *layout.Layout, roots []oci.Descriptor, items map[digest.Digest]Item) {
-	l.Scan(roots, func(desc oci.Descriptor, doc []byte, err error) error {
-		if err != nil || !oci.IsManifest(desc.MediaType) {
-			return nil
-		}
-		layers, err := image.Layers(l, desc)
-		if err != nil {
-			return nil
-		}
-		for _, d := range layers {
-			if it, ok := items[d.Digest]; ok {
-				if id, ok := d.DiffID(); ok {
-					it.DiffID = id
-					items[d.Digest] = it
-				}
-			}
-		}
+func addDiffIDs(l source.Source, roots []oci.Descriptor, items map[digest.Digest]Item) {
+	ids := diffIDs{}
+	graph.Documents(l, roots, func(n graph.Node) error {
+		ids.note(l, n)
 		return nil
 	})
+	for d, id := range ids {
+		if it, ok := items[d]; ok {
+			it.DiffID = id
+			items[d] = it
+		}
+	}
+}
+
+// diffIDs are those of layers.
+type diffIDs map[digest.Digest]digest.Digest
+
+// note notes the diff IDs of the layers of an image, unless all of them are known: to read the
+// config costs more, and many images of a layout share their layers.
+func (ids diffIDs) note(s graph.Store, n graph.Node) {
+	known := func(d oci.Descriptor) bool { _, ok := ids[d.Digest]; return ok }
+	if n.Err != nil || !oci.IsManifest(n.Desc.MediaType) || len(n.Refs) == 0 {
+		return
+	}
+
+	unknown := slices.IndexFunc(n.Refs[1:], func(d oci.Descriptor) bool { return !known(d) }) // behind the config
+	if unknown < 0 {
+		return
+	}
+
+	layers, err := image.Layers(s, n.Desc)
+	if err != nil {
+		return
+	}
+
+	for _, d := range layers {
+		if id, ok := d.DiffID(); ok {
+			ids[d.Digest] = id
+		}
+	}
 }
 
 // ArchiveInventory lists the blobs in the tar of a layout, a bundle too, verified while it is
 // read to its end.
 func ArchiveInventory(ctx context.Context, r io.Reader) (*Inventory, error) {
 	items := map[digest.Digest]Item{}
-	a := &members{
-		blob: func(d digest.Digest, size int64, r io.Reader) error {
-			if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, digest.NewReader(r, d, size), make([]byte, 256<<10)); err != nil {
-				return err
-			}
-			items[d] = Item{Digest: d, Size: size}
-			return nil
-		},
-	}
-	if err := a.read(ctx, r); err != nil {
+	c := newContents(func(f tarEntry, d digest.Digest) (member, error) {
+		if _, err := oci.Copy(io.Discard, digest.NewReader(f.r, d, f.hdr.Size)); err != nil {
+			return member{}, err
+		}
+		items[d] = Item{Digest: d, Size: f.hdr.Size}
+		return member{digest: d, size: f.hdr.Size}, nil
+	})
+
+	c.onlyLayout = true
+	if err := scanStream(ctx, r, c.take); err != nil {
 		return nil, err
 	}
-	if a.control[layoutFile] == nil {
+
+	if c.control[layoutFile] == nil {
 		return nil, fmt.Errorf("%w: it has no %s", ErrNoImage, layoutFile)
 	}
+
 	return newInventory(items), nil
 }
 
@@ -193,42 +261,60 @@ func ArchiveInventory(ctx context.Context, r io.Reader) (*Inventory, error) {
 func ReadInventory(ctx context.Context, r io.Reader) (*Inventory, error) {
 	plain, _, err := tarutil.Decompress(r)
 	if errors.Is(err, tarutil.ErrEmpty) {
-		return newInventory(nil), nil // who has nothing says nothing
+		return newInventory(nil), nil // the inventory of a side that has nothing
 	}
+
 	if err != nil {
 		return nil, err
 	}
+
 	in := bufio.NewReaderSize(plain, 64<<10)
 	head, err := in.Peek(tarutil.SniffLen)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
+
 	if tarutil.Sniff(head) == tarutil.FormatTar {
 		return ArchiveInventory(ctx, in)
 	}
-	return readLines(in)
+
+	return readLines(in, maxChunks)
 }
 
 // maxItems bounds an inventory in memory.
 const maxItems = 2_000_000
 
-func readLines(r io.Reader) (*Inventory, error) {
+// readLines reads lines of the form DIGEST [SIZE [DIFFID]], each with any number of lines of
+// chunks behind it. More than limit chunks in all give [errChunks].
+func readLines(r io.Reader, limit int) (*Inventory, error) {
 	items := map[digest.Digest]Item{}
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 64<<10)
+	var last digest.Digest
 	for n := 1; s.Scan(); n++ {
 		fields := strings.Fields(s.Text())
 		if len(fields) == 0 {
+			continue
+		}
+		if fields[0] == chunkMark {
+			added, err := addChunks(items, last, fields, limit)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: %w", n, err)
+			}
+			limit -= added
 			continue
 		}
 		it, err := readItem(fields)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: want DIGEST [SIZE [DIFFID]]: %w", n, err)
 		}
+		last = it.Digest
+		limit += len(items[last].Chunks) // a second line for a digest counts in place of the first
 		if items[it.Digest] = it; len(items) > maxItems {
 			return nil, fmt.Errorf("over %d digests", maxItems)
 		}
 	}
+
 	return newInventory(items), s.Err()
 }
 
@@ -237,19 +323,23 @@ func readItem(fields []string) (it Item, err error) {
 	if it.Digest, err = digest.Parse(fields[0]); err != nil {
 		return it, err
 	}
+
 	if len(fields) > 1 {
 		if it.Size, err = strconv.ParseInt(fields[1], 10, 64); err != nil || it.Size < 0 {
 			return it, fmt.Errorf("%q is no size", fields[1])
 		}
 	}
+
 	if len(fields) > 2 {
 		if it.DiffID, err = digest.Parse(fields[2]); err != nil {
 			return it, err
 		}
 	}
+
 	if len(fields) > 3 {
 		return it, fmt.Errorf("%d fields", len(fields))
 	}
+
 	return it, nil
 }
 
@@ -266,11 +356,13 @@ func (inv *Inventory) Write(w io.Writer, sizes, diffIDs bool) error {
 			}
 		}
 		out.WriteByte('\n')
+		writeChunks(out, it.Chunks)
 	}
 	return out.Flush()
 }
 
-// InventoryOf makes an inventory of descriptors, as those of what a registry has.
+// InventoryOf makes an inventory of descriptors, such as those of the blobs that a registry
+// has.
 func InventoryOf(descs []oci.Descriptor) *Inventory {
 	items := map[digest.Digest]Item{}
 	for _, d := range descs {

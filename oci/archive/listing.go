@@ -58,8 +58,8 @@ func (s *listing) replace(e oci.Descriptor) {
 	*was = e
 }
 
-// entries returns the list. What was added stands before the first entry that comes behind it,
-// so that bundles which come in any order give one list.
+// entries returns the list. Added entries are sorted in among the old ones, whose order stays,
+// so that bundles that come in any order give one list.
 func (s *listing) entries() []oci.Descriptor {
 	gone := func(d oci.Descriptor) bool { return d.Digest.IsZero() }
 	old, added := slices.DeleteFunc(s.old, gone), slices.DeleteFunc(s.added, gone)

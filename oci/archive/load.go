@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
-	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/image"
 	"ocikit/oci/layout"
-	"ocikit/tarutil"
 )
 
 // ErrNoImage means that a tar is no archive of images.
@@ -18,198 +19,186 @@ var ErrNoImage = errors.New("no image archive")
 
 // LoadOptions say what to load.
 type LoadOptions struct {
-	Tag      string        // name the only image so; "" keeps the names in the archive
-	Platform *oci.Platform // of an image for several load the one for this platform alone
-	DryRun   bool          // find out what the archive holds, and store nothing
-	Notice   func(text string)
+	Tag      string            // name the only image so; "" keeps the names in the archive
+	Platform *oci.Platform     // of an image for several load the one for this platform alone
+	DryRun   bool              // find out what the archive holds, and store nothing
+	Notice   func(text string) // is told what the user should know; nil for nobody
 }
 
-// Load brings the images of the archive that r holds into a layout (for a dry run there need
-// be none), and returns their entries
-// of index.json. r is read once, to its end, and may be compressed. What Docker wrote becomes
-// an image of OCI media types; its config and layers stay as they are, byte for byte.
+// Load brings the images of the archive that r holds into a layout, and returns their entries of
+// index.json. For a dry run l may be nil. r is read once, to its end, and may be compressed. An
+// image that Docker wrote becomes one of OCI media types; its config and layers stay as they are,
+// byte for byte.
 //
-// Every image gets its names, or, if something is wrong with one, none does: a member that is
-// damaged, absent, of another kind or outside of the archive, documents that disagree. Blobs
-// that came before the error stay in the layout, unnamed.
+// Either every image gets its names, or none does. None does if a member is damaged, absent, of
+// another kind or outside of the archive, or if documents disagree. Blobs that came before the
+// error stay in the layout, unnamed. Files that no document can name are passed over.
 func Load(ctx context.Context, l *layout.Layout, r io.Reader, o LoadOptions) ([]oci.Descriptor, error) {
-	ld := &loader{l: l, o: o, store: layoutStore{l}, diffIDs: map[digest.Digest]digest.Digest{}, members: map[string]member{}, links: map[string]string{}, control: map[string][]byte{}}
-	if o.DryRun {
-		ld.store = newDryStore(ctx)
+	var (
+		hold  holder = newDocuments(ctx)
+		store graph.Store
+		x     oci.Index
+	)
+	if !o.DryRun {
+		hold = inLayout{l}
 	}
-	if err := ld.read(ctx, r); err != nil {
+
+	a := newArchive("", hold, o.Notice)
+	store = a
+	if err := scanStream(ctx, r, a.c.take); err != nil {
 		return nil, err
 	}
-	entries, err := ld.images(ctx)
+
+	a.c.notices(a.notice)
+	entries, err := a.images(ctx)
 	if err != nil {
 		return nil, err
 	}
-	seen := map[mention]bool{}
-	for _, e := range entries {
-		if err := ld.checkWhole(e, seen); err != nil {
-			return nil, err
-		}
-	}
-	if err := ld.checkAgreement(entries); err != nil {
-		return nil, err
-	}
-	if entries, err = ld.name(entries); err != nil {
-		return nil, err
-	}
-	if o.DryRun {
-		return entries, nil
-	}
-	return entries, l.AddEntries(ctx, entries)
-}
 
-// A loader loads one archive.
-type loader struct {
-	l     *layout.Layout
-	o     LoadOptions
-	store store
-
-	members map[string]member // blobs, by clean path
-	links   map[string]string // links, and what they lead to
-	control map[string][]byte // the files that say what is in the archive
-	paths   int               // bytes of the paths in members and links
-
-	diffIDs map[digest.Digest]digest.Digest // of compressed layers that were read for them
-}
-
-// A member is a file that was stored as a blob.
-type member struct {
-	digest digest.Digest
-	size   int64
-	format tarutil.Format
-}
-
-const (
-	maxMembers = 200_000
-	maxLinks   = 16 // that lead to one another
-)
-
-// images finds the images that the archive names. If it has both lists, that of OCI counts.
-func (ld *loader) images(ctx context.Context) ([]oci.Descriptor, error) {
-	index, isOCI := ld.control[indexFile]
-	manifest, isDocker := ld.control[manifestFile]
-	switch {
-	case isOCI:
-		if err := ld.checkVersion(); err != nil {
-			return nil, err
-		}
-		return ld.ociEntries(index)
-	case isDocker:
-		return ld.dockerEntries(ctx, manifest)
-	case ld.control[repositoriesFile] != nil:
-		return nil, fmt.Errorf("%w: it has repositories and no manifest.json, as Docker wrote it before 1.10: save it again with a later one", ErrNoImage)
-	}
-	return nil, fmt.Errorf("%w: it has neither %s nor %s", ErrNoImage, indexFile, manifestFile)
-}
-
-func (ld *loader) checkVersion() error {
-	data, ok := ld.control[layoutFile]
-	if !ok {
-		return fmt.Errorf("%w: it has %s and no %s", ErrNoImage, indexFile, layoutFile)
-	}
-	var v struct {
-		Version string `json:"imageLayoutVersion"`
-	}
-	if err := oci.Decode(data, &v); err != nil {
-		return fmt.Errorf("%s: %w", layoutFile, err)
-	}
-	if v.Version != "1.0.0" {
-		return fmt.Errorf("%s: imageLayoutVersion %q, want \"1.0.0\": %w", layoutFile, v.Version, oci.ErrMalformed)
-	}
-	return nil
-}
-
-// ociEntries returns the entries of the archive's index.json.
-func (ld *loader) ociEntries(data []byte) ([]oci.Descriptor, error) {
-	var x oci.Index
-	if err := oci.Decode(data, &x); err != nil {
-		return nil, fmt.Errorf("%s: %w", indexFile, err)
-	}
-	var entries []oci.Descriptor
-	for _, d := range x.Manifests {
-		if !oci.IsManifest(d.MediaType) && !oci.IsIndex(d.MediaType) {
-			ld.notice("left out %s of type %q, which is no image", d.Digest, d.MediaType)
-			continue
-		}
-		if ld.o.Platform != nil && oci.IsIndex(d.MediaType) {
-			only, err := ld.selectPlatform(d)
-			if err != nil {
-				return nil, err
-			}
-			only.Annotations = d.Annotations
-			d = only
-		}
-		entries = append(entries, d)
-	}
 	if len(entries) == 0 {
 		return nil, fmt.Errorf("%w: %s lists none", ErrNoImage, indexFile)
 	}
-	return entries, nil
-}
 
-func (ld *loader) notice(format string, args ...any) {
-	if ld.o.Notice != nil {
-		ld.o.Notice(fmt.Sprintf(format, args...))
-	}
-}
-
-// selectPlatform returns the image of an index for the platform that was asked for. Others
-// need not be in the archive.
-func (ld *loader) selectPlatform(desc oci.Descriptor) (oci.Descriptor, error) {
-	var found []oci.Descriptor
-	err := ld.walk(desc, map[mention]bool{}, func(d oci.Descriptor, doc []byte, err error) error {
-		if oci.IsManifest(d.MediaType) && d.Platform != nil && d.Platform.Matches(*ld.o.Platform) {
-			found = append(found, d)
+	// An archive may leave out what the layout has.
+	if !o.DryRun {
+		store = graph.Either(a, l)
+		if x, err = l.Index(); err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	if err == nil && len(found) == 0 {
-		err = fmt.Errorf("%s: %w for %s", desc.Digest, image.ErrPlatform, ld.o.Platform)
 	}
-	if err != nil {
-		return desc, err
+
+	ld := &loader{store: store, notice: a.notice}
+	if o.Platform != nil {
+		if err := ld.selectPlatform(entries, o.Platform); err != nil {
+			return nil, err
+		}
 	}
-	return found[0], nil
+
+	w := graph.NewWalker(store, graph.DefaultLimits())
+	for _, e := range entries {
+		if err := ld.checkWhole(e, w); err != nil {
+			return nil, err
+		}
+	}
+
+	// For one platform of several manifest.json may name another.
+	if o.Platform == nil {
+		if err := a.checkAgreement(ctx, entries); err != nil {
+			return nil, err
+		}
+	}
+
+	if entries, err = ld.name(entries, o.Tag, x); err != nil || o.DryRun {
+		return entries, err
+	}
+
+	// Manifests that were made in memory become blobs when nothing is left that could be wrong.
+	for _, doc := range a.made {
+		if _, err := l.PutDocument(oci.MediaTypeManifest, doc); err != nil {
+			return nil, err
+		}
+	}
+
+	return entries, l.AddEntries(ctx, entries, graph.Rules{Sparse: true})
 }
 
-// checkWhole checks that everything an image needs is there, of the right size, and that its
-// layers are those that its config names, as far as digests tell.
-func (ld *loader) checkWhole(desc oci.Descriptor, seen map[mention]bool) error {
-	err := ld.walk(desc, seen, func(d oci.Descriptor, doc []byte, err error) error {
+// A loader checks what an archive holds before it is named.
+type loader struct {
+	store  graph.Store
+	notice func(format string, args ...any)
+}
+
+// selectPlatform puts the image for a platform in the place of each index. Others need not be in
+// the archive.
+func (ld *loader) selectPlatform(entries []oci.Descriptor, p *oci.Platform) error {
+	for i, d := range entries {
+		if !oci.IsIndex(d.MediaType) {
+			continue
+		}
+		choice, err := graph.Choose(ld.store, d, p)
 		if err != nil {
 			return err
 		}
-		if doc == nil {
-			return ld.checkBlob(d)
-		}
-		if !oci.IsManifest(d.MediaType) {
-			return nil
-		}
-		return ld.checkLayers(d, doc)
-	})
-	if errors.Is(err, layout.ErrNotFound) {
-		err = fmt.Errorf("%w: %v", layout.ErrIncomplete, err)
-	}
-	if err != nil {
-		return fmt.Errorf("image %s: %w", desc.Digest, err)
+		choice.Desc.Annotations = d.Annotations
+		entries[i] = choice.Desc
 	}
 	return nil
 }
 
-func (ld *loader) checkBlob(d oci.Descriptor) error {
-	size, err := ld.store.stat(d.Digest)
-	switch {
-	case errors.Is(err, layout.ErrNotFound) && (oci.IsForeignLayer(d.MediaType) || d.Data != nil):
-		return nil
-	case err != nil:
-		return err
-	case size != d.Size:
-		return fmt.Errorf("blob %s: got %d bytes, want %d: %w", d.Digest, size, d.Size, digest.ErrMismatch)
+// name gives the entries the names that they will have in a layout with the index x; the only one
+// may get another tag.
+func (ld *loader) name(entries []oci.Descriptor, tag string, x oci.Index) ([]oci.Descriptor, error) {
+	if tag == "" {
+		return nameEntries(entries, x)
 	}
+	if len(entries) != 1 {
+		return nil, fmt.Errorf("the archive holds %d images: one name is not enough", len(entries))
+	}
+	return []oci.Descriptor{entries[0].WithAnnotation(oci.AnnotationRefName, tag)}, nil
+}
+
+// checkWhole checks that everything an image needs is there, of the right size, and that its
+// layers are those that its config names, as far as digests tell. Images of an index may be
+// absent, as long as one is there: Docker saves an index of several platforms with one of them.
+func (ld *loader) checkWhole(desc oci.Descriptor, w *graph.Walker) error {
+	rules := graph.Rules{Sparse: true}
+	var absent []oci.Descriptor
+
+	err := w.Walk([]oci.Descriptor{desc}, func(n graph.Node) error {
+		d := n.Desc
+		switch {
+		// A platform that was left out is told of; its attestations went with it.
+		case errors.Is(n.Err, graph.ErrNotFound) && n.Depth > 0:
+			if !graph.IsAttestation(d) {
+				absent = append(absent, d)
+			}
+			return nil
+		case n.Err != nil:
+			return n.Err
+		case n.Doc == nil:
+			state, err := rules.StateOf(ld.store, n.Parent.MediaType, d)
+			if state == graph.Optional {
+				err = nil
+			}
+			return err
+		case oci.IsManifest(d.MediaType):
+			return ld.checkLayers(d, n.Doc)
+		}
+
+		return nil
+	})
+	if err == nil && len(absent) > 0 {
+		err = ld.checkSparse(desc, absent)
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", desc.Digest, graph.Incomplete(err))
+	}
+
+	return nil
+}
+
+// checkSparse reports whether one image at least of a sparse index is there, and says what is not.
+func (ld *loader) checkSparse(desc oci.Descriptor, absent []oci.Descriptor) error {
+	entries, err := graph.Entries(ld.store, desc)
+	if err != nil {
+		return err
+	}
+
+	isHere := func(d oci.Descriptor) bool { _, err := ld.store.Stat(d.Digest); return err == nil }
+	if !slices.ContainsFunc(entries, isHere) {
+		return fmt.Errorf("manifest %s: %w", absent[0].Digest, graph.ErrNotFound)
+	}
+
+	var names []string
+	for _, d := range absent {
+		name := d.Digest.String()
+		if d.Platform != nil {
+			name = d.Platform.String()
+		}
+		names = append(names, name)
+	}
+
+	ld.notice("%s is sparse: the archive does not hold %s", desc.Digest, strings.Join(names, ", "))
 	return nil
 }
 
@@ -217,17 +206,22 @@ func (ld *loader) checkBlob(d oci.Descriptor) error {
 // is not compressed is its own diff ID; what is, is not read.
 func (ld *loader) checkLayers(desc oci.Descriptor, doc []byte) error {
 	m, err := oci.DecodeManifest(desc, doc)
-	if err != nil || !oci.IsConfig(m.Config.MediaType) {
+	if err != nil || !m.IsImage() {
 		return err
 	}
-	data, err := ld.store.document(m.Config)
+
+	data, err := ld.store.Document(m.Config)
 	if err != nil {
 		return err
 	}
+
 	config, err := oci.ParseConfig(data)
 	if err != nil {
 		return fmt.Errorf("config %s: %w", m.Config.Digest, err)
 	}
+
+	// Annotations of the archive prove nothing. A plain tar is its own diff ID, of others it is
+	// not known.
 	layers := m.Layers
 	for i, d := range layers {
 		if d.MediaType == oci.MediaTypeLayer || d.MediaType == oci.MediaTypeDockerLayer {
@@ -236,72 +230,6 @@ func (ld *loader) checkLayers(desc oci.Descriptor, doc []byte) error {
 			layers[i] = d.WithAnnotation(oci.AnnotationDiffID, "")
 		}
 	}
+
 	return image.CheckConfig(config, layers)
-}
-
-// A mention is a descriptor of a blob; one with another size or type is another question.
-type mention struct {
-	digest    digest.Digest
-	size      int64
-	mediaType string
-}
-
-// walk visits an image as [layout.Layout.Walk] does, but for what was seen, which it adds to,
-// and goes on where a document is absent.
-func (ld *loader) walk(root oci.Descriptor, seen map[mention]bool, visit func(d oci.Descriptor, doc []byte, err error) error) error {
-	stack := []oci.Descriptor{root}
-	for len(stack) > 0 {
-		d := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if err := d.CheckData(); err != nil {
-			return err
-		}
-		k := mention{d.Digest, d.Size, d.MediaType}
-		if seen[k] {
-			continue
-		}
-		seen[k] = true
-		isDoc := oci.IsManifest(d.MediaType) || oci.IsIndex(d.MediaType)
-		var doc []byte
-		var refs []oci.Descriptor
-		var err error
-		if isDoc {
-			if doc, err = ld.store.document(d); err == nil {
-				refs, err = oci.References(d, doc)
-			}
-			if err != nil {
-				doc = nil
-			}
-		}
-		if err := visit(d, doc, err); err != nil {
-			return err
-		}
-		for i := len(refs) - 1; i >= 0; i-- {
-			stack = append(stack, refs[i])
-		}
-	}
-	return nil
-}
-
-// readAll reads a document of at most the size that one may have.
-func readAll(r io.Reader, name string) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, oci.MaxDocument+1))
-	if err == nil && len(data) > oci.MaxDocument {
-		err = fmt.Errorf("%s: over %d bytes: %w", name, oci.MaxDocument, oci.ErrMalformed)
-	}
-	return data, err
-}
-
-// A headReader keeps the first bytes that it passes on.
-type headReader struct {
-	r    io.Reader
-	head []byte
-}
-
-func (h *headReader) Read(p []byte) (int, error) {
-	n, err := h.r.Read(p)
-	if room := tarutil.SniffLen - len(h.head); room > 0 {
-		h.head = append(h.head, p[:min(n, room)]...)
-	}
-	return n, err
 }

@@ -2,38 +2,37 @@ package archive
 
 import (
 	"fmt"
+	"strings"
 
+	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/oci/layout"
+	"ocikit/oci/graph"
 )
 
-// name gives the entries the names that they will have in the layout.
-func (ld *loader) name(entries []oci.Descriptor) ([]oci.Descriptor, error) {
-	if ld.o.Tag != "" {
-		if len(entries) != 1 {
-			return nil, fmt.Errorf("the archive holds %d images: one name is not enough", len(entries))
-		}
-		entries[0] = entries[0].WithAnnotation(oci.AnnotationRefName, ld.o.Tag)
-		return entries, nil
-	}
+// nameEntries gives images the names that they will have beside those that x lists: each its tag,
+// or its full name if another image has the tag.
+func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error) {
 	taken := map[string]oci.Descriptor{} // by tag
 	known := map[string]string{}         // tags, by full name
-	if !ld.o.DryRun {
-		x, err := ld.l.Index()
+	for _, d := range x.Manifests {
+		tag := d.Annotations[oci.AnnotationRefName]
+		taken[tag] = d
+		known[d.Annotations[oci.AnnotationImageName]] = tag
+	}
+
+	own := map[string]bool{}
+	for i, e := range entries {
+		tag, err := plainName(e, oci.AnnotationRefName)
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range x.Manifests {
-			tag := d.Annotations[oci.AnnotationRefName]
-			taken[tag] = d
-			known[d.Annotations[oci.AnnotationImageName]] = tag
+
+		full, err := plainName(e, oci.AnnotationImageName)
+		if err != nil {
+			return nil, err
 		}
-	}
-	own := map[string]bool{}
-	for i, e := range entries {
-		tag, full := e.Annotations[oci.AnnotationRefName], e.Annotations[oci.AnnotationImageName]
-		if full != "" {
-			_, suffix := oci.SplitName(full)
+
+		if suffix := oci.SplitName(full).Tag; suffix != "" {
 			if tag == "" {
 				tag = suffix
 			}
@@ -46,18 +45,24 @@ func (ld *loader) name(entries []oci.Descriptor) ([]oci.Descriptor, error) {
 				tag = full
 			}
 		}
+
 		if tag == "" {
+			entries[i] = e.WithAnnotation(oci.AnnotationRefName, "")
 			continue
 		}
+
 		if err := oci.CheckTag(tag); err != nil {
 			return nil, err
 		}
+
 		if own[tag] {
-			return nil, fmt.Errorf("two images of the archive are named %q: %w", tag, layout.ErrAmbiguous)
+			return nil, fmt.Errorf("two images of the archive are named %q: %w", tag, graph.ErrAmbiguous)
 		}
+
 		own[tag] = true
 		entries[i] = e.WithAnnotation(oci.AnnotationRefName, tag)
 	}
+
 	return entries, nil
 }
 
@@ -67,7 +72,19 @@ func sameRepo(entry oci.Descriptor, full string) bool {
 	if name == "" {
 		return false
 	}
-	was, _ := oci.SplitName(name)
-	is, _ := oci.SplitName(full)
-	return was == is
+	return oci.SplitName(name).Repo == oci.SplitName(full).Repo
+}
+
+// plainName returns the name in an annotation without the digest that containerd, skopeo and others
+// put behind it. It must be that of the image. A repository without a tag is no name alone: there the
+// digest stays.
+func plainName(e oci.Descriptor, annotation string) (string, error) {
+	name, d := oci.CutDigest(e.Annotations[annotation])
+	if !d.IsZero() && d != e.Digest {
+		return "", fmt.Errorf("the image named %q is %s: %w", e.Annotations[annotation], e.Digest, digest.ErrMismatch)
+	}
+	if !d.IsZero() && strings.Contains(name, "/") && oci.SplitName(name).Tag == "" {
+		return e.Annotations[annotation], nil
+	}
+	return name, nil
 }

@@ -5,15 +5,16 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/oci/layout"
+	"ocikit/oci/graph"
+	"ocikit/oci/source"
 )
 
-// Referrers finds what refers to each of images, and counts it all. With require it gives
-// [ErrNoReferrers] if an image has none and is none itself.
-func Referrers(images []Image, require bool) (found [][]layout.Referrer, n int, err error) {
+// Referrers finds the referrers of each image, and counts all of them. With require, an image gives
+// [ErrNoReferrers] if it has no referrer and is not a referrer itself.
+func Referrers(images []Image, require bool) (found [][]graph.Referrer, n int, err error) {
 	counted := map[digest.Digest]bool{}
 	for _, im := range images {
-		refs, err := im.Layout.Referrers([]oci.Descriptor{im.Desc})
+		refs, err := source.Referrers(im.Source, []oci.Descriptor{im.Desc})
 		if err != nil {
 			return nil, 0, err
 		}
@@ -25,10 +26,12 @@ func Referrers(images []Image, require bool) (found [][]layout.Referrer, n int, 
 			counted[r.Desc.Digest] = true
 		}
 	}
+
 	for i, im := range images {
 		if require && len(found[i]) == 0 && !counted[im.Desc.Digest] {
-			return nil, 0, fmt.Errorf("layout %q: image %s: %w", im.Layout.Dir(), im.Desc.Digest, ErrNoReferrers)
+			return nil, 0, fmt.Errorf("%q: image %s: %w", im.Source.Name(), im.Desc.Digest, ErrNoReferrers)
 		}
 	}
+
 	return found, n, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -13,8 +14,8 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/oci/image"
-	"ocikit/oci/layout"
+	"ocikit/oci/graph"
+	"ocikit/oci/source"
 	"ocikit/tarutil"
 )
 
@@ -35,12 +36,14 @@ const (
 	manifestFile = "manifest.json"
 	// repositoriesFile is what Docker wrote before it wrote manifest.json.
 	repositoriesFile = "repositories"
-	blobsDir         = "blobs"
+	// bundleFile says what a bundle wants and what it leaves out.
+	bundleFile = "ocikit-bundle.json"
+	blobsDir   = "blobs"
 )
 
 // An Image is what to save, and the names it gets.
 type Image struct {
-	Layout *layout.Layout
+	Source source.Source
 	Desc   oci.Descriptor
 	Tag    string // org.opencontainers.image.ref.name; "" for none
 	Name   string // the full name, see [oci.FullName]; "" for none
@@ -52,9 +55,10 @@ type Member struct {
 	Size   int64         `json:"size"`
 	Digest digest.Digest `json:"digest,omitzero"` // of a blob
 
-	data  []byte
-	image *layout.Layout // that has the blob
-	desc  oci.Descriptor
+	data []byte
+	src  source.Source // that has the blob
+	file *os.File      // that has it, and nothing else
+	desc oci.Descriptor
 }
 
 // A Plan says what an archive will hold.
@@ -64,6 +68,7 @@ type Plan struct {
 
 	images []Image
 	format Format
+	rules  graph.Rules
 	docs   []Member
 	layers []Member
 	have   map[string]bool // paths
@@ -77,48 +82,57 @@ type item struct {
 	Layers   []string `json:"Layers"`
 }
 
-// NewPlan works out the archive of images. They must be whole, but for layers that are not
-// distributed: an absent blob gives [layout.ErrIncomplete].
+// NewPlan works out the archive of images. They must be whole by the rules: an absent blob
+// gives [graph.ErrIncomplete].
 //
-// In manifest.json, which knows no platforms, an image for several stands for the one for
-// linux/amd64, or the first. A format that has nothing else leaves all others out.
-func NewPlan(images []Image, format Format) (*Plan, error) {
-	p := &Plan{images: images, format: format, have: map[string]bool{}}
+// manifest.json knows no platforms. There an image for several platforms becomes the one for
+// linux/amd64, or else the first. An archive of the format [Docker] leaves the others out.
+func NewPlan(images []Image, format Format, rules graph.Rules) (*Plan, error) {
+	p := &Plan{images: images, format: format, rules: rules, have: map[string]bool{}}
 	for _, im := range images {
-		if err := im.Layout.CheckComplete(im.Desc); err != nil {
+		if err := graph.Check(im.Source, im.Desc, rules); err != nil {
 			return nil, err
 		}
 	}
+
+	if err := graph.CheckNames(p.index().Manifests); err != nil {
+		return nil, err
+	}
+
 	if format != Docker {
 		if err := p.addBlobs(); err != nil {
 			return nil, err
 		}
 	}
+
 	if format != OCI {
 		if err := p.addItems(); err != nil {
 			return nil, err
 		}
 	}
+
 	return p, p.order()
 }
 
 // addBlobs lists all blobs of all images, each once, in the order in which they are named.
 func (p *Plan) addBlobs() error {
 	for _, im := range p.images {
-		err := im.Layout.Walk([]oci.Descriptor{im.Desc}, func(d oci.Descriptor, doc []byte) error {
-			if doc == nil && d.Data == nil {
-				if _, err := im.Layout.Stat(d.Digest); errors.Is(err, layout.ErrNotFound) && oci.IsForeignLayer(d.MediaType) {
+		err := graph.Descend(im.Source, []oci.Descriptor{im.Desc}, p.rules, func(n graph.Node) error {
+			d := n.Desc
+			if n.Doc == nil {
+				if state, _ := p.rules.StateOf(im.Source, n.Parent.MediaType, d); state == graph.Optional {
 					p.notice("left out %s: a layer that is not distributed with its image, and not in the layout", d.Digest)
 					return nil
 				}
 			}
-			p.add(Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, image: im.Layout, desc: d})
+			p.add(Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, src: im.Source, desc: d})
 			return nil
 		})
 		if err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -152,9 +166,12 @@ func (p *Plan) addItems() error {
 		if err != nil {
 			return err
 		}
+
 		if !ok {
 			continue
 		}
+
+		// The names of one image are the RepoTags of one item.
 		at, ok := byImage[desc.Digest]
 		if !ok {
 			it, ok, err := p.item(im, desc)
@@ -168,13 +185,16 @@ func (p *Plan) addItems() error {
 			byImage[desc.Digest] = at
 			p.items = append(p.items, it)
 		}
+
 		if name := oci.FamiliarName(im.Name); name != "" && !slices.Contains(p.items[at].RepoTags, name) {
 			p.items[at].RepoTags = append(p.items[at].RepoTags, name)
 		}
 	}
+
 	if len(p.items) == 0 && p.format == Docker {
 		return errors.New("nothing that Docker's format can hold")
 	}
+
 	return nil
 }
 
@@ -183,80 +203,106 @@ func (p *Plan) single(im Image) (oci.Descriptor, bool, error) {
 	if oci.IsManifest(im.Desc.MediaType) {
 		return im.Desc, true, nil
 	}
+
+	entries, err := graph.Entries(im.Source, im.Desc)
+	if err != nil {
+		return oci.Descriptor{}, false, err
+	}
+
+	// An index lists attestations and artifacts too, which no engine runs. Of a sparse one some
+	// manifests are absent.
 	var found []oci.Descriptor
 	var wish oci.Descriptor
-	err := im.Layout.Walk([]oci.Descriptor{im.Desc}, func(d oci.Descriptor, doc []byte) error {
-		if !oci.IsManifest(d.MediaType) {
-			return nil
+	for _, d := range entries {
+		m, err := graph.Manifest(im.Source, d)
+		if errors.Is(err, graph.ErrNotFound) {
+			continue
 		}
-		m, err := oci.DecodeManifest(d, doc)
-		if err != nil || !oci.IsConfig(m.Config.MediaType) {
-			return err
+		if err != nil {
+			return oci.Descriptor{}, false, err
 		}
-		pf, err := image.PlatformOf(im.Layout, d)
-		if err != nil || pf == nil || pf.OS == "unknown" {
-			return err
+		if !m.IsImage() {
+			continue
+		}
+		pf, err := graph.PlatformOf(im.Source, d)
+		if err != nil {
+			return oci.Descriptor{}, false, err
+		}
+		if pf == nil {
+			continue
 		}
 		found = append(found, d)
 		if wish.Digest.IsZero() && pf.OS == "linux" && pf.Architecture == "amd64" {
 			wish = d
 		}
-		return nil
-	})
-	if err != nil || len(found) == 0 {
-		return oci.Descriptor{}, false, err
 	}
+
+	if len(found) == 0 {
+		return oci.Descriptor{}, false, nil
+	}
+
 	if wish.Digest.IsZero() {
 		wish = found[0]
 	}
+
 	if len(found) > 1 {
 		p.notice("manifest.json names one of the %d images of %s: %s", len(found), im.Desc.Digest, wish.Digest)
 	}
+
 	return wish, true, nil
 }
 
 // item lists an image as manifest.json holds it; false if it cannot.
 func (p *Plan) item(im Image, desc oci.Descriptor) (item, bool, error) {
-	m, err := image.ReadManifest(im.Layout, desc)
+	m, err := graph.Manifest(im.Source, desc)
 	if err != nil {
 		return item{}, false, err
 	}
-	if !oci.IsConfig(m.Config.MediaType) {
+
+	if !m.IsImage() {
 		if p.format == Docker {
 			return item{}, false, fmt.Errorf("%s: it is not an image: its config is of type %q", desc.Digest, m.Config.MediaType)
 		}
 		return item{}, false, nil
 	}
+
+	// A hybrid names the blobs of its layout, so that nothing is stored twice. In Docker's
+	// format alone config and layers are files at the top.
 	it := item{Layers: []string{}}
-	config := Member{Path: blobPath(m.Config.Digest), Size: m.Config.Size, Digest: m.Config.Digest, image: im.Layout, desc: m.Config}
+	config := Member{Path: blobPath(m.Config.Digest), Size: m.Config.Size, Digest: m.Config.Digest, src: im.Source, desc: m.Config}
 	if p.format == Docker {
 		config.Path = m.Config.Digest.Encoded() + ".json"
 	}
 	it.Config = config.Path
 	p.add(config)
+
 	for _, d := range m.Layers {
-		if _, err := im.Layout.Stat(d.Digest); errors.Is(err, layout.ErrNotFound) && d.Data == nil {
+		// manifest.json has no word for a layer that is to be found elsewhere.
+		if _, err := im.Source.Stat(d.Digest); errors.Is(err, graph.ErrNotFound) && d.Data == nil {
 			if p.format == Docker {
-				return item{}, false, fmt.Errorf("layer %s, which is not distributed with its image, is not in the layout: %w", d.Digest, layout.ErrIncomplete)
+				return item{}, false, fmt.Errorf("layer %s, which is not distributed with its image, is not in the layout: %w", d.Digest, graph.ErrIncomplete)
 			}
 			p.notice("manifest.json does not name %s: the layer %s is not in the layout", desc.Digest, d.Digest)
 			return item{}, false, nil
 		}
-		member := Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, image: im.Layout, desc: d}
+		member := Member{Path: blobPath(d.Digest), Size: d.Size, Digest: d.Digest, src: im.Source, desc: d}
 		if p.format == Docker {
 			member.Path = d.Digest.Encoded() + layerSuffix(d.MediaType)
 		}
 		it.Layers = append(it.Layers, member.Path)
 		p.add(member)
 	}
+
 	return it, true, nil
 }
 
+// layerSuffix ends the name of a file that holds a layer.
 func layerSuffix(mediaType string) string {
-	switch {
-	case strings.HasSuffix(mediaType, "+zstd"):
+	t, _ := oci.ParseLayerType(mediaType)
+	switch t.Compression {
+	case oci.Zstd:
 		return ".tar.zst"
-	case strings.HasSuffix(mediaType, "gzip"):
+	case oci.Gzip:
 		return ".tar.gz"
 	}
 	return ".tar"
@@ -264,15 +310,17 @@ func layerSuffix(mediaType string) string {
 
 // order sets the members: what says what an archive is, directories, documents, layers.
 func (p *Plan) order() error {
+	// A document that this program would not read is not written.
 	var control []Member
 	file := func(name string, v any) error {
 		data, err := oci.Encode(v)
-		if err == nil && len(data) > oci.MaxDocument {
-			err = fmt.Errorf("%s would have %d bytes, the limit is %d", name, len(data), oci.MaxDocument)
+		if err == nil && int64(len(data)) > limitOf(name) {
+			err = fmt.Errorf("%s would have %d bytes, the limit is %d", name, len(data), limitOf(name))
 		}
 		control = append(control, Member{Path: name, Size: int64(len(data)), data: data})
 		return err
 	}
+
 	if p.format != Docker {
 		if err := file(layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}); err != nil {
 			return err
@@ -281,11 +329,13 @@ func (p *Plan) order() error {
 			return err
 		}
 	}
+
 	if p.format != OCI && len(p.items) > 0 {
 		if err := file(manifestFile, p.items); err != nil {
 			return err
 		}
 	}
+
 	if p.format != Docker {
 		control = append(control, Member{Path: blobsDir + "/"})
 		var algorithms []string
@@ -299,19 +349,28 @@ func (p *Plan) order() error {
 			control = append(control, Member{Path: dir})
 		}
 	}
+
 	p.Members = append(append(control, p.docs...), p.layers...)
 	return nil
 }
 
 // index returns index.json of the archive.
 func (p *Plan) index() oci.Index {
+	first := map[string]digest.Digest{} // the image that a tag names
+	twice := map[string]bool{}          // tags that alone would name two images
+	for _, im := range p.images {
+		if d, ok := first[im.Tag]; !ok {
+			first[im.Tag] = im.Desc.Digest
+		} else if d != im.Desc.Digest {
+			twice[im.Tag] = true
+		}
+	}
+
 	x := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex}
-	for i, im := range p.images {
+	for _, im := range p.images {
 		tag := im.Tag
-		for j, other := range p.images {
-			if i != j && other.Tag == tag && other.Desc.Digest != im.Desc.Digest && im.Name != "" {
-				tag = im.Name // the tag alone would name two images
-			}
+		if twice[tag] && im.Name != "" {
+			tag = im.Name
 		}
 		e := im.Desc.WithAnnotation(oci.AnnotationRefName, tag).WithAnnotation(oci.AnnotationImageName, im.Name)
 		x.Manifests = append(x.Manifests, e)
@@ -339,36 +398,45 @@ func (p *Plan) Save(ctx context.Context, w io.Writer) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
+
+		// Headers hold no times and no owners, so that the same images give the same bytes.
 		hdr := &tar.Header{Name: m.Path, Mode: 0o644, Size: m.Size, Typeflag: tar.TypeReg, ModTime: time.Unix(0, 0)}
 		if strings.HasSuffix(m.Path, "/") {
 			hdr.Mode, hdr.Typeflag = 0o755, tar.TypeDir
 		}
+
 		if err := t.WriteHeader(hdr); err != nil {
 			return err
 		}
+
 		var err error
 		switch {
 		case hdr.Typeflag == tar.TypeDir:
 		case m.data != nil:
 			_, err = t.Write(m.data)
+		case m.file != nil:
+			_, err = io.Copy(t, io.NewSectionReader(m.file, 0, m.Size))
 		default:
 			err = writeBlob(ctx, t, m)
 		}
+
 		if err != nil {
 			return err
 		}
 	}
+
 	return t.Close()
 }
 
 // writeBlob copies a verified blob. It writes each piece when it has the next, so that the
 // last one goes out when the digest is known to be right.
 func writeBlob(ctx context.Context, w io.Writer, m Member) error {
-	r, err := m.image.Blob(m.desc)
+	r, err := m.src.Blob(m.desc)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+
 	piece, next := make([]byte, 0, 256<<10), make([]byte, 256<<10)
 	for {
 		n, err := io.ReadFull(r, next)

@@ -12,14 +12,16 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
 )
 
 // UnbundleOptions say how to apply a bundle.
 type UnbundleOptions struct {
-	// Replace gives names to the images of this bundle whatever had them.
+	// Replace gives the images of this bundle their names, also where an image that was created
+	// later has one of them.
 	Replace bool
-	Notice  func(text string)
+	Notice  func(text string) // is told what the user should know; nil for nobody
 }
 
 // A Result says what became of a bundle.
@@ -49,20 +51,30 @@ type Result struct {
 // it back by coming again. Lists of referrers under one fallback tag are merged.
 func Unbundle(ctx context.Context, l *layout.Layout, r io.Reader, o UnbundleOptions) (Result, error) {
 	u := newUnbundler(ctx, l, o)
+
 	// A writer sweeps what killed ones left behind, also if this bundle brings nothing new.
 	w, err := l.NewWriter()
 	if err != nil {
 		return u.result, err
 	}
 	w.Abort()
-	a := &members{blob: u.blob}
-	err = a.read(ctx, r)
+
+	// Each blob goes into the layout while it passes. Names follow when the tar has come to its
+	// end.
+	c := newContents(func(f tarEntry, d digest.Digest) (member, error) {
+		return member{digest: d, size: f.hdr.Size}, u.blob(d, f.hdr.Size, f.r)
+	})
+	c.onlyLayout = true
+
+	err = scanStream(ctx, r, c.take)
 	if err == nil {
-		err = u.roots(a)
+		c.notices(u.notice)
+		err = u.roots(c)
 	}
 	if err == nil {
 		err = u.settle()
 	}
+
 	return u.result, err
 }
 
@@ -74,13 +86,9 @@ func Settle(ctx context.Context, l *layout.Layout, o UnbundleOptions) (Result, e
 	return u.result, err
 }
 
-// Forget drops the images that wait, and what lost names are remembered.
-func Forget(ctx context.Context, l *layout.Layout) error {
-	return l.UpdateWaiting(ctx, func(_ *oci.Index, w *layout.Waiting) error {
-		*w = layout.Waiting{}
-		return nil
-	})
-}
+// Forget drops all that the layout remembers of bundles: the images that wait, and which images
+// lost their names.
+func Forget(ctx context.Context, l *layout.Layout) error { return l.ForgetWaiting(ctx) }
 
 // An unbundler applies one bundle.
 type unbundler struct {
@@ -89,15 +97,15 @@ type unbundler struct {
 	o   UnbundleOptions
 
 	incoming []oci.Descriptor
-	rebuild  []layout.Rebuild
+	deltas   []layout.Delta
 	verified map[digest.Digest]bool // blobs that were hashed by this run, and are right
 	damaged  map[digest.Digest]bool // and those that are not
-	hopeless map[digest.Digest]bool // images that wait and can never be whole
+	hopeless map[claim]bool         // images that wait and can never be whole
 	result   Result
 }
 
 func newUnbundler(ctx context.Context, l *layout.Layout, o UnbundleOptions) *unbundler {
-	return &unbundler{ctx: ctx, l: l, o: o, verified: map[digest.Digest]bool{}, damaged: map[digest.Digest]bool{}, hopeless: map[digest.Digest]bool{}}
+	return &unbundler{ctx: ctx, l: l, o: o, verified: map[digest.Digest]bool{}, damaged: map[digest.Digest]bool{}, hopeless: map[claim]bool{}}
 }
 
 func (u *unbundler) notice(format string, args ...any) {
@@ -110,16 +118,22 @@ func (u *unbundler) notice(format string, args ...any) {
 func (u *unbundler) blob(d digest.Digest, size int64, r io.Reader) error {
 	u.result.Blobs++
 	u.result.Bytes += size
+
+	// A blob that is not stored is read all the same: a bundle that is damaged is an error,
+	// also where it brings nothing new.
 	if is, err := u.l.Stat(d); err == nil && is == size && u.isRight(oci.Descriptor{Digest: d, Size: size}) {
-		_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, digest.NewReader(r, d, size), make([]byte, 256<<10))
+		_, err := oci.Copy(io.Discard, digest.NewReader(r, d, size))
 		return err
 	}
+
 	if err := context.Cause(u.ctx); err != nil {
 		return err
 	}
+
 	if _, _, err := u.l.Put(r, d); err != nil {
 		return err
 	}
+
 	u.verified[d] = true
 	delete(u.damaged, d)
 	return nil
@@ -143,11 +157,16 @@ func (u *unbundler) isRight(desc oci.Descriptor) bool {
 }
 
 // roots reads what images the archive names.
-func (u *unbundler) roots(a *members) error {
-	x, err := a.layoutIndex()
+func (u *unbundler) roots(c *contents) error {
+	x, ok, err := c.index()
+	if err == nil && !ok {
+		err = c.noImage()
+	}
 	if err != nil {
 		return err
 	}
+
+	// One bad entry refuses the bundle as a whole, before anything is named.
 	named := map[string]digest.Digest{}
 	for _, e := range x.Manifests {
 		if !oci.IsManifest(e.MediaType) && !oci.IsIndex(e.MediaType) {
@@ -167,53 +186,66 @@ func (u *unbundler) roots(a *members) error {
 		}
 		u.incoming = append(u.incoming, e.WithAnnotation(oci.AnnotationDiffID, ""))
 	}
+
 	if len(u.incoming) == 0 {
 		return fmt.Errorf("%w: %s lists none", ErrNoImage, indexFile)
 	}
-	data, ok := a.control[bundleFile]
+
+	data, ok := c.control[bundleFile]
 	if !ok {
 		return nil // of another program
 	}
+
 	var doc bundleDoc
 	if err := oci.Decode(data, &doc); err != nil {
 		return fmt.Errorf("%s: %w", bundleFile, err)
 	}
+
 	if doc.MediaType != bundleType || doc.SchemaVersion != 1 {
 		return fmt.Errorf("%s: mediaType %q, schemaVersion %d: made by a later version of this program", bundleFile, doc.MediaType, doc.SchemaVersion)
 	}
+
+	// Both documents must tell of the same images: index.json is what other programs go by.
+	type root struct {
+		digest digest.Digest
+		name   string
+	}
+	listed := map[root]bool{}
+	for _, e := range x.Manifests {
+		listed[root{e.Digest, entryName(e)}] = true
+	}
+
 	for _, r := range doc.Roots {
-		if !slices.ContainsFunc(x.Manifests, func(e oci.Descriptor) bool { return e.Digest == r.Digest && entryName(e) == entryName(r) }) {
+		if !listed[root{r.Digest, entryName(r)}] {
 			return fmt.Errorf("%s names %s, and %s does not: %w", bundleFile, r.Digest, indexFile, oci.ErrMalformed)
 		}
 	}
-	for _, rb := range doc.Rebuild {
-		if rb.DiffID.IsZero() || rb.Digest.IsZero() || rb.From.IsZero() || rb.Size < 0 || rb.Level < Uncompressed || rb.Level > 9 || !rb.Digest.Verifiable() {
-			return fmt.Errorf("%s: rebuild of %s: %w", bundleFile, rb.Digest, oci.ErrMalformed)
+
+	for _, d := range doc.Deltas {
+		if err := checkDelta(d); err != nil {
+			return fmt.Errorf("%s: %w", bundleFile, err)
 		}
 	}
-	u.rebuild = doc.Rebuild
+
+	u.deltas = doc.Deltas
 	return nil
 }
 
-// settle names what is whole and remembers what is not, in one update. What can take long,
-// making layers and hashing, comes before it, without the lock.
+// settle names what is whole and remembers what is not, in one update. Making layers and
+// hashing can take long, so they come before it, without the lock.
 func (u *unbundler) settle() error {
 	w, err := u.l.Waiting()
 	if err != nil {
 		return err
 	}
-	for _, rb := range slices.Concat(u.rebuild, w.Rebuild) {
-		if _, err := u.l.Stat(rb.Digest); !errors.Is(err, layout.ErrNotFound) {
-			continue
-		}
-		ok, err := rebuild(u.ctx, u.l, rb)
-		if err != nil {
-			return fmt.Errorf("rebuild %s: %w", rb.Digest, err)
-		}
-		if ok {
-			u.verified[rb.Digest] = true
-		}
+
+	deltas := slices.Concat(u.deltas, w.Deltas)
+	if err := u.makeLayers(deltas); err != nil {
+		return err
 	}
+
+	// A malformed image of an earlier bundle must not stop this one, so it goes with a notice.
+	// One of this bundle is an error, also if it waited already.
 	missing := map[digest.Digest][]Blob{}
 	for i, e := range slices.Concat(w.Images, u.incoming) {
 		if lacks, known := missing[e.Digest]; known && len(lacks) == 0 {
@@ -223,28 +255,38 @@ func (u *unbundler) settle() error {
 		switch {
 		case errors.Is(err, oci.ErrMalformed) && i < len(w.Images):
 			u.notice("%s does not wait any longer: %v", e.Digest, err)
-			u.hopeless[e.Digest] = true
+			u.hopeless[claimOf(e)] = true
+			delete(missing, e.Digest) // of what is known nothing holds for another entry of this digest
 		case err != nil:
 			return fmt.Errorf("image %s: %w", e.Digest, err)
 		}
 	}
+
 	err = u.l.UpdateWaiting(u.ctx, func(x *oci.Index, w *layout.Waiting) error {
 		return u.update(x, w, missing)
 	})
-	if err == nil && len(u.result.Missing) > 0 {
-		return fmt.Errorf("layout %q: %w", u.l.Dir(), layout.ErrIncomplete)
+
+	// Deltas go last: a run that is killed before finds them when it is repeated.
+	if err == nil {
+		err = u.dropDeltas(deltas)
 	}
+	if err == nil && len(u.result.Missing) > 0 {
+		return fmt.Errorf("layout %q: %w", u.l.Name(), layout.ErrIncomplete)
+	}
+
 	return err
 }
 
-// missing returns the blobs that an image lacks. What looks right by its size is hashed, once
-// nothing else is missing.
+// missing returns the blobs that an image lacks. Blobs of the right size are hashed as well,
+// once none is absent.
 func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
 	list, err := u.absent(root)
 	if err != nil || len(list) > 0 {
 		return list, err
 	}
-	err = u.l.Walk([]oci.Descriptor{root}, func(d oci.Descriptor, doc []byte) error {
+
+	err = graph.Walk(u.l, []oci.Descriptor{root}, graph.Rules{}, func(n graph.Node) error {
+		d := n.Desc
 		if err := context.Cause(u.ctx); err != nil {
 			return err
 		}
@@ -256,9 +298,12 @@ func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
 		}
 		return nil
 	})
+
+	// The check by which update gives names has the last word.
 	if err == nil && len(list) == 0 {
-		err = u.l.CheckComplete(root)
+		err = graph.Check(u.l, root, graph.Rules{})
 	}
+
 	return list, err
 }
 
@@ -266,11 +311,16 @@ func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
 func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 	list := []Blob{}
 	listed := map[digest.Digest]bool{}
-	err := u.l.Scan([]oci.Descriptor{root}, func(d oci.Descriptor, doc []byte, err error) error {
+	err := graph.Scan(u.l, []oci.Descriptor{root}, func(n graph.Node) error {
+		d, doc, err := n.Desc, n.Doc, n.Err
+
+		// A document that is absent or damaged is on the list, as a layer would be. The blobs
+		// that it leads to are not known before it comes.
 		bad := errors.Is(err, layout.ErrNotFound) || errors.Is(err, digest.ErrMismatch)
 		if err != nil && !bad {
 			return err
 		}
+
 		if !bad && doc == nil {
 			size, err := u.l.Stat(d.Digest)
 			embedded := d.Data != nil || oci.IsForeignLayer(d.MediaType)
@@ -279,15 +329,21 @@ func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 			}
 			bad = err != nil && !embedded || err == nil && size != d.Size || u.damaged[d.Digest]
 		}
+
+		// The blob is right, and the descriptor has another size for it: no bundle can make the
+		// image whole.
 		if size, err := u.l.Stat(d.Digest); bad && err == nil && size != d.Size && u.isRight(oci.Descriptor{Digest: d.Digest, Size: size}) {
 			return fmt.Errorf("blob %s has %d bytes, its descriptor says %d: %w", d.Digest, size, d.Size, oci.ErrMalformed)
 		}
+
 		if bad && !listed[d.Digest] {
 			listed[d.Digest] = true
 			list = append(list, Blob{d.Digest, d.MediaType, d.Size})
 		}
+
 		return nil
 	})
+
 	slices.SortFunc(list, func(a, b Blob) int { return digest.Compare(a.Digest, b.Digest) })
 	return list, err
 }
@@ -295,11 +351,13 @@ func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 // update runs under the lock of the layout.
 func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.Digest][]Blob) error {
 	u.result.Missing, u.result.Waiting, u.result.Named = nil, nil, nil
-	claims := slices.Clone(w.Images)
+	claims := slices.DeleteFunc(slices.Clone(w.Images), func(e oci.Descriptor) bool { return u.hopeless[claimOf(e)] })
 	claimed, incoming := map[claim]bool{}, map[claim]bool{}
 	for _, e := range claims {
 		claimed[claimOf(e)] = true
 	}
+
+	// An image that waited under a name and comes again has one claim to it.
 	for _, e := range u.incoming {
 		incoming[claimOf(e)] = true
 		if !claimed[claimOf(e)] {
@@ -307,26 +365,28 @@ func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.D
 			claims = append(claims, e)
 		}
 	}
+
 	w.Images = nil
 	list := newListing(x.Manifests, len(claims))
 	for _, e := range claims {
-		if u.hopeless[e.Digest] {
-			continue
-		}
+		// The blobs were hashed without the lock. A collection of garbage may have come in
+		// between, so what is there is checked once more.
 		lacks, known := missing[e.Digest]
-		if known && len(lacks) == 0 && u.l.CheckComplete(e) == nil {
+		if known && len(lacks) == 0 && graph.Check(u.l, e, graph.Rules{}) == nil {
 			if err := u.name(list, w, e); err != nil {
 				return err
 			}
 			continue
 		}
+
 		w.Images = append(w.Images, e)
-		if len(lacks) == 0 { // it came, or went, just now
+		if len(lacks) == 0 { // the layout changed since it was looked at
 			var err error
 			if lacks, err = u.absent(e); err != nil {
 				return err
 			}
 		}
+
 		lack := Wanted{lacks, e}
 		if incoming[claimOf(e)] {
 			u.result.Missing = append(u.result.Missing, lack)
@@ -334,27 +394,11 @@ func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.D
 			u.result.Waiting = append(u.result.Waiting, lack)
 		}
 	}
+
 	x.Manifests = list.entries()
 	slices.SortFunc(w.Images, compareEntries)
-	w.Rebuild = u.stillUseful(w, missing)
+	w.Deltas = u.stillUseful(w, missing)
 	return nil
-}
-
-// stillUseful returns the recipes for blobs that waiting images lack.
-func (u *unbundler) stillUseful(w *layout.Waiting, missing map[digest.Digest][]Blob) []layout.Rebuild {
-	var list []layout.Rebuild
-	for _, rb := range slices.Concat(w.Rebuild, u.rebuild) {
-		needed := slices.ContainsFunc(w.Images, func(e oci.Descriptor) bool {
-			return slices.ContainsFunc(missing[e.Digest], func(m Blob) bool { return m.Digest == rb.Digest })
-		})
-		if needed && !slices.Contains(list, rb) {
-			list = append(list, rb)
-		}
-	}
-	slices.SortFunc(list, func(a, b layout.Rebuild) int {
-		return cmp.Or(digest.Compare(a.Digest, b.Digest), digest.Compare(a.From, b.From))
-	})
-	return list
 }
 
 // A claim is an image that wants a name. An index may hold thousands.
@@ -377,10 +421,13 @@ func (u *unbundler) name(s *listing, w *layout.Waiting, e oci.Descriptor) error 
 		s.add(e)
 		at = &e
 	}
+
 	if name == "" || at.Digest == e.Digest {
 		u.result.Named = append(u.result.Named, e)
 		return nil
 	}
+
+	// Two lists of referrers do not compete for their fallback tag: both are right.
 	old := *at
 	if merged, ok, err := u.merge(old, e); err != nil {
 		return err
@@ -389,18 +436,25 @@ func (u *unbundler) name(s *listing, w *layout.Waiting, e oci.Descriptor) error 
 		u.result.Named = append(u.result.Named, merged)
 		return nil
 	}
+
 	winner, loser, dated, err := u.choose(w, name, old, e)
 	if err != nil {
 		return err
 	}
+
 	s.replace(winner)
 	u.result.Named = append(u.result.Named, winner)
+
+	// The dates decide the same way when the loser comes again. Any other decision has to be
+	// remembered.
 	if dated {
-		return nil // the same will be said next time
+		return nil
 	}
+
 	if w.Replaced == nil {
 		w.Replaced = map[string][]digest.Digest{}
 	}
+
 	lost := slices.DeleteFunc(w.Replaced[name], func(d digest.Digest) bool { return d == winner.Digest || d == loser.Digest })
 	lost = append(lost, loser.Digest)
 	slices.SortFunc(lost, digest.Compare)
@@ -415,10 +469,12 @@ func (u *unbundler) choose(w *layout.Waiting, name string, old, e oci.Descriptor
 	if u.o.Replace && isNew {
 		return e, old, false, nil
 	}
+
 	after, err := created(u.l, e)
 	if err != nil {
 		return old, e, false, err
 	}
+
 	before, err := created(u.l, old) // if it cannot be read there is no time
 	dated = err == nil && !before.IsZero() && !after.IsZero() && !before.Equal(after)
 	switch {
@@ -429,6 +485,7 @@ func (u *unbundler) choose(w *layout.Waiting, name string, old, e oci.Descriptor
 		u.notice("%q stays %s, which replaced %s; --replace moves it back", name, old.Digest, e.Digest)
 		return old, e, dated, nil
 	}
+
 	u.notice("%q is %s now, no longer %s", name, e.Digest, old.Digest)
 	return e, old, dated, nil
 }
@@ -442,7 +499,8 @@ func created(l *layout.Layout, root oci.Descriptor) (time.Time, error) {
 	var latest, said time.Time
 	configs := map[digest.Digest]bool{}
 	first := true
-	err := l.Walk([]oci.Descriptor{root}, func(d oci.Descriptor, doc []byte) error {
+	err := graph.Descend(l, []oci.Descriptor{root}, graph.Rules{}, func(n graph.Node) error {
+		d, doc := n.Desc, n.Doc
 		var text string
 		switch {
 		case doc != nil:
@@ -453,6 +511,7 @@ func created(l *layout.Layout, root oci.Descriptor) (time.Time, error) {
 			if err := oci.Decode(doc, &x); err != nil {
 				return err
 			}
+			// The date of the root itself counts more than those of the images in it.
 			if text = x.Annotations[annotationCreated]; first {
 				said = parseTime(text)
 			}
@@ -471,15 +530,19 @@ func created(l *layout.Layout, root oci.Descriptor) (time.Time, error) {
 				text = c.Created
 			}
 		}
+
 		first = false
 		if t := parseTime(text); t.After(latest) {
 			latest = t
 		}
+
 		return nil
 	})
+
 	if !said.IsZero() {
 		return said, err
 	}
+
 	return latest, err
 }
 
@@ -495,10 +558,10 @@ func parseTime(text string) time.Time {
 // merge joins two lists of referrers that have one fallback tag.
 func (u *unbundler) merge(a, b oci.Descriptor) (oci.Descriptor, bool, error) {
 	name := entryName(a)
-	alg, hex, ok := strings.Cut(name[strings.LastIndexByte(name, ':')+1:], "-")
-	if !ok || alg != "sha256" && alg != "sha512" || len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" || !oci.IsIndex(a.MediaType) || !oci.IsIndex(b.MediaType) {
+	if _, suffix, ok := graph.CutFallbackTag(name); !ok || suffix != "" || !oci.IsIndex(a.MediaType) || !oci.IsIndex(b.MediaType) {
 		return a, false, nil
 	}
+
 	var all []oci.Descriptor
 	for _, d := range []oci.Descriptor{a, b} {
 		data, err := u.l.Document(d)
@@ -511,6 +574,9 @@ func (u *unbundler) merge(a, b oci.Descriptor) (oci.Descriptor, bool, error) {
 		}
 		all = append(all, x.Manifests...)
 	}
+
+	// The order is that of digests and texts, so that bundles that come in any order give one
+	// list.
 	key := func(d oci.Descriptor) string { data, _ := oci.Encode(d); return d.Digest.String() + string(data) }
 	slices.SortFunc(all, func(x, y oci.Descriptor) int { return strings.Compare(key(x), key(y)) })
 	all = slices.CompactFunc(all, func(x, y oci.Descriptor) bool { return x.Digest == y.Digest })
@@ -518,6 +584,7 @@ func (u *unbundler) merge(a, b oci.Descriptor) (oci.Descriptor, bool, error) {
 	if err != nil {
 		return a, false, err
 	}
+
 	desc, err := u.l.PutDocument(oci.MediaTypeIndex, doc)
 	desc.Annotations = a.Annotations
 	return desc, err == nil, err

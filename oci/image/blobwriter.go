@@ -14,11 +14,14 @@ type blobWriter interface {
 	Abort()
 }
 
-func newBlobWriter(l *layout.Layout) (blobWriter, error) {
-	if l == nil {
-		return dryWriter{digest.NewHasher(digest.SHA256)}, nil
+func newBlobWriter(l *layout.Layout, alg digest.Algorithm) (blobWriter, error) {
+	if alg == "" {
+		alg = digest.SHA256
 	}
-	return l.NewWriter()
+	if l == nil {
+		return dryWriter{digest.NewHasher(alg)}, nil
+	}
+	return l.NewWriterFor(alg)
 }
 
 // A dryWriter finds out what a blob would be called.
@@ -29,3 +32,11 @@ func (w dryWriter) Commit(digest.Digest) (digest.Digest, int64, error) {
 }
 
 func (w dryWriter) Abort() {}
+
+// A teeWriter writes its blob elsewhere as well.
+type teeWriter struct {
+	blobWriter
+	both io.Writer
+}
+
+func (w teeWriter) Write(p []byte) (int, error) { return w.both.Write(p) }

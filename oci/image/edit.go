@@ -11,68 +11,89 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/oci/layout"
+	"ocikit/oci/graph"
 )
 
 // Annotations that say what an image was built on (annotations.md of the image-spec).
 const (
-	AnnotationBaseName   = "org.opencontainers.image.base.name"
-	AnnotationBaseDigest = "org.opencontainers.image.base.digest"
+	annotationBaseName   = "org.opencontainers.image.base.name"
+	annotationBaseDigest = "org.opencontainers.image.base.digest"
 )
 
-// An Image is one image under edit. What no method names stays as it was, known to this
-// program or not. Nothing is stored before [Plan.Store].
+// ErrHistory means that a config's history does not go with its layers.
+var ErrHistory = errors.New("wrong history")
+
+// An Image is one image under edit. Members that no method names stay as they were, whether this
+// program knows them or not. Nothing is stored before [Plan.Store].
 type Image struct {
 	Config *oci.Config // nil if the manifest is not that of an image
 
-	desc   oci.Descriptor
-	m      oci.Manifest // as it was found
-	doc    oci.Object   // the members of the manifest
-	layers []layer
-	added  []oci.Descriptor // layers that were not in it
-	before []byte           // the config as it was found, in the form that Encode gives
+	desc    oci.Descriptor
+	m       oci.Manifest // as it was found
+	doc     oci.Object   // the members of the manifest
+	layers  []layer
+	lowest  digest.Digest // diff ID of the lowest layer, as it was found
+	added   []Step        // layers that were not in it
+	told    []Step        // what else the plan says of it
+	notices []string
+	before  []byte // the config as it was found, in the form that Encode gives
 }
 
 // A layer is one layer of an image under edit.
 type layer struct {
-	desc oci.Descriptor  // with its diff ID
-	raw  json.RawMessage // as the manifest holds it
+	desc   oci.Descriptor  // with its diff ID
+	raw    json.RawMessage // as the manifest holds it
+	number int             // its place when the image was opened, from 1; 0 if it was not there
 }
 
-// Open reads an image for editing.
-func Open(l *layout.Layout, desc oci.Descriptor) (*Image, error) {
-	data, err := l.Document(desc)
+// open reads an image for editing. The manifest may be that of an artifact: then Config is nil. What
+// is absent gives [graph.ErrNotFound], a config that does not go with the layers [oci.ErrMalformed].
+func open(store graph.Store, desc oci.Descriptor) (*Image, error) {
+	data, err := store.Document(desc)
 	if err != nil {
 		return nil, err
 	}
+
 	im := &Image{desc: desc}
 	if im.m, err = oci.DecodeManifest(desc, data); err != nil {
 		return nil, err
 	}
+
+	// The members are kept as they were written, beside what they mean: what no edit names must not
+	// change.
 	if im.doc, err = oci.ParseObject(data); err != nil {
 		return nil, err
 	}
+
 	layers := im.m.Layers
-	if oci.IsConfig(im.m.Config.MediaType) {
-		if im.Config, err = ReadConfig(l, im.m.Config); err != nil {
+	if im.m.IsImage() {
+		if im.Config, err = graph.Config(store, im.m.Config); err != nil {
 			return nil, err
 		}
 		if im.before, err = im.Config.Encode(); err != nil {
 			return nil, err
 		}
-		if layers, err = Layers(l, desc); err != nil {
+		if layers, err = Layers(store, desc); err != nil {
 			return nil, err
 		}
 	}
+
+	// For the same reason each layer keeps its text.
 	var raws []json.RawMessage
 	if raw, ok := im.doc["layers"]; ok {
 		if err := json.Unmarshal(raw, &raws); err != nil {
 			return nil, err
 		}
 	}
+
 	for i, d := range layers {
-		im.layers = append(im.layers, layer{d, raws[i]})
+		im.layers = append(im.layers, layer{d, raws[i], i + 1})
 	}
+
+	if len(im.layers) > 0 {
+		im.lowest, _ = im.layers[0].desc.DiffID()
+	}
+
 	return im, nil
 }
 
@@ -91,7 +112,7 @@ func (im *Image) Layers() []oci.Descriptor {
 	return descs
 }
 
-// Platform returns what the config says now.
+// Platform returns the platform that the config names as it stands now; zero if there is no config.
 func (im *Image) Platform() (oci.Platform, error) {
 	if im.Config == nil {
 		return oci.Platform{}, nil
@@ -108,28 +129,11 @@ func (im *Image) needConfig() error {
 	return nil
 }
 
-// Append puts a layer, which carries its diff ID, on top, and its history with it. Its media
-// type becomes that of the image's family. A base without history gets empty entries, so that
-// those of layers stay in line with them.
+// Append puts a layer, which carries its diff ID, on top, and its history with it. Its media type
+// becomes that of the image's family. A base without history gets empty entries, so that the
+// entries stay in line with the layers.
 func (im *Image) Append(desc oci.Descriptor, h oci.History) error {
-	if err := im.needConfig(); err != nil {
-		return err
-	}
-	added, err := newLayer(desc, im.Family())
-	if err != nil {
-		return err
-	}
-	history, err := im.Config.HistoryEntries()
-	if err != nil {
-		return err
-	}
-	if len(history) == 0 {
-		for range im.layers {
-			history = append(history, oci.NewHistoryEntry(oci.History{}))
-		}
-	}
-	im.added = append(im.added, added.desc)
-	return im.setLayers(append(im.layers, added), append(history, oci.NewHistoryEntry(h)))
+	return im.insert(len(im.layers), desc, h)
 }
 
 // newLayer returns a layer as a manifest of the family holds it.
@@ -143,28 +147,31 @@ func newLayer(desc oci.Descriptor, f oci.Family) (layer, error) {
 	}
 	desc.MediaType = mediaType
 	raw, err := oci.Encode(bare(desc))
-	return layer{desc, raw}, err
+	return layer{desc: desc, raw: raw}, err
 }
 
 // setLayers replaces layers, diff IDs and history.
 func (im *Image) setLayers(layers []layer, history []oci.HistoryEntry) error {
 	ids := make([]digest.Digest, len(layers))
-	raws := make([]json.RawMessage, len(layers))
 	for i, l := range layers {
 		ids[i], _ = l.desc.DiffID()
-		raws[i] = l.raw
 	}
 	if err := im.Config.SetDiffIDs(ids); err != nil {
 		return err
 	}
 	im.Config.SetHistoryEntries(history)
-	raw, err := oci.Encode(raws)
-	if err != nil {
-		return err
-	}
-	im.doc["layers"] = raw
 	im.layers = slices.Clone(layers)
-	return nil
+	return im.encodeLayers()
+}
+
+// encodeLayers writes the layers as they stand into the manifest.
+func (im *Image) encodeLayers() (err error) {
+	raws := make([]json.RawMessage, len(im.layers))
+	for i, l := range im.layers {
+		raws[i] = l.raw
+	}
+	im.doc["layers"], err = oci.Encode(raws)
+	return err
 }
 
 // SetAnnotation sets an annotation of the manifest.
@@ -217,7 +224,7 @@ func annotations(doc oci.Object) (a oci.Object, err error) {
 // SetBase records what the image is built on. An empty name removes one that belongs to
 // another base; a zero digest removes both.
 func (im *Image) SetBase(name string, d digest.Digest) error {
-	for key, value := range map[string]string{AnnotationBaseName: name, AnnotationBaseDigest: d.String()} {
+	for key, value := range map[string]string{annotationBaseName: name, annotationBaseDigest: d.String()} {
 		err := im.SetAnnotation(key, value)
 		if value == "" {
 			err = im.UnsetAnnotation(key)
@@ -232,8 +239,8 @@ func (im *Image) SetBase(name string, d digest.Digest) error {
 // Base returns the annotations that say what the image is built on; zero values if it does
 // not say.
 func (im *Image) Base() (name string, d digest.Digest) {
-	d, _ = digest.Parse(im.m.Annotations[AnnotationBaseDigest])
-	return im.m.Annotations[AnnotationBaseName], d
+	d, _ = digest.Parse(im.m.Annotations[annotationBaseDigest])
+	return im.m.Annotations[annotationBaseName], d
 }
 
 // convert writes the manifest, config and layers in the media types of a family.
@@ -241,6 +248,7 @@ func (im *Image) convert(f oci.Family) error {
 	if im.Family() == f {
 		return nil
 	}
+
 	for i, l := range im.layers {
 		t, err := f.MediaType(l.desc.MediaType)
 		if err != nil {
@@ -251,10 +259,12 @@ func (im *Image) convert(f oci.Family) error {
 			return err
 		}
 	}
+
 	t, err := f.MediaType(im.desc.MediaType)
 	if err != nil {
 		return err
 	}
+
 	im.desc.MediaType = t
 	im.doc["mediaType"] = encodeText(t)
 	return nil
@@ -266,28 +276,62 @@ func (im *Image) configStep() ([]Step, error) {
 	if im.Config == nil {
 		return nil, nil
 	}
+
 	data, err := im.Config.Encode()
 	if err != nil {
 		return nil, err
 	}
+
 	was := im.m.Config
 	config := was
 	if config.MediaType, err = im.Family().MediaType(was.MediaType); err != nil {
 		return nil, err
 	}
+
+	// Blanks and the order of names are no change. So a config that nobody edits keeps its bytes,
+	// and its digest.
 	var steps []Step
 	same, err := sameDocument(data, im.before)
 	if err != nil {
 		return nil, err
 	}
+
 	if !same {
-		config = oci.Describe(config.MediaType, data)
+		if err := im.checkHistory(); err != nil {
+			return nil, err
+		}
+		if err := CheckConfig(im.Config, im.Layers()); err != nil { // which a patch may have broken
+			return nil, err
+		}
+		config = oci.DescribeWith(was.Digest.Algorithm(), config.MediaType, data)
 		steps = append(steps, Step{Action: "config", Descriptor: config, Replaces: was.Digest, data: data})
 	}
+
+	// A config that is the same may have another type: then the image is in another family.
 	if config.Digest != was.Digest || config.MediaType != was.MediaType {
 		im.doc["config"], err = replaceDescriptor(im.doc["config"], config, data)
 	}
+
 	return steps, err
+}
+
+// checkHistory refuses a history that tells of more layers than there are: no edit may make an
+// image that [Verify] calls wrong.
+func (im *Image) checkHistory() error {
+	history, err := im.Config.HistoryEntries()
+	if err != nil {
+		return err
+	}
+	made := 0
+	for _, h := range history {
+		if !h.EmptyLayer {
+			made++
+		}
+	}
+	if made > len(im.layers) {
+		return fmt.Errorf("the history has %d steps that made layers, and there are %d layers: %w", made, len(im.layers), ErrHistory)
+	}
+	return nil
 }
 
 // encodeChanged returns a document, and whether it differs from what was found.

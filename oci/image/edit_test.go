@@ -12,6 +12,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
 )
 
@@ -188,11 +189,11 @@ func TestEditsChangeNothingElse(t *testing.T) {
 					allowed = append(allowed, "/config/digest", "/config/size", "/config/data")
 				}
 				checkDifferences(t, "manifest", differences(before, after, ""), allowed)
-				m, err := ReadManifest(l, got)
+				m, err := graph.Manifest(l, got)
 				if err != nil {
 					t.Fatal(err)
 				}
-				old, err := ReadManifest(l, desc)
+				old, err := graph.Manifest(l, desc)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -299,8 +300,28 @@ func TestEditIndex(t *testing.T) {
 		t.Errorf("an edit that fits no image = %v, want %v", err, oci.ErrAbsent)
 	}
 	_, err = Edit(l, index, EditOptions{Platform: &oci.Platform{OS: "linux", Architecture: "s390x"}, Changes: []Change{env}})
-	if !errors.Is(err, ErrPlatform) {
-		t.Errorf("Edit for a platform that is not there = %v, want %v", err, ErrPlatform)
+	if !errors.Is(err, graph.ErrPlatform) {
+		t.Errorf("Edit for a platform that is not there = %v, want %v", err, graph.ErrPlatform)
+	}
+}
+
+// An index without a list is read as an empty one. To edit it there has to be a list, and the error says
+// so.
+func TestEditIndexWithoutManifests(t *testing.T) {
+	l := editLayout(t)
+	for doc, want := range map[string]string{
+		`{"schemaVersion":2}`:                  `has no "manifests"`,
+		`{"schemaVersion":2,"manifests":null}`: "",
+		`{"schemaVersion":2,"manifests":[]}`:   "",
+	} {
+		desc := putText(t, l, oci.MediaTypeIndex, doc)
+		_, planErr := Edit(l, desc, EditOptions{})
+		_, _, editErr := EditIndex(l, desc, IndexEdit{Annotations: map[string]string{"a": "b"}})
+		for name, err := range map[string]error{"Edit": planErr, "EditIndex": editErr} {
+			if want == "" && err != nil || want != "" && (!errors.Is(err, oci.ErrMalformed) || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s of %s: %v, want %q", name, doc, err, want)
+			}
+		}
 	}
 }
 
@@ -330,7 +351,7 @@ func TestRebaseFollowsFamily(t *testing.T) {
 	old, base := oddImage(t, l, oci.FamilyOCI, "old"), oddImage(t, l, oci.FamilyDocker, "new")
 	top := putText(t, l, oci.MediaTypeLayerGzip, "top").WithAnnotation(oci.AnnotationDiffID, digest.FromBytes([]byte("top")).String())
 	child := editOne(t, l, old, func(im *Image) error { return im.Append(top, oci.History{CreatedBy: "top"}) })
-	got := editOne(t, l, child, Rebase(RebaseOptions{Layout: l, OldBase: Source{l, old}, NewBase: Source{l, base}}))
+	got := editOne(t, l, child, Rebase(t.Context(), RebaseOptions{Layout: l, OldBase: Base{l, old}, NewBase: Base{l, base}}))
 	data, err := l.Document(got)
 	if err != nil {
 		t.Fatal(err)
@@ -338,11 +359,11 @@ func TestRebaseFollowsFamily(t *testing.T) {
 	if bytes.Contains(data, []byte("vnd.oci")) || !bytes.Contains(data, []byte(oci.MediaTypeDockerLayerGzip)) {
 		t.Errorf("mixed media types: %s", data)
 	}
-	m, err := ReadManifest(l, got)
+	m, err := graph.Manifest(l, got)
 	if err != nil || len(m.Layers) != 2 {
 		t.Fatalf("manifest %+v, %v", m, err)
 	}
-	config, err := ReadConfig(l, m.Config)
+	config, err := graph.Config(l, m.Config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +390,7 @@ func TestAppendWithoutHistory(t *testing.T) {
 	got := editOne(t, l, desc, func(im *Image) error {
 		return im.Append(layer.WithAnnotation(oci.AnnotationDiffID, layer.Digest.String()), oci.History{CreatedBy: "x"})
 	})
-	m, err := ReadManifest(l, got)
+	m, err := graph.Manifest(l, got)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,18 +4,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/oci/layout"
+	"ocikit/oci/graph"
 )
-
-// maxNesting bounds how deep indexes may nest in what is edited.
-const maxNesting = 16
 
 // An editor edits one tree of manifests, each once.
 type editor struct {
-	l      *layout.Layout
+	l      graph.Store
 	o      EditOptions
 	plan   *Plan
 	only   digest.Digest // if not zero: the only manifest to edit
@@ -32,13 +30,14 @@ type edited struct {
 	platform *oci.Platform // if it is another one now
 }
 
+// edit returns what becomes of an index or a manifest, below as many indexes as depth says. Anything
+// else stays as it is.
 func (e *editor) edit(desc oci.Descriptor, depth int) (edited, error) {
 	if got, ok := e.done[desc.Digest]; ok {
 		return got, nil
 	}
-	if depth > maxNesting {
-		return edited{}, fmt.Errorf("index %s: nested deeper than %d: %w", desc.Digest, maxNesting, oci.ErrMalformed)
-	}
+
+	// Platform and annotations belong to the index that names the manifest, and stay there.
 	same := edited{desc: oci.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size, ArtifactType: desc.ArtifactType}}
 	var got edited
 	var err error
@@ -50,29 +49,43 @@ func (e *editor) edit(desc oci.Descriptor, depth int) (edited, error) {
 	default:
 		got = same
 	}
+
 	if err != nil {
 		return edited{}, err
 	}
+
 	e.done[desc.Digest] = got
 	return got, nil
 }
 
 func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, error) {
-	if desc.Annotations[oci.AnnotationAttestation] != "" {
+	if graph.IsAttestation(desc) {
 		return same, nil
 	}
-	im, err := Open(e.l, desc)
+
+	// An index that lacks images of some platforms is no reason to refuse an edit of the others.
+	im, err := open(e.l, desc)
+	if errors.Is(err, graph.ErrNotFound) && depth > 0 && e.isAbsent(desc) {
+		e.plan.Sparse = true
+		e.plan.Notices = append(e.plan.Notices, fmt.Sprintf("left %s as it is: it is not in the layout", describe(desc)))
+		return same, nil
+	}
 	if err != nil {
 		return edited{}, err
 	}
+
 	if im.Config == nil && depth > 0 {
 		return same, nil // an artifact beside the images
 	}
+
 	e.images++
 	before, err := im.Platform()
 	if err != nil {
 		return edited{}, err
 	}
+
+	// A change that does not fit this image may fit another one of the index. Edit decides that at
+	// the end.
 	for i, change := range e.o.Changes {
 		switch err := change(im); {
 		case errors.Is(err, oci.ErrAbsent):
@@ -83,24 +96,40 @@ func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, 
 			e.hits[i] = true
 		}
 	}
+
+	// These are for what the user named: the manifest itself, or the one for a platform.
+	if depth == 0 || e.only == desc.Digest {
+		for _, change := range e.o.Top {
+			if err := change(im); err != nil {
+				return edited{}, e.where(desc, before, depth, err)
+			}
+		}
+	}
+
+	// The config comes first, since the manifest names it.
 	config, err := im.configStep()
 	if err != nil {
-		return edited{}, err
+		return edited{}, e.where(desc, before, depth, err)
 	}
+
 	original, err := e.l.Document(desc)
 	if err != nil {
 		return edited{}, err
 	}
+
+	// A manifest that says the same keeps its bytes, and its digest.
 	data, changed, err := encodeChanged(im.doc, original)
 	if err != nil || !changed {
 		return same, err
 	}
+
 	after, err := im.Platform()
 	if err != nil {
 		return edited{}, err
 	}
-	got := edited{desc: oci.Describe(im.desc.MediaType, data), data: data}
-	got.desc.ArtifactType = same.desc.ArtifactType
+
+	got := edited{desc: oci.DescribeWith(desc.Digest.Algorithm(), im.desc.MediaType, data), data: data}
+	got.desc.ArtifactType = artifactType(im.doc, same.desc.ArtifactType, im.m.ArtifactType)
 	name := ""
 	if im.Config != nil {
 		name = after.String()
@@ -108,15 +137,34 @@ func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, 
 			got.platform = &after
 		}
 	}
-	for _, d := range im.added {
-		e.plan.addLayer(d)
+
+	// Steps stand children first: layers, config, manifest.
+	for _, s := range im.added {
+		e.plan.addLayer(s)
 	}
-	for _, s := range config {
+
+	e.plan.Notices = append(e.plan.Notices, im.notices...)
+	for _, s := range append(im.told, config...) {
 		s.Platform = name
 		e.plan.Steps = append(e.plan.Steps, s)
 	}
+
 	e.plan.Steps = append(e.plan.Steps, Step{Action: "manifest", Descriptor: got.desc, Replaces: desc.Digest, Platform: name, data: data})
 	return got, nil
+}
+
+// isAbsent reports whether the store lacks a manifest, and not just something that it needs.
+func (e *editor) isAbsent(desc oci.Descriptor) bool {
+	_, err := e.l.Stat(desc.Digest)
+	return errors.Is(err, graph.ErrNotFound) && desc.Data == nil
+}
+
+// describe names a manifest as an index knows it.
+func describe(desc oci.Descriptor) string {
+	if desc.Platform == nil {
+		return desc.Digest.String()
+	}
+	return desc.Digest.String() + " for " + desc.Platform.String()
 }
 
 // where adds to an error which image of several it is about.
@@ -132,39 +180,110 @@ func (e *editor) index(desc oci.Descriptor, same edited, depth int) (edited, err
 	if err != nil {
 		return edited{}, err
 	}
+
 	x, err := oci.DecodeIndex(desc, data)
 	if err != nil {
 		return edited{}, err
 	}
+
 	doc, err := oci.ParseObject(data)
 	if err != nil {
 		return edited{}, err
 	}
-	var raws []json.RawMessage
-	if err := json.Unmarshal(doc["manifests"], &raws); err != nil {
+
+	// Entries keep their text as well, but for what the edit changes in them.
+	raws, err := indexEntries(desc, doc)
+	if err != nil {
 		return edited{}, err
 	}
+
 	if raws, err = e.entries(x, raws, depth); err != nil {
 		return edited{}, err
 	}
+
 	if doc["manifests"], err = oci.Encode(raws); err != nil {
 		return edited{}, err
 	}
-	if depth == 0 {
-		for _, change := range e.o.Index {
-			if err := change(&Image{desc: desc, doc: doc}); err != nil {
-				return edited{}, err
-			}
+
+	// If one image alone is edited, the index keeps its family, as its other images do.
+	mediaType := desc.MediaType
+	if e.o.Family != nil && e.only.IsZero() {
+		if mediaType, err = e.o.Family.MediaType(mediaType); err != nil {
+			return edited{}, err
+		}
+		if mediaType != desc.MediaType {
+			doc["mediaType"] = encodeText(mediaType)
 		}
 	}
+
+	// Changes of the index come last, so they see what has become of its entries.
+	if depth == 0 {
+		changes := e.o.Index
+		if e.only.IsZero() {
+			changes = append(slices.Clone(e.o.Top), changes...)
+		}
+		if doc, err = e.editIndex(desc, doc, changes); err != nil {
+			return edited{}, err
+		}
+	}
+
 	data, changed, err := encodeChanged(doc, data)
 	if err != nil || !changed {
 		return same, err
 	}
-	got := edited{desc: oci.Describe(desc.MediaType, data), data: data}
-	got.desc.ArtifactType = same.desc.ArtifactType
+
+	got := edited{desc: oci.DescribeWith(desc.Digest.Algorithm(), mediaType, data), data: data}
+	got.desc.ArtifactType = artifactType(doc, same.desc.ArtifactType, x.ArtifactType)
 	e.plan.Steps = append(e.plan.Steps, Step{Action: "index", Descriptor: got.desc, Replaces: desc.Digest, data: data})
 	return got, nil
+}
+
+// editIndex applies changes of the index itself, whose images are edited. What they add must be
+// there.
+func (e *editor) editIndex(desc oci.Descriptor, doc oci.Object, changes []Change) (oci.Object, error) {
+	top := &Image{desc: desc, doc: doc}
+	known := map[digest.Digest]bool{}
+	list := func(visit func(oci.Descriptor) error) error {
+		var entries []oci.Descriptor
+		if err := json.Unmarshal(top.doc["manifests"], &entries); err != nil {
+			return err
+		}
+		for _, d := range entries {
+			if err := visit(d); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+
+	// Entries that are listed now are in the store, or made by this plan. Entries that a change adds
+	// have to be looked for.
+	if err := list(func(d oci.Descriptor) error { known[d.Digest] = true; return nil }); err != nil {
+		return nil, err
+	}
+
+	for _, change := range changes {
+		if err := change(top); err != nil {
+			return nil, err
+		}
+	}
+
+	return top.doc, list(func(d oci.Descriptor) error {
+		if known[d.Digest] {
+			return nil
+		}
+		return graph.Incomplete(graph.Check(e.l, d, graph.Rules{}))
+	})
+}
+
+// artifactType returns what a descriptor says of that: as it was, unless the document has changed.
+func artifactType(doc oci.Object, was, inside string) string {
+	var now string
+	json.Unmarshal(doc["artifactType"], &now)
+	if now == inside {
+		return was
+	}
+	return now
 }
 
 // entries edits the manifests of an index and returns its new list.
@@ -177,6 +296,8 @@ func (e *editor) entries(x oci.Index, raws []json.RawMessage, depth int) ([]json
 		if err != nil {
 			return nil, err
 		}
+
+		// An edit may give an image the platform of another one, and engines find one of them alone.
 		if got.platform != nil {
 			for _, other := range x.Manifests {
 				if other.Digest != d.Digest && other.Platform != nil && e.done[other.Digest].platform == nil && other.Platform.String() == got.platform.String() {
@@ -188,6 +309,7 @@ func (e *editor) entries(x oci.Index, raws []json.RawMessage, depth int) ([]json
 			}
 			platforms[got.platform.String()] = d.Digest
 		}
+
 		if got.desc.Digest != d.Digest {
 			replaced[d.Digest.String()] = true
 			if raws[i], err = replaceEntry(raws[i], got); err != nil {
@@ -195,22 +317,36 @@ func (e *editor) entries(x oci.Index, raws []json.RawMessage, depth int) ([]json
 			}
 		}
 	}
+
+	// An attestation names its image by the digest, so it says nothing about the new one.
 	for i, d := range x.Manifests {
-		if d.Annotations[oci.AnnotationAttestation] != "" && replaced[d.Annotations[oci.AnnotationAttested]] {
+		if graph.IsAttestation(d) && replaced[d.Annotations[oci.AnnotationAttested]] {
 			e.plan.Notices = append(e.plan.Notices, fmt.Sprintf("left out %s: it attests %s, which the edit changes", d.Digest, d.Annotations[oci.AnnotationAttested]))
 			continue
 		}
 		out = append(out, raws[i])
 	}
+
 	return out, nil
 }
 
 // replaceEntry lets an entry of an index name what became of its manifest.
 func replaceEntry(raw json.RawMessage, got edited) (json.RawMessage, error) {
 	raw, err := replaceDescriptor(raw, got.desc, got.data)
-	if err != nil || got.platform == nil {
+	if err != nil {
 		return raw, err
 	}
+
+	// An entry repeats the artifact type of its manifest (descriptor.md), so it follows.
+	if raw, err = editDescriptor(raw, func(o oci.Object) {
+		if delete(o, "artifactType"); got.desc.ArtifactType != "" {
+			o["artifactType"] = encodeText(got.desc.ArtifactType)
+		}
+	}); err != nil || got.platform == nil {
+		return raw, err
+	}
+
+	// So does the platform, where the config has the same members. The others stay.
 	return editDescriptor(raw, func(o oci.Object) {
 		var p oci.Object
 		if json.Unmarshal(o["platform"], &p) != nil || p == nil {

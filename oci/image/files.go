@@ -11,8 +11,9 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
-	"ocikit/oci/layout"
+	"ocikit/oci/source"
 	"ocikit/tarutil"
+	"ocikit/tarutil/stack"
 )
 
 // A File is an entry of one layer of an image, and what became of it.
@@ -52,25 +53,26 @@ type LayerUse struct {
 type FileList struct {
 	Layers []LayerUse
 
+	budget  *tarutil.Budget
 	root    fileNode
-	entries map[tarutil.EntryID]*entry
+	entries map[stack.EntryID]*entry
 	lastDir string
 	last    *fileNode // of that path
 }
 
-// ListFiles applies the layers of the image that desc describes, as [tarutil.Apply] does, and
+// ListFiles applies the layers of the image that desc describes, as [stack.Apply] does, and
 // lists all entries, also those that the image does not show. No contents are kept. Layers are
 // verified, with their diff IDs if the config is that of an image.
-func ListFiles(ctx context.Context, l *layout.Layout, desc oci.Descriptor) (*FileList, error) {
-	layers, err := Layers(l, desc)
+func ListFiles(ctx context.Context, src source.Source, desc oci.Descriptor) (*FileList, error) {
+	layers, err := Layers(src, desc)
 	if err != nil {
 		return nil, err
 	}
-	list := &FileList{entries: map[tarutil.EntryID]*entry{}}
+	list := &FileList{budget: tarutil.NewBudget(0), entries: map[stack.EntryID]*entry{}}
 	for i, layer := range layers {
 		list.Layers = append(list.Layers, LayerUse{Layer: i, Digest: layer.Digest, Size: layer.Size})
 	}
-	if _, err := applyLayers(ctx, l, layers, tarutil.ApplyOptions{Watch: list}); err != nil {
+	if _, err := applyLayers(ctx, src, layers, stack.Options{Observer: list, Budget: list.budget}); err != nil {
 		return nil, err
 	}
 	return list, nil
@@ -92,27 +94,39 @@ type entry struct {
 	gone   bool
 }
 
-// Placed implements [tarutil.Watcher].
-func (f *FileList) Placed(id, file tarutil.EntryID, name string, hdr *tar.Header) error {
+// listMemory is about what an entry of a list needs, in bytes.
+const listMemory = 650
+
+// Placed implements [stack.Observer].
+func (f *FileList) Placed(id, file stack.EntryID, name string, hdr *tar.Header) error {
 	if len(f.entries) == tarutil.DefaultMaxEntries {
 		return fmt.Errorf("%w: over %d in all layers", tarutil.ErrTooMany, tarutil.DefaultMaxEntries)
 	}
+
+	if err := f.budget.Take(listMemory + 2*len(name) + len(hdr.Linkname)); err != nil {
+		return err
+	}
+
 	e := &entry{hdr: fileOf(id.Layer, hdr), names: 1}
+
+	// A hard link has no bytes of its own: they are wasted when the last name is gone.
 	if file != id {
 		e.target = f.entries[file]
 		e.target.names++
 	}
+
 	f.entries[id] = e
 	use := &f.Layers[id.Layer]
 	use.Files++
 	use.Bytes += e.hdr.Size
+
 	n := f.node(name)
 	n.entries = append(n.entries, e)
 	return nil
 }
 
-// Gone implements [tarutil.Watcher]. Bytes are wasted once no name leads to them.
-func (f *FileList) Gone(id tarutil.EntryID, layer int, whiteout bool) {
+// Gone implements [stack.Observer]. Bytes are wasted once no name leads to them.
+func (f *FileList) Gone(id stack.EntryID, layer int, whiteout bool) {
 	e := f.entries[id]
 	e.gone, e.hdr.Fate, e.hdr.FateBy = true, Replaced, layer
 	if whiteout {
@@ -144,12 +158,15 @@ func fileOf(i int, hdr *tar.Header) File {
 	default:
 		file.Size = hdr.Size
 	}
+
 	return file
 }
 
 // node returns the node of a real path.
 func (f *FileList) node(name string) *fileNode {
 	dirName, base := path.Split(name)
+
+	// Tars go from directory to directory, so the last one is remembered.
 	if f.last == nil || dirName != f.lastDir {
 		f.last, f.lastDir = &f.root, dirName
 		for part := range strings.SplitSeq(dirName, "/") {
@@ -188,12 +205,18 @@ func (f *FileList) Walk(name string, all bool, fn func(File) error) (found bool,
 	if n == nil {
 		return false, nil
 	}
-	at := ""
-	for p := n; p.parent != nil; p = p.parent {
-		at = path.Join(p.name, at)
-	}
-	err = n.walk(at, all, func(file File) error { found = true; return fn(file) })
+	err = n.walk(n.path(), all, func(file File) error { found = true; return fn(file) })
 	return found, err
+}
+
+// path returns the path of n, without a slash in front.
+func (n *fileNode) path() string {
+	var parts []string
+	for ; n.parent != nil; n = n.parent {
+		parts = append(parts, n.name)
+	}
+	slices.Reverse(parts)
+	return strings.Join(parts, "/")
 }
 
 func (n *fileNode) walk(at string, all bool, fn func(File) error) error {
@@ -207,10 +230,12 @@ func (n *fileNode) walk(at string, all bool, fn func(File) error) error {
 			return err
 		}
 	}
+
 	for _, name := range slices.Sorted(maps.Keys(n.children)) {
 		if err := n.children[name].walk(path.Join(at, name), all, fn); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }

@@ -100,7 +100,7 @@ func TestAddLayer(t *testing.T) {
 				if id, _ := desc.DiffID(); desc.MediaType != c.mediaType || id != want || desc.Digest != digest.FromBytes(c.blob) || desc.Size != int64(len(c.blob)) {
 					t.Errorf("AddLayer = %+v", desc)
 				}
-				described, err := DescribeLayer(t.Context(), bytes.NewReader(c.blob))
+				described, err := DescribeLayer(t.Context(), bytes.NewReader(c.blob), false)
 				if err != nil || described.Digest != desc.Digest || described.Annotations[oci.AnnotationDiffID] != want.String() {
 					t.Errorf("DescribeLayer = %+v, %v", described, err)
 				}

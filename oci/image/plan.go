@@ -7,7 +7,9 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/source"
 )
 
 // A Plan is an edit that was worked out: the documents that it makes, children first.
@@ -15,14 +17,17 @@ type Plan struct {
 	Result  oci.Descriptor // of the edited image or index
 	Steps   []Step
 	Notices []string // what the user should know
+	Sparse  bool     // images of the index are absent, and stay as they are
 }
 
-// A Step makes one document.
+// A Step makes one document, or says what becomes of a layer or a file.
 type Step struct {
-	Action     string         `json:"action"` // "layer", "config", "manifest" or "index"
+	Action     string         `json:"action"` // "layer", "config", "manifest" or "index"; see [RebaseOptions]
 	Descriptor oci.Descriptor `json:"descriptor"`
 	Replaces   digest.Digest  `json:"replaces,omitzero"`
 	Platform   string         `json:"platform,omitempty"`
+	Path       string         `json:"path,omitempty"` // of a file, in place of its layer
+	Fate       Fate           `json:"fate,omitempty"` // what the layer does to it
 
 	data []byte // nil for a layer, which is stored already
 }
@@ -35,19 +40,24 @@ func (p *Plan) Store(l *layout.Layout) error {
 	if err != nil {
 		return err
 	}
+
+	// Layers are looked for before anything is written, so that no manifest is stored without its
+	// own.
 	for _, d := range layers {
-		if err := l.CheckComplete(d); err != nil {
+		if err := graph.Check(l, d, graph.Rules{}); err != nil {
 			return err
 		}
 	}
+
 	for _, s := range p.Steps {
 		if s.data == nil {
 			continue
 		}
-		if _, err := l.PutDocument(s.Descriptor.MediaType, s.data); err != nil {
+		if _, err := l.PutDocumentWith(s.Descriptor.Digest.Algorithm(), s.Descriptor.MediaType, s.data); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -67,83 +77,95 @@ func (p *Plan) layers() ([]oci.Descriptor, error) {
 	return all, nil
 }
 
-// CopyLayers copies the layers that the plan needs and to lacks from another layout. Within
-// one layout nothing is ever copied.
-func (p *Plan) CopyLayers(to, from *layout.Layout) error {
+// CopyLayers copies layers from another place, and verifies them: those that the plan needs and the
+// layout to does not have. A layer that is not there either is left for [Plan.Store] to report.
+// Within one layout nothing is ever copied.
+func (p *Plan) CopyLayers(to *layout.Layout, from source.Source) error {
 	layers, err := p.layers()
 	if err != nil {
 		return err
 	}
+
 	for _, d := range layers {
 		if size, err := to.Stat(d.Digest); err == nil && size == d.Size {
 			continue
 		}
+
 		r, err := from.Blob(d)
-		if errors.Is(err, layout.ErrNotFound) {
+		if errors.Is(err, graph.ErrNotFound) {
 			continue // Store says what is missing
 		}
 		if err != nil {
 			return err
 		}
+
 		_, _, err = to.Put(r, d.Digest)
 		r.Close()
 		if err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 
-// A Change is one thing to do to an image. An error that matches [oci.ErrAbsent] says that
-// the image is none that it could be done to: an edit of several platforms fails only if that
-// goes for all of them.
+// A Change is one thing to do to an image. An error that matches [oci.ErrAbsent] says that the
+// change does not fit this image. An edit of several platforms fails only if it fits none of them.
 type Change func(*Image) error
 
 // EditOptions say what to edit.
 type EditOptions struct {
 	Platform *oci.Platform // of an index edit the image for this platform alone; the others stay
 	Changes  []Change      // of each image
-	Index    []Change      // of annotations of the index itself; the Image has no config
+	Family   *oci.Family   // the media types of the indexes, which a change makes of the images too; nil: as they are
+	Top      []Change      // of what is edited itself, the manifest or the index; with Platform the manifest
+	Index    []Change      // of the index itself; the Image has no config
 }
 
-// Edit works out what an image becomes when changes are applied to it; of an index, to every
-// image in it. Manifests that are not images stay as they are, but for attestations of what
-// was changed, which would be false: they are left out, with a notice. An edit that changes
-// nothing gives the image as it was.
+// Edit works out what an image becomes when changes are applied to it. For an index, they are
+// applied to every image in it. Manifests that are not images stay as they are. Attestations of a
+// changed image would be false, so they are left out, with a notice. An edit that changes nothing
+// gives the image as it was.
 //
-// A platform that the image does not have gives [ErrPlatform], a change that fits no image
+// A platform that the image does not have gives [graph.ErrPlatform], a change that fits no image
 // [oci.ErrAbsent].
-func Edit(l *layout.Layout, desc oci.Descriptor, o EditOptions) (*Plan, error) {
-	e := &editor{l: l, o: o, plan: &Plan{}, done: map[digest.Digest]edited{}, misses: make([]error, len(o.Changes)), hits: make([]bool, len(o.Changes))}
+func Edit(store graph.Store, desc oci.Descriptor, o EditOptions) (*Plan, error) {
+	e := &editor{l: store, o: o, plan: &Plan{}, done: map[digest.Digest]edited{}, misses: make([]error, len(o.Changes)), hits: make([]bool, len(o.Changes))}
 	if o.Platform != nil {
-		only, err := Select(l, desc, o.Platform)
+		only, err := graph.Choose(store, desc, o.Platform)
 		if err != nil {
 			return nil, err
 		}
-		e.only = only.Digest
+		e.only = only.Desc.Digest
 	}
+
 	got, err := e.edit(desc, 0)
 	if err != nil {
 		return nil, err
 	}
+
+	// A change has to fit one image of the index, not all of them.
 	for i, err := range e.misses {
 		if err != nil && !e.hits[i] {
 			return nil, err
 		}
 	}
+
 	if e.images == 0 && len(o.Changes) > 0 {
-		return nil, fmt.Errorf("%s: %w: it holds none", desc.Digest, ErrPlatform)
+		return nil, fmt.Errorf("%s: %w: it holds none", desc.Digest, graph.ErrPlatform)
 	}
+
 	if len(o.Index) > 0 && !oci.IsIndex(desc.MediaType) {
 		return nil, oci.Absent("%s: it is not an index", desc.Digest)
 	}
+
 	e.plan.Result = got.desc
 	return e.plan, nil
 }
 
 // addLayer lists a layer, once.
-func (p *Plan) addLayer(d oci.Descriptor) {
-	if !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Descriptor.Digest == d.Digest }) {
-		p.Steps = append(p.Steps, Step{Action: "layer", Descriptor: d})
+func (p *Plan) addLayer(layer Step) {
+	if !slices.ContainsFunc(p.Steps, func(s Step) bool { return s.Descriptor.Digest == layer.Descriptor.Digest }) {
+		p.Steps = append(p.Steps, layer)
 	}
 }

@@ -5,81 +5,114 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/source"
 	"ocikit/tarutil"
+	"ocikit/tarutil/stack"
 )
 
 // NewStack applies the layers of an image, and verifies all of them while it does: their
 // digests, and their diff IDs against the config. An absent layer gives
-// [layout.ErrIncomplete]; a manifest that is not that of an image wraps [oci.ErrMalformed].
-func NewStack(ctx context.Context, l *layout.Layout, desc oci.Descriptor, opts tarutil.ApplyOptions) (*tarutil.Stack, error) {
-	m, err := ReadManifest(l, desc)
+// [graph.ErrIncomplete]; a manifest that is not that of an image wraps [oci.ErrMalformed].
+func NewStack(ctx context.Context, src source.Source, desc oci.Descriptor, opts stack.Options) (*stack.Stack, error) {
+	layers, err := imageLayers(src, desc)
 	if err != nil {
 		return nil, err
 	}
-	if !oci.IsConfig(m.Config.MediaType) {
+	return applyLayers(ctx, src, layers, opts)
+}
+
+// Extract writes the files of an image below root, which must be empty. Layers are read once, and
+// verified as by [NewStack] before a file of them gets its name.
+func Extract(ctx context.Context, src source.Source, desc oci.Descriptor, root *os.Root, how stack.ExtractOptions) (*stack.Stack, stack.Extracted, error) {
+	layers, err := imageLayers(src, desc)
+	if err != nil {
+		return nil, stack.Extracted{}, err
+	}
+	return extractLayers(ctx, src, layers, root, how)
+}
+
+// imageLayers returns the layers of an image with their diff IDs.
+func imageLayers(src source.Source, desc oci.Descriptor) ([]oci.Descriptor, error) {
+	m, err := graph.Manifest(src, desc)
+	if err != nil {
+		return nil, err
+	}
+	if !m.IsImage() {
 		return nil, fmt.Errorf("manifest %s: its config is %q, so it is no image with a file system: %w", desc.Digest, m.Config.MediaType, oci.ErrMalformed)
 	}
-	descs, err := Layers(l, desc)
-	if err != nil {
-		return nil, err
-	}
-	return applyLayers(ctx, l, descs, opts)
+	return Layers(src, desc)
 }
 
 // applyLayers applies layers that carry their diff IDs.
-func applyLayers(ctx context.Context, l *layout.Layout, descs []oci.Descriptor, opts tarutil.ApplyOptions) (*tarutil.Stack, error) {
-	layers := make([]tarutil.Layer, len(descs))
+func applyLayers(ctx context.Context, src source.Source, descs []oci.Descriptor, opts stack.Options) (*stack.Stack, error) {
+	opts.Workers = stackWorkers(src, descs, opts.Workers)
+	return stack.Apply(ctx, stackLayers(src, descs), opts)
+}
+
+// extractLayers writes the files of layers that carry their diff IDs.
+func extractLayers(ctx context.Context, src source.Source, descs []oci.Descriptor, root *os.Root, how stack.ExtractOptions) (*stack.Stack, stack.Extracted, error) {
+	opts := stack.Options{Workers: stackWorkers(src, descs, 0)}
+	return stack.Extract(ctx, root, stackLayers(src, descs), opts, how)
+}
+
+func stackLayers(src source.Source, descs []oci.Descriptor) []stack.Layer {
+	layers := make([]stack.Layer, len(descs))
 	for i, d := range descs {
-		layers[i] = stackLayer(l, d)
+		layers[i] = stackLayer(src, d)
 	}
-	opts.Workers = stackWorkers(l, descs, opts.Workers)
-	return tarutil.Apply(ctx, layers, opts)
+	return layers
 }
 
 // stackWorkers returns how many of the layers are read at once if n are asked for: one after
 // the other if a layer is of zstd, for each may take a window of 128 MiB.
-func stackWorkers(l *layout.Layout, descs []oci.Descriptor, n int) int {
-	if slices.ContainsFunc(descs, func(d oci.Descriptor) bool { return isZstd(l, d) }) {
+func stackWorkers(src source.Source, descs []oci.Descriptor, n int) int {
+	if slices.ContainsFunc(descs, func(d oci.Descriptor) bool { return isZstd(src, d) }) {
 		return 1
 	}
 	return n
 }
 
-// isZstd says whether a blob is that by its first bytes, whatever its type. Errors are left for
-// those who read all of it.
-func isZstd(l *layout.Layout, desc oci.Descriptor) bool {
-	f, err := l.OpenBlob(desc.Digest)
+// isZstd says whether a blob is that by its first bytes, whatever its type; where they cost a request,
+// by its type. Errors are left for those who read all of it.
+func isZstd(src source.Source, desc oci.Descriptor) bool {
+	if source.Remote(src) {
+		t, _ := oci.ParseLayerType(desc.MediaType)
+		return t.Compression == oci.Zstd
+	}
+	f, err := src.BlobAt(desc)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
+
 	head := make([]byte, tarutil.SniffLen)
-	n, _ := io.ReadFull(f, head)
+	n, _ := f.ReadAt(head, 0)
 	return tarutil.Sniff(head[:n]) == tarutil.FormatZstd
 }
 
-// stackLayer returns a layer of a layout as [tarutil.Apply] takes it. Its digest is verified
+// stackLayer returns a layer of a source as [stack.Apply] takes it. Its digest is verified
 // each time it is read, and its diff ID, if the descriptor carries one, until that was found
 // right once.
-func stackLayer(l *layout.Layout, desc oci.Descriptor) tarutil.Layer {
+func stackLayer(src source.Source, desc oci.Descriptor) stack.Layer {
 	id, ok := desc.DiffID()
 	known := new(atomic.Bool)
-	return tarutil.Layer{
+	return stack.Layer{
 		Name: desc.Digest.String(),
-		Open: func() (io.ReadCloser, error) {
-			return openLayer(l, desc, func(plain io.Reader, _ tarutil.Format) io.Reader {
-				if !ok || known.Load() {
-					return plain
-				}
-				return &diffReader{digest.NewReader(plain, id, -1), known}
-			})
+		Open: func() (io.ReadCloser, error) { return openLayer(src, desc, nil) },
+		Check: func(plain io.Reader) io.Reader {
+			if !ok || known.Load() {
+				return plain
+			}
+			return &diffReader{digest.NewReader(plain, id, -1), known}
 		},
 	}
 }
@@ -91,18 +124,17 @@ type layerReader struct {
 	blob  io.ReadCloser
 }
 
-func openLayer(l *layout.Layout, desc oci.Descriptor, check func(io.Reader, tarutil.Format) io.Reader) (io.ReadCloser, error) {
-	// Some programs write types of their own, as Docker's with zstd at its end.
-	if !oci.IsLayer(desc.MediaType) && !strings.HasPrefix(desc.MediaType, oci.MediaTypeDockerLayer) {
+// openLayer opens a layer. What is read of its tar goes through check, which may be nil.
+func openLayer(src source.Source, desc oci.Descriptor, check func(io.Reader, tarutil.Format) io.Reader) (io.ReadCloser, error) {
+	if !oci.IsLayer(desc.MediaType) {
 		return nil, fmt.Errorf("media type %q is not that of a layer: %w", desc.MediaType, oci.ErrMalformed)
 	}
-	blob, err := l.Blob(desc)
-	if errors.Is(err, layout.ErrNotFound) {
-		return nil, fmt.Errorf("%w: %v", layout.ErrIncomplete, err)
-	}
+
+	blob, err := src.Blob(desc)
 	if err != nil {
-		return nil, err
+		return nil, graph.Incomplete(err)
 	}
+
 	plain, format, err := tarutil.Decompress(blob)
 	if err != nil {
 		// A digest that is wrong explains everything else.
@@ -112,7 +144,12 @@ func openLayer(l *layout.Layout, desc oci.Descriptor, check func(io.Reader, taru
 		blob.Close()
 		return nil, err
 	}
-	return &layerReader{check(plain, format), blob}, nil
+
+	if check != nil {
+		plain = check(plain, format)
+	}
+
+	return &layerReader{plain, blob}, nil
 }
 
 func (r *layerReader) Read(p []byte) (int, error) {
@@ -120,6 +157,8 @@ func (r *layerReader) Read(p []byte) (int, error) {
 	if err == nil {
 		return n, nil
 	}
+
+	// If the digest of the blob is wrong, that explains the error.
 	if _, drained := io.Copy(io.Discard, r.blob); drained != nil {
 		err = drained
 	}
@@ -142,4 +181,104 @@ func (d *diffReader) Read(p []byte) (int, error) {
 		err = fmt.Errorf("diff ID of its content: %w", err)
 	}
 	return n, err
+}
+
+// smallBelow is the size of all layers below new ones up to which they are read in any case.
+const smallBelow = 8 << 20
+
+// Surprises returns what the new layers do to the layers below that is rarely meant. The uppermost
+// added layers are the new ones. All layers carry their diff IDs.
+//
+// Reading the layers below may take longer than everything else that is done with new layers. So
+// they are read only if they are small, or if a new layer has an entry at or below a path where
+// most distributions have a link, or a directory of unusual permissions. Otherwise Surprises
+// returns what the new layers show by themselves.
+func Surprises(ctx context.Context, l *layout.Layout, layers []oci.Descriptor, added int) ([]stack.Surprise, error) {
+	first := len(layers) - added
+	var size int64
+	for _, d := range layers[:first] {
+		size += d.Size
+	}
+
+	all := size <= smallBelow
+	for i := first; i < len(layers) && !all; i++ {
+		name, err := findEntry(ctx, l, layers[i], comesToUsual)
+		if err != nil {
+			return nil, err
+		}
+		all = name != ""
+	}
+
+	var found []stack.Surprise
+	if all {
+		_, err := applyLayers(ctx, l, layers, stack.Options{Surprise: func(s stack.Surprise) {
+			if s.Layer >= first {
+				found = append(found, s)
+			}
+		}})
+		return found, err
+	}
+
+	// An error here is, say, a hard link to a file that lies below. What was found so far is true.
+	applyLayers(ctx, l, layers[first:], stack.Options{Surprise: func(s stack.Surprise) {
+		if s.Kind.Alone() {
+			s.Layer += first
+			found = append(found, s)
+		}
+	}})
+	return found, ctx.Err()
+}
+
+// comesToUsual reports whether a path is, or lies below, one that most distributions have as a link,
+// or as a directory that is not 0755 of 0:0.
+func comesToUsual(path string) bool {
+	for path != "" {
+		switch path {
+		case "bin", "sbin", "lib", "lib32", "lib64", "libx32", "root", "tmp", "var/lock", "var/run", "var/tmp":
+			return true
+		}
+		path, _ = tarutil.SplitPath(path)
+	}
+	return false
+}
+
+// OutsideWindows returns the first path of a layer that Windows does not take: there the files of an
+// image are below "Files", and its registry below "Hives" (layer.md, "Windows"). It is "" if there
+// is none.
+func OutsideWindows(ctx context.Context, l *layout.Layout, layer oci.Descriptor) (string, error) {
+	return findEntry(ctx, l, layer, func(path string) bool {
+		switch top, _, _ := strings.Cut(path, "/"); top {
+		case "", "Files", "Hives", "UtilityVM":
+			return false
+		}
+		return true
+	})
+}
+
+// findEntry returns the path of the first entry of a layer that is wanted, or "". It reads no
+// further.
+func findEntry(ctx context.Context, l *layout.Layout, layer oci.Descriptor, wanted func(path string) bool) (string, error) {
+	r, err := l.Blob(layer)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+
+	entries, err := tarutil.NewEntryReader(ctx, r, tarutil.ReadOptions{AllowNoEnd: true})
+	if err != nil {
+		return "", err
+	}
+
+	for {
+		hdr, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if wanted(hdr.Name) {
+			return hdr.Name, nil
+		}
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
 	"ocikit/oci/progress"
 )
@@ -29,6 +30,7 @@ type sample struct {
 	config   string // media type
 	manifest string
 	platform *oci.Platform
+	edit     func(config map[string]any) // if set
 }
 
 func tarOf(t *testing.T, entries ...tar.Header) []byte {
@@ -90,7 +92,11 @@ func (s *sample) store(t *testing.T) *layout.Layout {
 		return desc
 	}
 	m := oci.Manifest{SchemaVersion: 2, MediaType: s.manifest}
-	m.Config = put(s.config, map[string]any{"os": "linux", "architecture": "amd64", "rootfs": map[string]any{"type": "layers", "diff_ids": s.diffIDs}, "history": s.history})
+	config := map[string]any{"os": "linux", "architecture": "amd64", "rootfs": map[string]any{"type": "layers", "diff_ids": s.diffIDs}, "history": s.history}
+	if s.edit != nil {
+		s.edit(config)
+	}
+	m.Config = put(s.config, config)
 	for i, data := range s.layers {
 		d, size, err := l.Put(bytes.NewReader(data), digest.Digest{})
 		if err != nil {
@@ -105,7 +111,7 @@ func (s *sample) store(t *testing.T) *layout.Layout {
 		indexType = oci.MediaTypeDockerList
 	}
 	index := put(indexType, oci.Index{SchemaVersion: 2, MediaType: indexType, Manifests: []oci.Descriptor{desc}})
-	if err := l.Tag(t.Context(), "t", index, layout.Expectation{}); err != nil {
+	if err := l.Tag(t.Context(), "t", index, layout.TagOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return l
@@ -183,11 +189,43 @@ func TestVerifyDeep(t *testing.T) {
 		{"a hard link to what a lower layer has", func(s *sample) {
 			s.layers[1] = tarOf(t, tar.Header{Name: "b", Linkname: "a", Typeflag: tar.TypeLink})
 			s.diffIDs[1] = digest.FromBytes(s.layers[1])
-		}, nil},
+		}, []string{"layer-surprise warning"}},
+		{"an opaque whiteout at the root", func(s *sample) {
+			s.layers[1] = tarOf(t, tar.Header{Name: ".wh..wh..opq", Typeflag: tar.TypeReg})
+			s.diffIDs[1] = digest.FromBytes(s.layers[1])
+		}, []string{"layer-surprise warning"}},
 		{"a hard link to what no layer has", func(s *sample) {
 			s.layers[1] = tarOf(t, tar.Header{Name: "b", Linkname: "c", Typeflag: tar.TypeLink})
 			s.diffIDs[1] = digest.FromBytes(s.layers[1])
 		}, []string{"layer-apply error"}},
+		{"a path twice", func(s *sample) {
+			s.layers[1] = tarOf(t, tar.Header{Name: "b", Typeflag: tar.TypeReg}, tar.Header{Name: "b", Typeflag: tar.TypeReg})
+			s.diffIDs[1] = digest.FromBytes(s.layers[1])
+		}, []string{"layer-duplicate error"}},
+		{"x86_64", func(s *sample) {
+			s.platform.Architecture = "x86_64"
+			s.edit = func(c map[string]any) { c["architecture"] = "x86_64" }
+		}, []string{"platform-unknown warning"}},
+		{"Linux", func(s *sample) {
+			s.platform = nil
+			s.edit = func(c map[string]any) { c["os"] = "Linux" }
+		}, []string{"platform-unknown warning"}},
+		{"no architecture", func(s *sample) {
+			s.platform = nil
+			s.edit = func(c map[string]any) { delete(c, "architecture") }
+		}, []string{"config-invalid warning"}},
+		{"a variable without a value, and a port that is none", func(s *sample) {
+			s.edit = func(c map[string]any) {
+				c["config"] = map[string]any{"Env": []string{"A=", "PATH"}, "ExposedPorts": map[string]any{"80/tcp": map[string]any{}, "8000-8010": map[string]any{}, "http": map[string]any{}}}
+			}
+		}, []string{"config-invalid warning", "config-invalid warning"}},
+		{"more layers than Docker mounts", func(s *sample) {
+			for len(s.layers) <= 125 {
+				s.layers, s.types = append(s.layers, s.layers[1]), append(s.types, s.types[1])
+				s.diffIDs, s.history = append(s.diffIDs, s.diffIDs[1]), append(s.history, oci.History{CreatedBy: "more"})
+			}
+		}, []string{"layer-depth warning"}},
+		{"a layer of a type that is none", func(s *sample) { s.types[1] = "application/x tar" }, []string{"media-type warning"}},
 		{"another compression", func(s *sample) { s.types[0] = oci.MediaTypeLayer + "+lz4" }, []string{"layer-unchecked note"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -235,6 +273,13 @@ func TestVerifyDeepReadsOnce(t *testing.T) {
 	size := int64(0)
 	for _, b := range blobs {
 		size += b.Size
+		desc, err := l.Describe(b.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if desc.MediaType != oci.MediaTypeOctetStream && reads[b.Digest] == 0 {
+			continue // the walk over the documents has verified it
+		}
 		if reads[b.Digest] != 1 {
 			t.Errorf("blob %s of %d bytes: read %d times", b.Digest, b.Size, reads[b.Digest])
 		}
@@ -262,15 +307,16 @@ func TestVerifyDeepOfDamage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	desc, err := Select(l, x.Manifests[0], nil)
+	choice, err := graph.Choose(l, x.Manifests[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	desc := choice.Desc
 	layers, err := Layers(l, desc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(l.Dir(), "blobs", "sha256", layers[0].Digest.Encoded())
+	name := filepath.Join(l.Name(), "blobs", "sha256", layers[0].Digest.Encoded())
 	data, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -290,6 +336,43 @@ func TestVerifyDeepOfDamage(t *testing.T) {
 	}
 }
 
+// What is wrong with layers is wrong with each image that has them.
+func TestVerifyDeepOfTwins(t *testing.T) {
+	var bad bytes.Buffer
+	tw := tar.NewWriter(&bad)
+	tw.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: "link", Linkname: "nowhere"})
+	tw.Close()
+
+	l, one := imageOf(t, bad.Bytes())
+	m, err := graph.Manifest(l, one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Annotations = map[string]string{"twin": "yes"}
+	data, err := oci.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := l.PutDocument(oci.MediaTypeManifest, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	findings, _, err := Verify(t.Context(), l, layout.VerifyOptions{Deep: true, Roots: []oci.Descriptor{one, two}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := map[string]bool{}
+	for _, f := range findings {
+		if f.Code == layout.CodeLayerApply {
+			wrong[f.Digest] = true
+		}
+	}
+	if !wrong[one.Digest.String()] || !wrong[two.Digest.String()] {
+		t.Errorf("Verify names %v, want both images: %+v", wrong, findings)
+	}
+}
+
 // imageOf stores layers as an image and returns its manifest.
 func imageOf(t *testing.T, layers ...[]byte) (*layout.Layout, oci.Descriptor) {
 	t.Helper()
@@ -302,10 +385,11 @@ func imageOf(t *testing.T, layers ...[]byte) (*layout.Layout, oci.Descriptor) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	desc, err := Select(l, x.Manifests[0], nil)
+	choice, err := graph.Choose(l, x.Manifests[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	desc := choice.Desc
 	return l, desc
 }
 

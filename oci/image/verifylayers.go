@@ -3,13 +3,13 @@ package image
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"io"
 	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/tarutil"
+	"ocikit/tarutil/stack"
 )
 
 // layerFacts is what the bytes of a layer say.
@@ -34,11 +34,12 @@ func (f *layerFacts) read(r io.Reader, window sync.Locker) {
 		window.Lock()
 		defer window.Unlock()
 	}
+
 	var plain io.Reader
 	if plain, _, f.err = tarutil.Decompress(in); f.err != nil {
 		return
 	}
-	_, f.err = io.CopyBuffer(struct{ io.Writer }{io.Discard}, f.follow(plain), make([]byte, 256<<10))
+	_, f.err = oci.Copy(io.Discard, f.follow(plain))
 }
 
 // follow returns a reader of the uncompressed tar that takes down what it says.
@@ -63,67 +64,75 @@ func (r *factsReader) Read(p []byte) (int, error) {
 	for _, h := range r.hashers {
 		h.Write(p[:n])
 	}
+
 	if _, malformed := r.check.Write(p[:n]); malformed != nil {
 		return n, malformed
 	}
+
 	if err != io.EOF {
 		return n, err
 	}
+
 	if err := r.check.Close(); err != nil {
 		return n, err
 	}
+
 	r.f.noEnd = !r.check.Ended()
 	r.f.ids = map[digest.Algorithm]digest.Digest{}
 	for alg, h := range r.hashers {
 		r.f.ids[alg] = h.Digest()
 	}
+
 	r.f.done = true
 	return n, io.EOF
 }
 
-// apply applies the layers of each image whose config counts them: what one layer says may
-// make sense only, or no sense, above others. The facts of layers are found on the way, and
-// those whose digests are right are returned, so that they need not be read again.
+// apply applies the layers of each image whose config counts them, since a layer may make sense
+// above some layers and none above others. The facts of layers are found on the way. Those whose
+// digests are right are returned, so that they need not be read again.
 func (d *deep) apply(ctx context.Context) (map[digest.Digest]bool, error) {
-	done := map[string]bool{} // lists of layers
 	for i := range d.images {
-		img := &d.images[i]
-		layers := img.manifest.Layers
-		if img.config == nil || len(img.config.RootFS.DiffIDs) != len(layers) {
+		// The same layers apply in the same way, so they are read once. What is wrong with them is
+		// wrong with each image that has them.
+		list := d.images[i].layers
+		if list.applied || !d.images[i].fits() {
 			continue
 		}
-		key := fmt.Sprint(layers)
-		if done[key] {
-			continue
+		list.applied = true
+
+		opts := stack.Options{
+			Workers:  stackWorkers(d.src, list.descs, d.workers),
+			Surprise: func(s stack.Surprise) { list.surprises = append(list.surprises, s) },
 		}
-		done[key] = true
-		if _, img.applyErr = tarutil.Apply(ctx, d.stack(layers), tarutil.ApplyOptions{Workers: stackWorkers(d.l, layers, d.workers)}); ctx.Err() != nil {
+		if _, list.err = stack.Apply(ctx, d.stack(list.descs), opts); ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
 	}
+
 	verified := map[digest.Digest]bool{}
 	for blob, facts := range d.layers {
 		if facts.verified {
 			verified[blob] = true
 		}
 	}
+
 	return verified, nil
 }
 
-// stack returns the layers of an image for [tarutil.Apply]. Facts are taken of each that has
+// stack returns the layers of an image for [stack.Apply]. Facts are taken of each that has
 // none yet, where it comes first.
-func (d *deep) stack(descs []oci.Descriptor) []tarutil.Layer {
-	layers := make([]tarutil.Layer, len(descs))
+func (d *deep) stack(descs []oci.Descriptor) []stack.Layer {
+	layers := make([]stack.Layer, len(descs))
 	taken := map[digest.Digest]bool{}
 	for i, desc := range descs {
-		layers[i] = stackLayer(d.l, desc)
+		layers[i] = stackLayer(d.src, desc)
 		facts := d.layers[desc.Digest]
 		if facts == nil || facts.verified || taken[desc.Digest] {
 			continue
 		}
 		taken[desc.Digest] = true
 		layers[i].Open = func() (io.ReadCloser, error) {
-			r, err := openLayer(d.l, desc, func(plain io.Reader, format tarutil.Format) io.Reader {
+			r, err := openLayer(d.src, desc, func(plain io.Reader, format tarutil.Format) io.Reader {
 				facts.format = format
 				return facts.follow(plain)
 			})
@@ -133,6 +142,7 @@ func (d *deep) stack(descs []oci.Descriptor) []tarutil.Layer {
 			return &endReader{r, &facts.verified}, nil
 		}
 	}
+
 	return layers
 }
 

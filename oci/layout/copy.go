@@ -15,7 +15,10 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
+	"ocikit/oci/graph"
 	"ocikit/oci/progress"
+	"ocikit/oci/source"
 )
 
 // How says how a blob got, or would get, from one layout to another.
@@ -38,35 +41,54 @@ type CopyOptions struct {
 	Verify    bool // hash what is linked or cloned, too
 	DryRun    bool // say what would be done, do nothing
 
-	Report func(desc oci.Descriptor, how How) error // of each blob, if not nil
+	Rules graph.Rules // what of the images may be absent
+
+	Report   func(desc oci.Descriptor, how How) error // of each blob, if not nil
+	Progress func(progress.Event)                     // of blobs whose bytes are not read, and of the plan; may be nil
 }
 
-// Copy brings images from another layout, or another place in the same one. Each of images is
-// a descriptor whose annotation [oci.AnnotationRefName] is the tag to give it here; without
-// one it gets an entry without a name. A blob is linked or cloned where the file system
-// can, else its bytes are copied and verified. A link is the same file, so its bytes are not
-// read, unless the options say so; its size is checked, and documents are verified in any
-// case. A blob that is here already is verified, and replaced if it is damaged.
+// Copy brings images into the layout from any source, which may be another layout or this one. Each
+// of images is a descriptor whose annotation [oci.AnnotationRefName] is the tag to give it here;
+// without one it gets an entry without a name. From another layout a blob is linked or cloned where
+// the file system can, else its bytes are copied and verified. A link is the same file, so its
+// bytes are not read, unless the options say so; its size is checked, and documents are verified in
+// any case. A blob that is here already is verified, and replaced if it is damaged.
 //
-// The source may lack blobs that are here. What is in neither gives [ErrIncomplete]; then no
-// name is set. Names are set under the lock, all at once and last.
+// The source may lack blobs that are here. A blob that is in neither gives [ErrIncomplete], and
+// no name is set, unless the rules allow that it is absent. Names are set under the lock, all
+// at once and last; two images that would get one give [graph.ErrAmbiguous] before anything is done.
 //
 // With DryRun l may be nil, for a layout that does not exist yet.
-func (l *Layout) Copy(ctx context.Context, from *Layout, images []oci.Descriptor, o CopyOptions) error {
+func (l *Layout) Copy(ctx context.Context, from source.Source, images []oci.Descriptor, o CopyOptions) error {
+	if err := graph.CheckNames(images); err != nil {
+		return err
+	}
+
 	c := &copier{to: l, from: from, o: o, sizes: map[digest.Digest]int64{}}
+	c.dir, _ = source.Unwrap(from).(*Layout)
 	if err := c.collect(images); err != nil {
 		return err
 	}
+
 	entries := slices.Clone(images)
 	if o.Referrers {
 		refs, err := c.referrers(images)
 		if err != nil {
 			return err
 		}
-		entries = append(entries, refs...)
+		for _, r := range refs {
+			if len(images) == 1 {
+				r = r.Beside(images[0])
+			}
+			entries = append(entries, r)
+		}
 	}
-	from.plan(len(c.blobs), c.total())
-	for _, desc := range slices.Backward(c.blobs) { // leaves first
+
+	c.report(progress.Event{Kind: progress.Plan, Count: len(c.blobs), Size: c.total()})
+
+	// Children come before parents, so a copy that is cut short leaves no manifest without its
+	// layers.
+	for _, desc := range c.blobs {
 		how, err := c.blob(ctx, desc)
 		if err != nil {
 			return err
@@ -78,27 +100,36 @@ func (l *Layout) Copy(ctx context.Context, from *Layout, images []oci.Descriptor
 			}
 		}
 	}
+
 	if o.DryRun {
 		return nil
 	}
+
+	// Blobs must be durable before index.json names them. Most of the syncing is done here,
+	// without the lock.
 	if err := c.syncDirs(); err != nil {
 		return err
 	}
+
 	return l.Update(ctx, func(x *oci.Index) error {
 		// A GC may have come in between; under the lock none can.
-		for _, desc := range slices.Backward(c.blobs) {
-			if errors.Is(l.checkSize(desc), ErrNotFound) {
+		for _, desc := range c.blobs {
+			if _, err := l.Stat(desc.Digest); errors.Is(err, ErrNotFound) {
 				if _, err := c.blob(ctx, desc); err != nil {
 					return err
 				}
 			}
 		}
+
 		if err := c.syncDirs(); err != nil {
 			return err
 		}
+
+		// A diff ID is for descriptors in a pipe, not for index.json.
 		for i, e := range entries {
 			entries[i] = e.WithAnnotation(oci.AnnotationDiffID, "")
 		}
+
 		setEntries(x, entries...)
 		return nil
 	})
@@ -106,11 +137,13 @@ func (l *Layout) Copy(ctx context.Context, from *Layout, images []oci.Descriptor
 
 // A copier is one run of Copy.
 type copier struct {
-	to, from *Layout
-	o        CopyOptions
-	blobs    []oci.Descriptor        // parents before children
-	sizes    map[digest.Digest]int64 // of blobs, by their descriptors
-	dirty    map[string]bool         // directories that are not synced yet
+	to    *Layout
+	from  source.Source
+	dir   *Layout // the source, if it is a layout: its files can be shared
+	o     CopyOptions
+	blobs []oci.Descriptor        // children before parents
+	sizes map[digest.Digest]int64 // of blobs, by their descriptors
+	dirty map[string]bool         // directories that are not synced yet
 }
 
 func (c *copier) total() int64 {
@@ -121,11 +154,8 @@ func (c *copier) total() int64 {
 	return n
 }
 
-// tell tells whoever watches of a blob of which no bytes were read.
+// tell reports a blob that was kept, shared or left out: nothing reported it while it was read.
 func (c *copier) tell(desc oci.Descriptor, how How) {
-	if c.from.report == nil {
-		return
-	}
 	e := progress.Event{Kind: progress.Done, Digest: desc.Digest, Size: desc.Size, Offset: desc.Size}
 	switch how {
 	case HowKept:
@@ -137,46 +167,28 @@ func (c *copier) tell(desc oci.Descriptor, how How) {
 	default:
 		return
 	}
-	c.from.report(e)
+	c.report(e)
 }
 
-// collect adds what images are made of. Documents come from the source, or from the target if
-// the source lacks them.
+func (c *copier) report(e progress.Event) {
+	if c.o.Progress != nil {
+		c.o.Progress(e)
+	}
+}
+
+// collect adds what images are made of, children before parents. Documents come from the source,
+// or from the target if the source lacks them.
 func (c *copier) collect(images []oci.Descriptor) error {
-	stack := slices.Clone(images)
-	slices.Reverse(stack)
-	type key struct {
-		d         digest.Digest
-		mediaType string
-		size      int64
+	store := graph.Store(c.from)
+	if c.to != nil {
+		store = graph.Either(c.from, c.to)
 	}
-	walked := map[key]bool{}
-	for len(stack) > 0 {
-		desc := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if err := desc.CheckData(); err != nil {
+	return graph.Walk(store, images, c.o.Rules, func(n graph.Node) error {
+		if err := n.Desc.CheckData(); err != nil {
 			return err
 		}
-		if k := (key{desc.Digest, desc.MediaType, desc.Size}); walked[k] {
-			continue
-		} else {
-			walked[k] = true
-		}
-		_, refs, err := c.from.document(desc)
-		if errors.Is(err, ErrNotFound) && c.to != nil {
-			_, refs, err = c.to.document(desc)
-		}
-		if err != nil {
-			return incomplete(err)
-		}
-		if err := c.add(desc); err != nil {
-			return err
-		}
-		for _, ref := range slices.Backward(refs) {
-			stack = append(stack, ref)
-		}
-	}
-	return nil
+		return c.add(n.Desc)
+	})
 }
 
 // add adds a blob. All descriptors of it must agree: only one of them is looked at later.
@@ -194,7 +206,7 @@ func (c *copier) add(desc oci.Descriptor) error {
 
 // referrers adds what refers to the images, and returns the entries that it gets.
 func (c *copier) referrers(images []oci.Descriptor) ([]oci.Descriptor, error) {
-	found, err := c.from.Referrers(images)
+	found, err := source.Referrers(c.from, images)
 	if err != nil {
 		return nil, err
 	}
@@ -211,85 +223,139 @@ func (c *copier) blob(ctx context.Context, desc oci.Descriptor) (How, error) {
 	if !d.Verifiable() {
 		return "", fmt.Errorf("blob %s: %w", d, digest.ErrUnsupported)
 	}
-	source, size, err := c.from.openBlob(d)
-	if err == nil {
-		defer source.Close()
-		if size != desc.Size {
-			err = fmt.Errorf("layout %q: blob %s: got %d bytes, want %d: %w", c.from.dir, d, size, desc.Size, digest.ErrMismatch)
-		}
-	}
+
 	var here fs.FileInfo
 	statErr := fs.ErrNotExist
 	if c.to != nil {
 		here, statErr = c.to.root.Lstat(blobPath(d))
 	}
+
+	// A registry is not asked for what is here. A layout is: its file may be this one.
+	if statErr == nil && c.dir == nil {
+		if ok, err := c.whole(ctx, desc, here); ok || err != nil {
+			return HowKept, err
+		}
+	}
+
+	// err says why the source cannot give the blob. That is no error yet: it may be here
+	// already.
+	original, err := c.open(desc)
+	if original != nil {
+		defer original.Close()
+	}
+
 	switch {
 	case statErr == nil:
-		return c.replace(ctx, desc, source, here, err)
+		return c.replace(ctx, desc, original, here, err)
 	case !errors.Is(statErr, fs.ErrNotExist):
 		return "", fmt.Errorf("layout %q: blob %s: %w", c.to.dir, d, cause(statErr))
 	case errors.Is(err, ErrNotFound) && oci.IsForeignLayer(desc.MediaType):
 		return HowAbsent, nil
 	case errors.Is(err, ErrNotFound) && desc.Data != nil:
-		return HowAbsent, desc.CheckData()
+		// The descriptor holds the blob itself; most readers look for a file.
+		if err := desc.CheckData(); err != nil || c.o.DryRun {
+			return HowCopied, err
+		}
+		return HowCopied, c.put(ctx, desc)
 	case err != nil:
-		return "", incomplete(err)
+		return "", graph.Incomplete(err)
 	}
+
 	if c.o.DryRun {
-		if c.o.NoLink || c.to == nil || !c.sameFileSystem() {
+		if c.o.NoLink || original == nil || c.to == nil || !c.sameFileSystem() {
 			return HowCopied, nil
 		}
 		return HowLinked, nil
 	}
-	if c.o.Verify {
-		if err := c.check(ctx, source, desc); err != nil {
+
+	// A blob that is shared is not read on its way, so with Options.Verify it is read before. A
+	// copy is hashed in any case.
+	if original != nil && c.o.Verify {
+		if err := c.check(ctx, original, desc); err != nil {
 			return "", err
 		}
 	}
-	if !c.o.NoLink {
-		if how, done := c.share(source, desc); done {
+
+	if original != nil && !c.o.NoLink {
+		if how, done := c.share(original, desc); done {
 			return how, nil
 		}
 	}
+
 	return HowCopied, c.put(ctx, desc)
 }
 
+// open opens the file of a blob in the source, if that is a layout. Of other sources it says
+// whether the blob can be had: nothing is opened.
+func (c *copier) open(desc oci.Descriptor) (*os.File, error) {
+	if c.dir == nil {
+		_, err := graph.Rules{}.StateOf(c.from, "", desc)
+		return nil, err
+	}
+	f, err := c.dir.sized(desc)
+	if errors.Is(err, ErrNotFound) && c.from != source.Source(c.dir) {
+		_, err = graph.Rules{}.StateOf(c.from, "", desc) // a document that was made of others
+		return nil, err
+	}
+	if errors.Is(err, digest.ErrMismatch) {
+		err = fmt.Errorf("layout %q: %w", c.dir.dir, err)
+	}
+	return f, err
+}
+
+// whole reports whether a blob that is here has the right bytes.
+func (c *copier) whole(ctx context.Context, desc oci.Descriptor, here fs.FileInfo) (bool, error) {
+	if !here.Mode().IsRegular() || here.Size() != desc.Size {
+		return false, nil
+	}
+
+	f, err := c.to.OpenBlob(desc.Digest)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+
+	err = c.check(ctx, f, desc)
+	if errors.Is(err, digest.ErrMismatch) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // replace looks at a blob that is here already, and brings it anew if it is damaged.
-func (c *copier) replace(ctx context.Context, desc oci.Descriptor, source *os.File, here fs.FileInfo, sourceErr error) (How, error) {
-	if source != nil && sourceErr == nil && !c.o.Verify {
-		if info, err := source.Stat(); err == nil && os.SameFile(info, here) {
+func (c *copier) replace(ctx context.Context, desc oci.Descriptor, original *os.File, here fs.FileInfo, sourceErr error) (How, error) {
+	if original != nil && sourceErr == nil && !c.o.Verify {
+		if info, err := original.Stat(); err == nil && os.SameFile(info, here) {
 			return HowKept, nil // one file for both: nothing to compare it with
 		}
 	}
-	if here.Mode().IsRegular() && here.Size() == desc.Size {
-		f, err := c.to.OpenBlob(desc.Digest)
-		if err != nil {
-			return "", err
-		}
-		err = c.check(ctx, f, desc)
-		f.Close()
-		if err == nil || !errors.Is(err, digest.ErrMismatch) {
+
+	if c.dir != nil { // else that was looked at before
+		if ok, err := c.whole(ctx, desc, here); ok || err != nil {
 			return HowKept, err
 		}
 	}
+
 	if sourceErr != nil {
-		return "", fmt.Errorf("layout %q: blob %s is damaged: %w", c.to.dir, desc.Digest, incomplete(sourceErr))
+		return "", fmt.Errorf("layout %q: blob %s is damaged: %w", c.to.dir, desc.Digest, graph.Incomplete(sourceErr))
 	}
+
 	if c.o.DryRun {
 		return HowRepaired, nil
 	}
+
 	if here.IsDir() {
 		c.to.sys.remove(c.to.root, blobPath(desc.Digest)) // only if it is empty; otherwise the rename fails
 	}
+
 	return HowRepaired, c.put(ctx, desc)
 }
 
 // check hashes an open blob from its start.
 func (c *copier) check(ctx context.Context, f *os.File, desc oci.Descriptor) error {
-	task := progress.NewTask(c.from.report, progress.Event{Digest: desc.Digest, Size: desc.Size})
-	defer task.Stop()
+	task := progress.NewTask(c.o.Progress, progress.Event{Digest: desc.Digest, Size: desc.Size})
 	r := progress.Reader(digest.NewReader(contextReader{ctx, io.NewSectionReader(f, 0, 1<<62)}, desc.Digest, desc.Size), task)
-	_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, 256<<10))
+	_, err := oci.Copy(io.Discard, r)
 	return err
 }
 
@@ -306,45 +372,50 @@ func (c *copier) put(ctx context.Context, desc oci.Descriptor) error {
 
 // share links a blob, or clones it. It reports false if the file system can do neither, or
 // if the target got the blob from somebody else meanwhile.
-func (c *copier) share(source *os.File, desc oci.Descriptor) (How, bool) {
+func (c *copier) share(original *os.File, desc oci.Descriptor) (How, bool) {
 	name := blobPath(desc.Digest)
 	if c.to.mkdirs(path.Dir(name)) != nil {
 		return "", false
 	}
-	if c.link(source, name) {
+	if c.link(original, name) {
 		return HowLinked, true
 	}
-	return HowCloned, c.clone(source, name)
+	return HowCloned, c.clone(original, name)
 }
 
 // link gives the file of the source its name here. The paths are walked once more for it, so
 // it is made sure that it was this file and that it got here.
-func (c *copier) link(source *os.File, name string) bool {
-	if c.from.path == "" || c.to.path == "" {
+func (c *copier) link(original *os.File, name string) bool {
+	if c.dir.path == "" || c.to.path == "" {
 		return false
 	}
-	// What is linked must be durable: who wrote it may not have cared. Read-only file
-	// systems and other users' files cannot always be synced, and then need not be.
-	if err := c.to.sys.sync(source); err != nil && runtime.GOOS != "windows" && !errors.Is(err, errors.ErrUnsupported) {
+
+	// The linked file must be durable, and its writer may not have synced it. Read-only file systems
+	// and other users' files cannot always be synced, and then need not be.
+	if err := c.to.sys.sync(original); err != nil && runtime.GOOS != "windows" && !errors.Is(err, errors.ErrUnsupported) {
 		return false
 	}
+
 	to := filepath.Join(c.to.path, filepath.FromSlash(name))
-	if c.to.sys.link(filepath.Join(c.from.path, filepath.FromSlash(name)), to) != nil {
+	if c.to.sys.link(filepath.Join(c.dir.path, filepath.FromSlash(name)), to) != nil {
 		return false
 	}
+
 	here, err := c.to.root.Lstat(name)
 	if err != nil {
 		return false
 	}
-	if info, err := source.Stat(); err != nil || !os.SameFile(info, here) {
+
+	if info, err := original.Stat(); err != nil || !os.SameFile(info, here) {
 		return false // put replaces whatever it is
 	}
+
 	c.markDirty(path.Dir(name))
 	return true
 }
 
 // clone makes a file that shares the blocks of the source.
-func (c *copier) clone(source *os.File, name string) bool {
+func (c *copier) clone(original *os.File, name string) bool {
 	if runtime.GOOS != "linux" {
 		return false
 	}
@@ -352,7 +423,7 @@ func (c *copier) clone(source *os.File, name string) bool {
 	if err != nil {
 		return false
 	}
-	if c.to.sys.clone(f, source) != nil {
+	if c.to.sys.clone(f, original) != nil {
 		f.Close()
 		c.to.sys.remove(c.to.root, tmp)
 		return false
@@ -380,8 +451,8 @@ func (c *copier) syncDirs() error {
 
 // sameFileSystem guesses whether blobs can be linked.
 func (c *copier) sameFileSystem() bool {
-	a, errA := c.from.root.Stat(".")
+	a, errA := c.dir.root.Stat(".")
 	b, errB := c.to.root.Stat(".")
-	return errA == nil && errB == nil && c.from.path != "" && c.to.path != "" && sameDevice(a, b) &&
-		strings.EqualFold(filepath.VolumeName(c.from.path), filepath.VolumeName(c.to.path))
+	return errA == nil && errB == nil && c.dir.path != "" && c.to.path != "" && disk.SameDevice(a, b) &&
+		strings.EqualFold(filepath.VolumeName(c.dir.path), filepath.VolumeName(c.to.path))
 }

@@ -54,7 +54,7 @@ func writeForever(dir string) {
 		if err != nil {
 			panic(err)
 		}
-		if err := l.Tag(context.Background(), note, desc, Expectation{}); err != nil {
+		if err := l.Tag(context.Background(), note, desc, TagOptions{}); err != nil {
 			panic(err)
 		}
 		fmt.Println(note)
@@ -77,7 +77,8 @@ func TestKill(t *testing.T) {
 	kills := reps(40, 5)
 	var tags []string
 	head := 20 * time.Millisecond // what a writer takes to begin, as far as is known
-	for range kills {
+	n := 0
+	for ; n < kills || len(tags) == 0; n++ {
 		cmd := exec.Command(exe)
 		cmd.Env = append(os.Environ(), "OCIKIT_TEST_WRITER="+dir)
 		var out strings.Builder
@@ -91,7 +92,7 @@ func TestKill(t *testing.T) {
 		reported := strings.Split(out.String(), "\n")
 		tags = append(tags, reported[:len(reported)-1]...)
 		if len(tags) == 0 {
-			head = min(2*head, 2*time.Second) // a busy machine
+			head *= 2 // a busy machine
 		}
 		mustVerify(t, l)
 		for _, tag := range tags[max(0, len(tags)-20):] {
@@ -99,9 +100,6 @@ func TestKill(t *testing.T) {
 				t.Fatalf("a tag that was durable is lost: %v", err)
 			}
 		}
-	}
-	if len(tags) == 0 {
-		t.Fatal("no writer came as far as a tag before it was killed")
 	}
 	next, err := Open(dir)
 	if err != nil {
@@ -116,5 +114,5 @@ func TestKill(t *testing.T) {
 			t.Errorf("%s is still there", name)
 		}
 	}
-	t.Logf("%d kills, %d tags, none lost", kills, len(tags))
+	t.Logf("%d kills, %d tags, none lost", n, len(tags))
 }

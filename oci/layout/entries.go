@@ -3,16 +3,16 @@ package layout
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 )
 
 // AddEntries puts entries into index.json, all of them or none, in one update. One with a tag
 // takes the place of what had it, as with [Layout.Tag]; one without is added unless its digest
-// is listed. Every image must be whole: an absent blob gives [ErrIncomplete].
-func (l *Layout) AddEntries(ctx context.Context, entries []oci.Descriptor) error {
+// is listed. Every image must be whole by the rules: an absent blob gives [ErrIncomplete].
+func (l *Layout) AddEntries(ctx context.Context, entries []oci.Descriptor, rules graph.Rules) error {
 	for _, e := range entries {
 		if tag := e.Annotations[oci.AnnotationRefName]; tag != "" {
 			if err := oci.CheckTag(tag); err != nil {
@@ -20,11 +20,12 @@ func (l *Layout) AddEntries(ctx context.Context, entries []oci.Descriptor) error
 			}
 		}
 	}
+
 	return l.Update(ctx, func(x *oci.Index) error {
-		seen := map[mention]bool{}
+		// Under the lock, so that no GC comes between the check and the name.
+		w := graph.NewWalker(l, graph.DefaultLimits())
 		for _, e := range entries {
-			// Under the lock, so that no GC comes between the check and the name.
-			if err := l.checkComplete(e, seen); err != nil {
+			if err := w.Check(e, rules); err != nil {
 				return fmt.Errorf("image %s: %w", e.Digest, err)
 			}
 		}
@@ -34,25 +35,44 @@ func (l *Layout) AddEntries(ctx context.Context, entries []oci.Descriptor) error
 }
 
 // setEntries puts each entry that has a tag in the place of the first one with it, and drops any
-// others; those without are added unless their digests are listed. An archive may bring
-// thousands, so each list is gone through once.
+// others; those without are added unless their digests are listed. There may be thousands of
+// entries, and more of them in x, so each list is gone through once.
 func setEntries(x *oci.Index, entries ...oci.Descriptor) {
-	tagged := map[string]oci.Descriptor{}
+	tagged, untagged := map[string]oci.Descriptor{}, map[digest.Digest]bool{} // those without a tag: whether it is listed
 	for _, e := range entries {
-		tagged[e.Annotations[oci.AnnotationRefName]] = e
-	}
-	placed, listed := map[string]bool{}, map[digest.Digest]bool{}
-	list := make([]oci.Descriptor, 0, len(x.Manifests)+len(entries))
-	for i, e := range slices.Concat(x.Manifests, entries) {
-		tag := e.Annotations[oci.AnnotationRefName]
-		if placed[tag] || tag == "" && i >= len(x.Manifests) && listed[e.Digest] {
-			continue
+		if tag := e.Annotations[oci.AnnotationRefName]; tag != "" {
+			tagged[tag] = e
+		} else {
+			untagged[e.Digest] = false
 		}
-		if newest, ok := tagged[tag]; ok && tag != "" {
+	}
+
+	// The list is made anew in place: it never gets longer than what of it was read.
+	placed := map[string]bool{}
+	list := x.Manifests[:0]
+	add := func(e oci.Descriptor) {
+		tag := e.Annotations[oci.AnnotationRefName]
+		if newest, ok := tagged[tag]; ok {
+			if placed[tag] {
+				return
+			}
 			e, placed[tag] = newest, true
 		}
+		if _, ok := untagged[e.Digest]; ok {
+			untagged[e.Digest] = true
+		}
 		list = append(list, e)
-		listed[e.Digest] = true
 	}
+
+	for _, e := range x.Manifests {
+		add(e)
+	}
+
+	for _, e := range entries {
+		if e.Annotations[oci.AnnotationRefName] != "" || !untagged[e.Digest] {
+			add(e)
+		}
+	}
+
 	x.Manifests = list
 }

@@ -6,8 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +19,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 )
 
 // A hastySystem does not wait for the disk: what is tested does not depend on it.
@@ -35,7 +40,7 @@ func openHasty(t *testing.T, dir string, sys system) *Layout {
 	l := at(root, dir)
 	l.path, l.sys = dir, hastySystem{}
 	if l.checkVersion() != nil {
-		if err := l.init(func(fs.DirEntry) bool { return false }); err != nil {
+		if err := l.init(func(fs.DirEntry) bool { return false }, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,7 +160,7 @@ func newFaultWorld(t *testing.T) *faultWorld {
 	w.l = openHasty(t, filepath.Join(dir, "layout"), hastySystem{})
 	w.other = openHasty(t, filepath.Join(dir, "other"), hastySystem{})
 	w.keep = addImage(t, w.l, "keep")
-	if err := w.l.Tag(t.Context(), "keep", w.keep, Expectation{}); err != nil {
+	if err := w.l.Tag(t.Context(), "keep", w.keep, TagOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	addImage(t, w.l, "image")
@@ -169,7 +174,7 @@ func newFaultWorld(t *testing.T) *faultWorld {
 func (w *faultWorld) copied(t *testing.T) *faultWorld {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(filepath.Dir(w.l.Dir()))); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(filepath.Dir(w.l.Name()))); err != nil {
 		t.Fatal(err)
 	}
 	c := *w
@@ -181,37 +186,33 @@ func (w *faultWorld) copied(t *testing.T) *faultWorld {
 func (w *faultWorld) close() {
 	w.l.Close()
 	w.other.Close()
-	os.RemoveAll(filepath.Dir(w.l.Dir()))
+	os.RemoveAll(filepath.Dir(w.l.Name()))
 }
 
 func (w *faultWorld) damage(t *testing.T) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(w.l.Dir(), blobPath(w.layer)), []byte("lAyer image"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(w.l.Name(), blobPath(w.layer)), []byte("lAyer image"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestEveryCallFails lets the k-th changing call of each operation fail, for every k, once
-// and from then on, with a full and with a broken disk. Afterwards no file lies about its
-// digest and the name that was there is there; success means that all is done; and the
-// operation succeeds when it is tried again. Under -short each of the four ways to fail meets
-// other calls, all four together every call.
-func TestEveryCallFails(t *testing.T) {
+// A faultOperation is one of the operations that change a layout.
+type faultOperation struct {
+	name    string
+	prepare func(t *testing.T, w *faultWorld) // changes the world first
+	do      func(w *faultWorld, l *Layout) error
+	done    func(w *faultWorld) error // whether all is done
+}
+
+func faultOperations() []faultOperation {
 	ctx := context.Background()
-	type operation struct {
-		name string
-		do   func(w *faultWorld, l *Layout) error
-		done func(w *faultWorld) error // whether all is done
-		// prepare changes the world first.
-		prepare func(t *testing.T, w *faultWorld)
-	}
 	has := func(l *Layout, tag string, want oci.Descriptor) error {
 		got, err := l.Resolve(oci.ImageName{Tag: tag})
 		if err == nil && got.Digest != want.Digest {
 			err = fmt.Errorf("tag %q is %s, want %s", tag, got.Digest, want.Digest)
 		}
 		if err == nil {
-			err = l.CheckComplete(got)
+			err = graph.Check(l, got, graph.Rules{})
 		}
 		return err
 	}
@@ -223,12 +224,12 @@ func TestEveryCallFails(t *testing.T) {
 	}
 	content := strings.Repeat("content ", 40_000)
 	contentDigest := digest.FromBytes([]byte(content))
-	operations := []operation{
+	return []faultOperation{
 		{name: "Put", do: func(w *faultWorld, l *Layout) error {
 			_, _, err := l.Put(strings.NewReader(content), contentDigest)
 			return err
 		}, done: func(w *faultWorld) error {
-			return w.l.checkSize(oci.Descriptor{Digest: contentDigest, Size: int64(len(content))})
+			return graph.Check(w.l, oci.Descriptor{Digest: contentDigest, Size: int64(len(content))}, graph.Rules{})
 		}},
 		{name: "Put sha512", do: func(w *faultWorld, l *Layout) error {
 			wr, err := l.NewWriterFor(digest.SHA512)
@@ -245,11 +246,11 @@ func TestEveryCallFails(t *testing.T) {
 				_, _, err := l.Put(strings.NewReader("layer image"), w.layer)
 				return err
 			}, done: func(w *faultWorld) error { return nil }},
-		{name: "Tag", do: func(w *faultWorld, l *Layout) error { return l.Tag(ctx, "new", w.image, Expectation{}) },
+		{name: "Tag", do: func(w *faultWorld, l *Layout) error { return l.Tag(ctx, "new", w.image, TagOptions{}) },
 			done: func(w *faultWorld) error { return has(w.l, "new", w.image) }},
-		{name: "Tag again", do: func(w *faultWorld, l *Layout) error { return l.Tag(ctx, "old", w.image, Expectation{}) },
+		{name: "Tag again", do: func(w *faultWorld, l *Layout) error { return l.Tag(ctx, "old", w.image, TagOptions{}) },
 			prepare: func(t *testing.T, w *faultWorld) {
-				if err := w.l.Tag(ctx, "old", w.keep, Expectation{}); err != nil {
+				if err := w.l.Tag(ctx, "old", w.keep, TagOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			}, done: func(w *faultWorld) error { return has(w.l, "old", w.image) }},
@@ -260,7 +261,7 @@ func TestEveryCallFails(t *testing.T) {
 			}
 			return err
 		}, prepare: func(t *testing.T, w *faultWorld) {
-			if err := w.l.Tag(ctx, "old", w.keep, Expectation{}); err != nil {
+			if err := w.l.Tag(ctx, "old", w.keep, TagOptions{}); err != nil {
 				t.Fatal(err)
 			}
 		}, done: func(w *faultWorld) error {
@@ -302,7 +303,7 @@ func TestEveryCallFails(t *testing.T) {
 			}
 			return l.Adopt(f, name, digest.FromBytes([]byte("adopted")))
 		}, done: func(w *faultWorld) error {
-			return w.l.checkSize(oci.Descriptor{Digest: digest.FromBytes([]byte("adopted")), Size: 7})
+			return graph.Check(w.l, oci.Descriptor{Digest: digest.FromBytes([]byte("adopted")), Size: 7}, graph.Rules{})
 		}},
 		{name: "RemoveBlob", do: func(w *faultWorld, l *Layout) error {
 			err := l.RemoveBlob(w.layer)
@@ -312,15 +313,22 @@ func TestEveryCallFails(t *testing.T) {
 			return err
 		}, done: func(w *faultWorld) error { return absent(w.l, w.layer) }},
 	}
-	tried, survived := 0, 0
-	for _, op := range operations {
+}
+
+// TestEveryCallFails lets the k-th changing call of each operation fail, for every k, once
+// and from then on, with a full and with a broken disk. Afterwards no file lies about its
+// digest and the name that was there is there; success means that all is done; and the
+// operation succeeds when it is tried again. Under -short each of the four ways to fail meets
+// other calls, all four together every call.
+func TestEveryCallFails(t *testing.T) {
+	for _, op := range faultOperations() {
 		t.Run(op.name, func(t *testing.T) {
 			world := newFaultWorld(t)
 			defer world.close()
 			if op.prepare != nil {
 				op.prepare(t, world)
 			}
-			way := 0
+			way, tried := 0, 0
 			for _, fault := range []error{syscall.ENOSPC, syscall.EIO} {
 				for _, onward := range []bool{false, true} {
 					way++
@@ -328,7 +336,7 @@ func TestEveryCallFails(t *testing.T) {
 						w := world.copied(t)
 						what := fmt.Sprintf("call %d, %v, onward %t", k, fault, onward)
 						sys := &failingSystem{k: k, onward: onward, err: fault}
-						l := openHasty(t, w.l.Dir(), sys)
+						l := openHasty(t, w.l.Name(), sys)
 						err := op.do(w, l)
 						l.Close()
 						if sys.fired == "" && err != nil {
@@ -345,10 +353,9 @@ func TestEveryCallFails(t *testing.T) {
 							} else if !errors.Is(err, fault) {
 								t.Errorf("%s: the error hides its cause: %v", what, err)
 							}
-							survived++
 						}
 						// What a user does next.
-						again := openHasty(t, w.l.Dir(), hastySystem{})
+						again := openHasty(t, w.l.Name(), hastySystem{})
 						if err := errors.Join(op.do(w, again), op.done(w)); err != nil {
 							t.Fatalf("%s: the same again: %v", what, err)
 						}
@@ -362,9 +369,111 @@ func TestEveryCallFails(t *testing.T) {
 					}
 				}
 			}
+			if tried == 0 {
+				t.Error("no call failed")
+			}
 		})
 	}
-	t.Logf("survived %d of %d failed calls", survived, tried)
+}
+
+// A syncedSystem knows what a power cut would lose: the files that were written, and the directories
+// that got a new name, since they were synced last.
+type syncedSystem struct {
+	hastySystem
+	t     *testing.T
+	dir   string
+	loses map[string]bool // by path below dir
+}
+
+func (s *syncedSystem) below(name string) string {
+	rel, err := filepath.Rel(s.dir, name)
+	if err != nil {
+		s.t.Error(err)
+	}
+	return filepath.ToSlash(rel)
+}
+
+// named notes that a directory has a new name in it.
+func (s *syncedSystem) named(name string) { s.loses[path.Dir(name)] = true }
+
+func (s *syncedSystem) create(root *os.Root, name string) (*os.File, error) {
+	s.loses[name] = true
+	return s.hastySystem.create(root, name)
+}
+
+func (s *syncedSystem) write(f *os.File, p []byte) (int, error) {
+	s.loses[s.below(f.Name())] = true
+	return s.hastySystem.write(f, p)
+}
+
+func (s *syncedSystem) clone(to, from *os.File) error {
+	s.loses[s.below(to.Name())] = true
+	return s.hastySystem.clone(to, from)
+}
+
+func (s *syncedSystem) sync(f *os.File) error {
+	delete(s.loses, s.below(f.Name()))
+	return nil
+}
+
+// rename is where a name begins to count: what it names has to outlive it, and if it is that of
+// index.json, so has everything else.
+func (s *syncedSystem) rename(root *os.Root, from, to string) error {
+	if s.loses[from] {
+		s.t.Errorf("%s is renamed to %s before it was synced", from, to)
+		delete(s.loses, from)
+	}
+	if to == indexFile && len(s.loses) > 0 {
+		s.t.Errorf("index.json is replaced before these were synced: %q", slices.Sorted(maps.Keys(s.loses)))
+	}
+	s.named(to)
+	return s.hastySystem.rename(root, from, to)
+}
+
+func (s *syncedSystem) remove(root *os.Root, name string) error {
+	delete(s.loses, name)
+	return s.hastySystem.remove(root, name)
+}
+
+func (s *syncedSystem) mkdirAll(root *os.Root, name string) error {
+	s.named(name)
+	return s.hastySystem.mkdirAll(root, name)
+}
+
+func (s *syncedSystem) link(from, to string) error {
+	s.named(s.below(to))
+	return s.hastySystem.link(from, to)
+}
+
+func (s *syncedSystem) linkBelow(root *os.Root, from, to string) error {
+	s.named(to)
+	return s.hastySystem.linkBelow(root, from, to)
+}
+
+// Power may fail at any time: index.json never names a blob that is not on the disk yet, and when an
+// operation has ended nothing of what it did can be lost.
+func TestSyncedBeforeNamed(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("directories cannot be synced there")
+	}
+	for _, op := range faultOperations() {
+		t.Run(op.name, func(t *testing.T) {
+			w := newFaultWorld(t)
+			defer w.close()
+			if op.prepare != nil {
+				op.prepare(t, w)
+			}
+			s := &syncedSystem{t: t, dir: w.l.Name(), loses: map[string]bool{}}
+			l := openHasty(t, w.l.Name(), s)
+			defer l.Close()
+			if err := errors.Join(op.do(w, l), op.done(w)); err != nil {
+				t.Fatal(err)
+			}
+			if len(s.loses) > 0 {
+				t.Errorf("not synced at the end: %q", slices.Sorted(maps.Keys(s.loses)))
+			}
+		})
+	}
 }
 
 // check fails unless the layout is sound, but for the blob that was damaged before.
@@ -382,7 +491,7 @@ func (w *faultWorld) check(t *testing.T, what string, damaged bool) {
 	if got, err := w.l.Resolve(oci.ImageName{Tag: "keep"}); err != nil || got.Digest != w.keep.Digest {
 		t.Fatalf("%s: the name that was there: %v", what, err)
 	}
-	next := openHasty(t, w.l.Dir(), hastySystem{})
+	next := openHasty(t, w.l.Name(), hastySystem{})
 	defer next.Close()
 	if _, _, err := next.Put(strings.NewReader("keep"), digest.Digest{}); err != nil {
 		t.Fatalf("%s: next Put: %v", what, err)
@@ -408,7 +517,7 @@ func TestInitFails(t *testing.T) {
 		sys := &failingSystem{k: k, err: syscall.ENOSPC}
 		l := at(root, dir)
 		l.sys = sys
-		err = l.init(func(fs.DirEntry) bool { return false })
+		err = l.init(func(fs.DirEntry) bool { return false }, nil)
 		l.Close()
 		if sys.fired == "" {
 			if err != nil {

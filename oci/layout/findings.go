@@ -2,7 +2,7 @@ package layout
 
 import "fmt"
 
-// A Severity says what a finding means for who wants to use the layout.
+// A Severity says what a finding means for someone who wants to use the layout.
 type Severity string
 
 // The severities.
@@ -30,8 +30,10 @@ type Finding struct {
 const (
 	CodeLayoutMalformed   = "layout-malformed"
 	CodeIndexMalformed    = "index-malformed"
+	CodeWaitingMalformed  = "waiting-malformed"
 	CodeNameAmbiguous     = "name-ambiguous"
 	CodeBlobMissing       = "blob-missing"
+	CodeManifestAbsent    = "manifest-absent"
 	CodeBlobSize          = "blob-size"
 	CodeBlobDigest        = "blob-digest"
 	CodeBlobNotFile       = "blob-not-file"
@@ -47,6 +49,12 @@ const (
 	CodeLayerApply       = "layer-apply"
 	CodeLayerCount       = "layer-count"
 	CodeLayerUnchecked   = "layer-unchecked"
+	CodeLayerSurprise    = "layer-surprise"
+	CodeLayerDuplicate   = "layer-duplicate"
+	CodeLayerDepth       = "layer-depth"
+	CodeConfigInvalid    = "config-invalid"
+	CodePlatformUnknown  = "platform-unknown"
+	CodeMediaType        = "media-type"
 	CodeDiffID           = "diff-id"
 	CodeHistoryCount     = "history-count"
 	CodePlatformMismatch = "platform-mismatch"
@@ -55,6 +63,7 @@ const (
 	CodeIndexDepth       = "index-depth"
 	CodeNameInvalid      = "name-invalid"
 	CodeNameDuplicate    = "name-duplicate"
+	CodeNameDigest       = "name-digest"
 	CodeSubjectMissing   = "subject-missing"
 	CodeFileLink         = "file-link"
 	CodeFileForeign      = "file-foreign"
@@ -80,8 +89,10 @@ func Codes() []Code {
 	return []Code{
 		{CodeLayoutMalformed, SeverityError, false, "oci-layout is absent or not what it should be, so that this is no layout", "write {\"imageLayoutVersion\":\"1.0.0\"} into it if it was one"},
 		{CodeIndexMalformed, SeverityError, false, "index.json cannot be used", "bring index.json back from a copy"},
+		{CodeWaitingMalformed, SeverityError, false, "what unbundle remembers cannot be read, so that no image that waits gets its name, and gc deletes nothing", "ocikit unbundle --forget LAYOUT drops it; then apply the bundles again"},
 		{CodeNameAmbiguous, SeverityError, false, "one tag names two images", "tag the right one again"},
 		{CodeBlobMissing, SeverityError, false, "a blob that is named is absent", refetch},
+		{CodeManifestAbsent, SeverityError, false, "an index names a manifest that is absent, as of a platform that was left out", "fetch it, as with --repair-from; --sparse if it is absent on purpose"},
 		{CodeBlobSize, SeverityError, false, "a blob has another size than its descriptor says", refetch},
 		{CodeBlobDigest, SeverityError, false, "the bytes of a blob do not have the digest of its name", refetch},
 		{CodeBlobNotFile, SeverityError, false, "a blob is a link, a pipe, a directory", refetch},
@@ -97,6 +108,12 @@ func Codes() []Code {
 		{CodeLayerApply, SeverityError, true, "the layers of an image make up no file system, as if a name climbs or a hard link leads to nothing: extract refuses them", rebuild},
 		{CodeLayerCount, SeverityError, true, "a config has more or fewer diff IDs than there are layers", rebuild},
 		{CodeLayerUnchecked, SeverityNote, true, "a layer has a compression that cannot be read here", ""},
+		{CodeLayerSurprise, SeverityWarning, true, "a layer does to those below it what is rarely meant, as to replace a directory by a link or the reverse, or what engines do not agree on, as an opaque whiteout at the root", "make the layer again without it"},
+		{CodeLayerDuplicate, SeverityError, true, "a layer holds a path more than once, which layer.md forbids: Docker and podman refuse it", "ocikit flatten merges the layers of an image, ocikit retar --sort keeps the last of each path in a tar"},
+		{CodeLayerDepth, SeverityWarning, true, "an image has more layers than Docker mounts", "ocikit flatten merges them"},
+		{CodeConfigInvalid, SeverityWarning, true, "a config lacks what config.md requires, or holds what engines do not understand", "ocikit mutate, with the flag for it or --merge-patch, sets it right"},
+		{CodePlatformUnknown, SeverityWarning, true, "a platform is written otherwise than Go writes it, as x86_64 for amd64: no engine finds the image", "ocikit mutate --os --arch sets it right"},
+		{CodeMediaType, SeverityWarning, true, "a media type is none by RFC 6838", rebuild},
 		{CodeDiffID, SeverityError, true, "the uncompressed layer does not have the diff ID in the config", rebuild},
 		{CodeHistoryCount, SeverityError, true, "the history has more steps that made layers than there are layers; with fewer it is a warning", rebuild},
 		{CodePlatformMismatch, SeverityError, true, "an index says another platform than the config of the image", rebuild},
@@ -105,6 +122,7 @@ func Codes() []Code {
 		{CodeIndexDepth, SeverityWarning, true, "indexes nest deeper than other tools read", rebuild},
 		{CodeNameInvalid, SeverityWarning, true, "a name is outside of the grammar of the specification", "tag it under another name and untag this one"},
 		{CodeNameDuplicate, SeverityWarning, true, "an image is listed twice under one name", "tag it again: one entry stays"},
+		{CodeNameDigest, SeverityError, true, "the digest in a name is not that of the image", "tag it again"},
 		{CodeSubjectMissing, SeverityNote, true, "what a manifest refers to as its subject is not here", ""},
 		{CodeFileLink, SeverityWarning, true, "a file or directory of the layout is a symbolic link", "put what it leads to in its place"},
 		{CodeFileForeign, SeverityWarning, true, "a file beside index.json does not belong to a layout", "move it elsewhere"},
@@ -112,7 +130,8 @@ func Codes() []Code {
 	}
 }
 
-// NewFinding returns a finding with the severity and the fix of its code.
+// NewFinding returns a finding with the severity and the fix of its code. It panics if there is
+// no such code.
 func NewFinding(code string) Finding {
 	for _, c := range Codes() {
 		if c.Code == code {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/oci/disk"
 )
 
 // ErrUnsafe means that garbage cannot be told from what is needed.
@@ -44,21 +45,23 @@ type GCSummary struct {
 	GarbageBytes, YoungBytes int64 // their sizes
 }
 
-// GC finds the blobs that no entry of index.json leads to and the files that killed writers
-// left behind, and removes them if it is told to. It holds the lock of index.json all the
-// time, so no image is named meanwhile. It follows indexes in indexes, subjects, referrers
-// and documents of unknown types, and keeps what has come of images that are not whole yet,
-// see [Waiting]; files that have no digest of a known algorithm for a name
-// are never touched. Each file is handed to report before it is removed; an error of report
-// ends the collection.
+// GC finds the blobs that no entry of index.json leads to and the files that killed writers left
+// behind, and removes them if it is told to. It holds the lock of index.json all the time, so no
+// image is named meanwhile. It follows indexes in indexes, subjects, referrers and documents of
+// unknown types. It keeps the blobs of images that are not whole yet, see [Waiting]. A file is
+// never touched if its name is not a digest of a known algorithm. Each file is handed to report
+// before it is removed; an error of report ends the collection.
 //
 // If anything that is needed is absent or cannot be read, the error wraps [ErrUnsafe] and
 // nothing is removed.
 func (l *Layout) GC(ctx context.Context, o GCOptions, report func(Garbage) error) (GCSummary, error) {
 	var sum GCSummary
+
+	// A report does no harm, so links matter for a removal alone.
 	if err := l.checkRealDirs(); err != nil && o.Delete {
 		return sum, err
 	}
+
 	if o.Delete {
 		unlock, err := l.lock(ctx)
 		if err != nil {
@@ -66,10 +69,12 @@ func (l *Layout) GC(ctx context.Context, o GCOptions, report func(Garbage) error
 		}
 		defer unlock()
 	}
+
 	garbage, err := l.garbage(ctx, o, &sum)
 	if err != nil {
 		return sum, err
 	}
+
 	dirs := map[string]bool{}
 	for _, g := range garbage {
 		if err = context.Cause(ctx); err != nil {
@@ -86,11 +91,15 @@ func (l *Layout) GC(ctx context.Context, o GCOptions, report func(Garbage) error
 			}
 		}
 	}
+
+	// The directories are synced after an error too: what was removed must stay so if the
+	// system crashes.
 	for dir := range dirs {
 		if syncErr := l.syncDir(dir); syncErr != nil {
 			err = cmp.Or(err, fmt.Errorf("layout %q: sync %s: %w", l.dir, dir, cause(syncErr)))
 		}
 	}
+
 	return sum, err
 }
 
@@ -104,24 +113,30 @@ type garbageFile struct {
 // garbage returns what may be removed, documents before what they refer to: should the
 // collection be cut short, no manifest without its layers is left.
 func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]garbageFile, error) {
-	x, err := l.Index()
+	// The file itself, not what [Layout.Index] remembers of it: another program may have written it
+	// in place within one tick of the clock, and what it names now must not go.
+	roots, err := l.Roots(nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrUnsafe, err)
 	}
-	r := &reach{l: l, sparse: o.Sparse, blobs: map[digest.Digest]bool{}, docs: map[docKey]bool{}}
-	if err := cmp.Or(r.follow(x.Manifests), r.followWaiting()); err != nil {
-		return nil, fmt.Errorf("layout %q: %w: %v", l.dir, ErrUnsafe, err)
+
+	// A document that cannot be followed leaves a doubt about every other blob.
+	r := newReach(ctx, l, o.Sparse)
+	if err := cmp.Or(r.follow(roots), r.followWaiting()); err != nil {
+		return nil, r.unsafe(err)
 	}
-	blobs, err := l.blobFiles()
+
+	blobs, err := r.others(sum)
 	if err != nil {
 		return nil, err
 	}
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
-	}
+
+	// A referrer need not be named by anything, so every blob that may be a manifest is asked
+	// for its subject.
 	if err := r.followReferrers(blobs); err != nil {
-		return nil, fmt.Errorf("layout %q: %w: %v", l.dir, ErrUnsafe, err)
+		return nil, r.unsafe(err)
 	}
+
 	var found []garbageFile
 	add := func(g garbageFile, minAge time.Duration) {
 		g.Size, g.Age = g.info.Size(), o.Now.Sub(g.info.ModTime())
@@ -134,6 +149,7 @@ func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]ga
 		sum.GarbageBytes += g.Size
 		found = append(found, g)
 	}
+
 	for _, b := range blobs {
 		if r.blobs[b.d] || !b.d.Verifiable() {
 			sum.Kept++
@@ -141,17 +157,21 @@ func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]ga
 		}
 		add(garbageFile{Garbage: Garbage{Digest: b.d, Path: blobPath(b.d)}, info: b.info, document: b.document}, o.MinAge)
 	}
+
 	leftovers, err := l.leftovers()
 	if err != nil {
 		return nil, err
 	}
+
 	for _, info := range leftovers {
 		minAge := o.MinAge
+		// The client of an upload may be away for hours.
 		if !isTemp(info.Name()) {
 			minAge = max(minAge, minUploadAge)
 		}
 		add(garbageFile{Garbage: Garbage{Path: info.Name()}, info: info}, minAge)
 	}
+
 	slices.SortStableFunc(found, func(a, b garbageFile) int {
 		if a.document != b.document {
 			if a.document {
@@ -161,6 +181,7 @@ func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]ga
 		}
 		return cmp.Compare(a.Path, b.Path)
 	})
+
 	return found, nil
 }
 
@@ -183,18 +204,24 @@ func (l *Layout) leftovers() ([]fs.FileInfo, error) {
 }
 
 // discard removes a file, unless it is another one than was judged: a writer may have stored
-// the same blob anew.
+// the same blob anew. Another process may remove it first, at any moment.
 func (l *Layout) discard(g garbageFile) error {
-	info, err := l.root.Lstat(g.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err := l.remove(g); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
+	return nil
+}
+
+func (l *Layout) remove(g garbageFile) error {
+	info, err := l.root.Lstat(g.Path)
 	if err != nil {
 		return err
 	}
+
 	if !os.SameFile(info, g.info) || !info.ModTime().Equal(g.info.ModTime()) {
 		return nil
 	}
+
 	if g.Digest.IsZero() {
 		// It may have been looked at just before its writer locked it.
 		f, _, err := l.open(g.Path)
@@ -202,10 +229,11 @@ func (l *Layout) discard(g garbageFile) error {
 			return err
 		}
 		defer f.Close()
-		if !tryLock(f) {
+		if !disk.TryLock(f) {
 			return nil
 		}
 	}
+
 	return l.sys.remove(l.root, g.Path)
 }
 

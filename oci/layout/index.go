@@ -1,49 +1,140 @@
 package layout
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"slices"
 	"time"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
+	"ocikit/oci/graph"
 )
 
-// Index reads index.json. It takes no lock: the file is only ever replaced whole.
+// Index reads index.json, unless it is still the file that was read last. It takes no lock: the file
+// is only ever replaced whole. The caller must not change its elements: other callers have them too.
 func (l *Layout) Index() (oci.Index, error) {
-	x, _, err := l.readIndex()
+	l.list.Lock()
+	defer l.list.Unlock()
+	info, err := l.root.Lstat(indexFile)
+	if was := l.list.file; err == nil && was != nil && os.SameFile(was, info) && was.Size() == info.Size() && was.ModTime().Equal(info.ModTime()) {
+		return l.list.x, nil
+	}
+	x, err := l.readIndex(nil)
+	if err == nil && info != nil {
+		x.Manifests = slices.Clip(x.Manifests)
+		l.list.file, l.list.x = info, x
+	}
 	return x, err
 }
 
-func (l *Layout) readIndex() (oci.Index, []byte, error) {
-	var x oci.Index
-	data, err := l.readFile(indexFile, oci.MaxDocument)
+// Roots returns the entries of index.json without their names, for callers that only follow what
+// the entries lead to. Names take more than half the memory of a hundred thousand entries. name, if
+// it is not nil, gets each entry as it is in the file. What Roots reads is not remembered.
+func (l *Layout) Roots(name func(oci.Descriptor)) ([]oci.Descriptor, error) {
+	x, err := l.readIndex(func(e *oci.Descriptor) {
+		if name != nil {
+			name(*e)
+		}
+		delete(e.Annotations, oci.AnnotationRefName)
+		delete(e.Annotations, oci.AnnotationImageName)
+		if len(e.Annotations) == 0 {
+			e.Annotations = nil
+		}
+	})
+	return x.Manifests, err
+}
+
+// readIndex reads index.json as [oci.ReadList] does.
+func (l *Layout) readIndex(see func(*oci.Descriptor)) (oci.Index, error) {
+	f, size, err := l.open(indexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: no file %s", ErrNotLayout, indexFile)
 	}
-	if err == nil {
-		if err = oci.Decode(data, &x); err != nil {
-			err = fmt.Errorf("%s: %w", indexFile, err)
-		}
-	}
 	if err != nil {
-		return x, nil, fmt.Errorf("layout %q: %w", l.dir, err)
+		return oci.Index{}, fmt.Errorf("layout %q: %w", l.dir, err)
 	}
-	return x, data, nil
+	defer f.Close()
+	x, err := oci.ReadList(f, size, see)
+	if err != nil {
+		return oci.Index{}, fmt.Errorf("layout %q: %s: %w", l.dir, indexFile, cause(err))
+	}
+	return x, nil
 }
 
 func (l *Layout) writeIndex(x oci.Index) error {
-	data, err := oci.Encode(x)
-	if err != nil {
+	return l.writeFile(indexFile, func(w io.Writer) error {
+		return x.EncodeTo(&limited{w: w, dir: l.dir})
+	})
+}
+
+// A limited writer takes what an index.json may hold.
+type limited struct {
+	w   io.Writer
+	n   int
+	dir string // of the layout, for messages
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.n += len(p); l.n > oci.MaxList {
+		return 0, fmt.Errorf("layout %q: %s would have over %d bytes, the limit", l.dir, indexFile, oci.MaxList)
+	}
+	return l.w.Write(p)
+}
+
+// replace writes index.json unless it says just that already.
+func (l *Layout) replace(x oci.Index) error {
+	same, err := l.says(x)
+	if same || err != nil {
 		return err
 	}
-	if len(data) > oci.MaxDocument {
-		return fmt.Errorf("layout %q: %s would have %d bytes, the limit is %d", l.dir, indexFile, len(data), oci.MaxDocument)
+	return l.writeIndex(x)
+}
+
+// says reports whether index.json is x, byte for byte. The file is closed again: Windows replaces no
+// file that is open, unless the file system knows how.
+func (l *Layout) says(x oci.Index) (bool, error) {
+	f, _, err := l.open(indexFile)
+	if err != nil {
+		return false, err
 	}
-	return l.writeFile(indexFile, data)
+	defer f.Close()
+
+	same := &comparer{r: f}
+	err = x.EncodeTo(same)
+	if errors.Is(err, errDiffers) {
+		return false, nil
+	}
+	return err == nil && same.atEnd(), err
+}
+
+// errDiffers ends a comparison.
+var errDiffers = errors.New("it differs")
+
+// A comparer compares what is written to it with what r holds.
+type comparer struct {
+	r   io.Reader
+	buf []byte
+}
+
+func (c *comparer) Write(p []byte) (int, error) {
+	c.buf = slices.Grow(c.buf[:0], len(p))[:len(p)]
+	if _, err := io.ReadFull(c.r, c.buf); err != nil || !bytes.Equal(c.buf, p) {
+		return 0, errDiffers
+	}
+	return len(p), nil
+}
+
+// atEnd reports whether r holds nothing else.
+func (c *comparer) atEnd() bool {
+	n, err := c.r.Read(make([]byte, 1))
+	return n == 0 && err == io.EOF
 }
 
 // Update changes index.json: it takes the lock, reads the newest state, lets change edit it
@@ -55,25 +146,18 @@ func (l *Layout) Update(ctx context.Context, change func(*oci.Index) error) erro
 		return fmt.Errorf("layout %q: lock: %w", l.dir, err)
 	}
 	defer unlock()
-	x, before, err := l.readIndex()
+	x, err := l.readIndex(nil)
 	if err != nil {
 		return err
 	}
 	if err := change(&x); err != nil {
 		return err
 	}
-	after, err := oci.Encode(x)
-	if err != nil {
-		return err
-	}
-	if string(after) == string(before) {
-		return nil
-	}
-	return l.writeIndex(x)
+	return l.replace(x)
 }
 
-// Expectation is what a tag must mean before it is changed: see [Expect] and [ExpectAbsent].
-// The zero Expectation is none.
+// Expectation is what a tag must mean before it is changed: see [Expect] and [ExpectAbsent]. The
+// zero Expectation demands nothing.
 type Expectation struct {
 	check  bool
 	digest digest.Digest
@@ -89,6 +173,7 @@ func (e Expectation) met(tag string, x *oci.Index) error {
 	if !e.check {
 		return nil
 	}
+
 	got := "no such tag"
 	ok := e.digest.IsZero()
 	for _, d := range x.Manifests {
@@ -97,35 +182,60 @@ func (e Expectation) met(tag string, x *oci.Index) error {
 			break
 		}
 	}
+
 	if ok {
 		return nil
 	}
+
 	want := "no such tag"
 	if !e.digest.IsZero() {
 		want = e.digest.String()
 	}
+
 	return fmt.Errorf("tag %q: got %s, want %s: %w", tag, got, want, ErrConflict)
 }
 
+// TagOptions say under what conditions a tag is set.
+type TagOptions struct {
+	Expect Expectation
+	Rules  graph.Rules // what of the image may be absent
+	Also   []string    // further names, set in the same update; Expect goes for each
+}
+
 // Tag makes tag name the image that desc describes, in place of what it named before. The
-// image must be whole in the layout: an absent blob gives [ErrIncomplete].
-func (l *Layout) Tag(ctx context.Context, tag string, desc oci.Descriptor, expect Expectation) error {
-	if err := oci.CheckTag(tag); err != nil {
-		return err
-	}
-	if !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType) {
+// image must be whole in the layout by the rules: an absent blob gives [ErrIncomplete]. A sparse
+// index that index.json lists already may get another name.
+func (l *Layout) Tag(ctx context.Context, tag string, desc oci.Descriptor, o TagOptions) error {
+	if !oci.IsDocument(desc.MediaType) {
 		return fmt.Errorf("tag %q: %s is of type %q, want a manifest or an index: %w", tag, desc.Digest, desc.MediaType, oci.ErrMalformed)
 	}
-	entry := desc.WithAnnotation(oci.AnnotationRefName, tag).WithAnnotation(oci.AnnotationDiffID, "")
-	return l.Update(ctx, func(x *oci.Index) error {
-		if err := expect.met(tag, x); err != nil {
+
+	var entries []oci.Descriptor
+	for _, name := range append([]string{tag}, o.Also...) {
+		if err := oci.CheckTag(name); err != nil {
 			return err
 		}
+		entries = append(entries, desc.WithAnnotation(oci.AnnotationRefName, name).WithAnnotation(oci.AnnotationDiffID, ""))
+	}
+
+	return l.Update(ctx, func(x *oci.Index) error {
+		for _, e := range entries {
+			if err := o.Expect.met(e.Annotations[oci.AnnotationRefName], x); err != nil {
+				return err
+			}
+		}
+
+		rules := o.Rules
+		if slices.ContainsFunc(x.Manifests, func(e oci.Descriptor) bool { return e.Digest == desc.Digest }) {
+			rules.Sparse = true
+		}
+
 		// Under the lock, so that no GC comes between the check and the name.
-		if err := l.CheckComplete(desc); err != nil {
+		if err := graph.Check(l, desc, rules); err != nil {
 			return fmt.Errorf("tag %q: %w", tag, err)
 		}
-		setEntries(x, entry)
+
+		setEntries(x, entries...)
 		return nil
 	})
 }
@@ -153,11 +263,14 @@ func (l *Layout) lock(ctx context.Context) (unlock func(), err error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	f, err := l.openLock()
+
+	f, err := disk.OpenLock(l.root)
 	if err != nil {
 		return nil, cause(err)
 	}
-	for wait := time.Millisecond; !tryLock(f); wait = min(2*wait, 20*time.Millisecond) {
+
+	// A lock that blocks could not be given up when ctx ends, so it is tried again and again.
+	for wait := time.Millisecond; !disk.TryLock(f); wait = min(2*wait, 20*time.Millisecond) {
 		select {
 		case <-ctx.Done():
 			f.Close()
@@ -165,5 +278,6 @@ func (l *Layout) lock(ctx context.Context) (unlock func(), err error) {
 		case <-time.After(wait):
 		}
 	}
+
 	return func() { f.Close() }, nil
 }

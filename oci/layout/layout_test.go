@@ -17,6 +17,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 )
 
 func newLayout(t *testing.T) *Layout {
@@ -62,9 +63,9 @@ func addImage(t *testing.T, l *Layout, note string) oci.Descriptor {
 func files(t *testing.T, l *Layout) []string {
 	t.Helper()
 	var names []string
-	err := filepath.WalkDir(l.Dir(), func(p string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(l.Name(), func(p string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
-			names = append(names, strings.TrimPrefix(p, l.Dir()))
+			names = append(names, strings.TrimPrefix(p, l.Name()))
 		}
 		return err
 	})
@@ -112,6 +113,23 @@ func TestPutAndBlob(t *testing.T) {
 	}
 }
 
+// A document of the largest size is read. One that says it is larger is refused, whether it is there
+// or not: nothing of it is read.
+func TestDocumentLimit(t *testing.T) {
+	l := newLayout(t)
+	largest := bytes.Repeat([]byte(" "), oci.MaxDocument)
+	d, size, err := l.Put(bytes.NewReader(largest), digest.Digest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.Document(oci.Descriptor{Digest: d, Size: size}); err != nil || !bytes.Equal(got, largest) {
+		t.Errorf("Document of %d bytes: %d bytes, %v", size, len(got), err)
+	}
+	if _, err := l.Document(oci.Descriptor{Digest: digest.FromBytes(nil), Size: size + 1}); !errors.Is(err, oci.ErrMalformed) {
+		t.Errorf("Document of %d bytes: %v, want %v", size+1, err, oci.ErrMalformed)
+	}
+}
+
 // A reader that fails, a digest that is wrong and a writer that is given up leave nothing.
 func TestFailedPutLeavesNothing(t *testing.T) {
 	l := newLayout(t)
@@ -140,7 +158,7 @@ func TestPutHeals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(l.Dir(), blobPath(d))
+	file := filepath.Join(l.Name(), blobPath(d))
 	for _, damage := range []string{"", "c0ntent", "content and more"} {
 		if err := os.WriteFile(file, []byte(damage), 0o644); err != nil {
 			t.Fatal(err)
@@ -165,7 +183,7 @@ func TestLeftovers(t *testing.T) {
 		t.Skip("files that are open cannot be removed here")
 	}
 	l := newLayout(t)
-	dead := filepath.Join(l.Dir(), tempPrefix+"dead")
+	dead := filepath.Join(l.Name(), tempPrefix+"dead")
 	if err := os.WriteFile(dead, []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +192,7 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	io.WriteString(living, "living")
-	other, err := Open(l.Dir())
+	other, err := Open(l.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,14 +216,14 @@ func TestTagsAtOnce(t *testing.T) {
 	const writers, each = 16, 5
 	for w := range writers {
 		wg.Go(func() {
-			mine, err := Open(l.Dir())
+			mine, err := Open(l.Name())
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			defer mine.Close()
 			for i := range each {
-				if err := mine.Tag(t.Context(), fmt.Sprintf("w%d-%d", w, i), desc, Expectation{}); err != nil {
+				if err := mine.Tag(t.Context(), fmt.Sprintf("w%d-%d", w, i), desc, TagOptions{}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -253,7 +271,7 @@ func TestTag(t *testing.T) {
 		{"not in the layout", oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: digest.FromBytes([]byte("x")), Size: 1}, Expectation{}, ErrIncomplete},
 		{"not a manifest", oci.Descriptor{MediaType: oci.MediaTypeConfig, Digest: one.Digest, Size: one.Size}, Expectation{}, oci.ErrMalformed},
 	} {
-		if err := l.Tag(ctx, "t", c.desc, c.expect); !errors.Is(err, c.want) {
+		if err := l.Tag(ctx, "t", c.desc, TagOptions{Expect: c.expect}); !errors.Is(err, c.want) {
 			t.Errorf("%s: Tag = %v, want %v", c.name, err, c.want)
 		}
 	}
@@ -267,7 +285,7 @@ func TestTag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Tag(cancelled, "u", one, Expectation{}); !errors.Is(err, context.Canceled) {
+	if err := l.Tag(cancelled, "u", one, TagOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Tag under a foreign lock, cancelled: %v", err)
 	}
 	unlock()
@@ -278,16 +296,16 @@ func TestUpdateKeepsWhatItDoesNotKnow(t *testing.T) {
 	l := newLayout(t)
 	desc := addImage(t, l, "1")
 	index := fmt.Sprintf(`{"schemaVersion":2,"x-index":[1],"manifests":[{"mediaType":"x/y","digest":"%s","size":%d,"x-entry":true}]}`, desc.Digest, desc.Size)
-	if err := os.WriteFile(filepath.Join(l.Dir(), indexFile), []byte(index), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(l.Name(), indexFile), []byte(index), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Tag(t.Context(), "t", desc, Expectation{}); err != nil {
+	if err := l.Tag(t.Context(), "t", desc, TagOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Untag(t.Context(), "t", Expectation{}); err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(filepath.Join(l.Dir(), indexFile))
+	data, err := os.ReadFile(filepath.Join(l.Name(), indexFile))
 	if err != nil || !strings.Contains(string(data), `"x-index":[1]`) || !strings.Contains(string(data), `"x-entry":true`) {
 		t.Errorf("index.json = %s, %v", data, err)
 	}
@@ -345,31 +363,35 @@ func TestForeignFiles(t *testing.T) {
 	}
 	l := newLayout(t)
 	desc := addImage(t, l, "1")
-	file := filepath.Join(l.Dir(), blobPath(desc.Digest))
+	file := filepath.Join(l.Name(), blobPath(desc.Digest))
 	outside := filepath.Join(t.TempDir(), "outside")
 	if err := os.Rename(file, outside); err != nil {
 		t.Fatal(err)
 	}
-	for name, plant := range map[string]func() error{
-		"link out of the layout": func() error { return os.Symlink(outside, file) },
-		"link inside":            func() error { return os.Symlink("../../oci-layout", file) },
-		"device":                 func() error { return os.Symlink("/dev/zero", file) },
-		"pipe":                   func() error { return mkfifo(file) },
-		"directory":              func() error { return os.Mkdir(file, 0o755) },
+	for _, c := range []struct {
+		name  string
+		plant func() error
+		kind  string // as it is told
+	}{
+		{"link out of the layout", func() error { return os.Symlink(outside, file) }, "a symbolic link"},
+		{"link inside", func() error { return os.Symlink("../../oci-layout", file) }, "a symbolic link"},
+		{"device", func() error { return os.Symlink("/dev/zero", file) }, "a symbolic link"},
+		{"pipe", func() error { return mkfifo(file) }, "a named pipe"},
+		{"directory", func() error { return os.Mkdir(file, 0o755) }, "a directory"},
 	} {
-		if err := plant(); err != nil {
+		if err := c.plant(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.Document(desc); !errors.Is(err, oci.ErrMalformed) {
-			t.Errorf("%s: Document = %v", name, err)
+		if _, err := l.Document(desc); !errors.Is(err, oci.ErrMalformed) || !strings.Contains(err.Error(), "it is "+c.kind+",") {
+			t.Errorf("%s: Document = %v, want that it is %s", c.name, err, c.kind)
 		}
 		findings, _, err := l.Verify(t.Context(), VerifyOptions{Roots: []oci.Descriptor{desc}})
-		if err != nil || len(findings) != 1 || findings[0].Code != CodeBlobNotFile {
-			t.Errorf("%s: Verify = %+v, %v", name, findings, err)
+		if err != nil || len(findings) != 1 || findings[0].Code != CodeBlobNotFile || !strings.Contains(findings[0].Got, "it is "+c.kind+",") {
+			t.Errorf("%s: Verify = %+v, %v, want %s", c.name, findings, err, c.kind)
 		}
 		os.Remove(file)
 	}
-	index := filepath.Join(l.Dir(), indexFile)
+	index := filepath.Join(l.Name(), indexFile)
 	os.Remove(index)
 	if err := mkfifo(index); err != nil {
 		t.Fatal(err)
@@ -386,7 +408,7 @@ func TestInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	desc := addImage(t, l, "x")
-	if err := l.Tag(t.Context(), "t", desc, Expectation{}); err != nil {
+	if err := l.Tag(t.Context(), "t", desc, TagOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
@@ -430,13 +452,13 @@ func TestWalkIsLinear(t *testing.T) {
 		}
 	}
 	visits := 0
-	if err := l.Walk([]oci.Descriptor{desc}, func(oci.Descriptor, []byte) error { visits++; return nil }); err != nil {
+	if err := graph.Walk(l, []oci.Descriptor{desc}, graph.Rules{}, func(graph.Node) error { visits++; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if visits > 700 {
 		t.Errorf("%d visits of 303 blobs", visits)
 	}
-	if err := l.CheckComplete(desc); err != nil {
+	if err := graph.Check(l, desc, graph.Rules{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -448,15 +470,15 @@ func TestReadOnly(t *testing.T) {
 	}
 	l := newLayout(t)
 	desc := addImage(t, l, "x")
-	if err := l.Tag(t.Context(), "t", desc, Expectation{}); err != nil {
+	if err := l.Tag(t.Context(), "t", desc, TagOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(l.Dir(), 0o555); err != nil {
+	if err := os.Chmod(l.Name(), 0o555); err != nil {
 		t.Fatal(err)
 	}
-	defer os.Chmod(l.Dir(), 0o755)
+	defer os.Chmod(l.Name(), 0o755)
 	mustVerify(t, l)
-	if err := l.Tag(t.Context(), "u", desc, Expectation{}); !errors.Is(err, fs.ErrPermission) {
+	if err := l.Tag(t.Context(), "u", desc, TagOptions{}); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("Tag in a read-only layout: %v", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/disk"
 )
 
 // partialPrefix begins the names of files that hold the first bytes of blobs whose transfer
@@ -17,8 +19,8 @@ import (
 // for long.
 const partialPrefix = UploadPrefix + "pull-"
 
-// A Partial is a blob on its way in that is to be gone on with, by the next process if this
-// one ends. Not safe for concurrent use.
+// A Partial is a blob on its way in. If this process ends before the blob is whole, the next one
+// goes on with it. Not safe for concurrent use.
 type Partial struct {
 	l       *Layout
 	f       *os.File
@@ -29,14 +31,15 @@ type Partial struct {
 	done    bool
 }
 
-// OpenPartial opens what is there of the blob d, or starts it. The bytes are hashed again:
-// nothing but they say how far the transfer got. One process at a time has a blob; others
-// wait here until it is done or ctx ends. The caller ends it with Commit, Discard, or, to go on
-// later, Close.
+// OpenPartial opens the bytes that are there of the blob d, or starts it without any. The bytes are
+// hashed again, since nothing else says how far the transfer got. One process at a time has a blob;
+// others wait here until it is done or ctx ends. The caller ends it with Commit, Discard, or, to go
+// on later, Close.
 func (l *Layout) OpenPartial(ctx context.Context, d digest.Digest) (*Partial, error) {
 	if !d.Verifiable() {
 		return nil, fmt.Errorf("blob %s: %w", d, digest.ErrUnsupported)
 	}
+
 	p := &Partial{l: l, d: d, name: partialPrefix + string(d.Algorithm()) + "-" + d.Encoded()}
 	l.sweep.Do(l.removeLeftovers)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
@@ -57,23 +60,36 @@ func (l *Layout) OpenPartial(ctx context.Context, d digest.Digest) (*Partial, er
 
 // open opens, locks and reads the file; false if another process has it.
 func (p *Partial) open() (bool, error) {
-	if info, err := p.l.root.Lstat(p.name); err == nil && !info.Mode().IsRegular() {
+	info, err := p.l.root.Lstat(p.name)
+	switch {
+	case err != nil: // most likely it is not there
+	case !info.Mode().IsRegular():
 		return false, fmt.Errorf("%s is a %s, not a regular file", p.name, kind(info.Mode()))
+	case disk.Links(info) > 1:
+		// Somebody gave a file this name too: to write into it would change that one.
+		if err := p.l.sys.remove(p.l.root, p.name); err != nil {
+			return false, err
+		}
 	}
-	f, err := p.l.root.OpenFile(p.name, os.O_RDWR|os.O_CREATE|openFlags, 0o644)
+
+	f, err := p.l.root.OpenFile(p.name, os.O_RDWR|os.O_CREATE|disk.OpenFlags, 0o644)
 	if err != nil {
 		return false, err
 	}
-	// Whoever had it may have finished, and what is open here has become the blob.
-	if !tryLock(f) || !p.names(f) {
+
+	// The process that had the lock may have finished. Then the file that is open here has become
+	// the blob.
+	if !disk.TryLock(f) || !p.names(f) {
 		f.Close()
 		return false, nil
 	}
+
 	p.f, p.h = f, digest.NewHasher(p.d.Algorithm())
-	if _, err := io.CopyBuffer(struct{ io.Writer }{p.h}, struct{ io.Reader }{f}, make([]byte, 256<<10)); err != nil {
+	if _, err := oci.Copy(p.h, f); err != nil {
 		f.Close()
 		return false, err
 	}
+
 	p.started = p.h.Size()
 	return true, nil
 }
@@ -91,15 +107,26 @@ func (p *Partial) names(f *os.File) bool {
 // Size returns the number of bytes that are there.
 func (p *Partial) Size() int64 { return p.h.Size() }
 
+// Open opens the file for reading; the caller closes it. It shows the bytes that are there and
+// those that come, and stays readable when Commit has made it the blob. After Commit, Open
+// finds nothing.
+func (p *Partial) Open() (*os.File, error) {
+	f, _, err := p.l.open(p.name)
+	if err != nil {
+		return nil, fmt.Errorf("layout %q: blob %s: %w", p.l.dir, p.d, cause(err))
+	}
+	return f, nil
+}
+
 // Digest returns the digest of the bytes that are there.
 func (p *Partial) Digest() digest.Digest { return p.h.Digest() }
 
-// Write adds bytes.
+// Write adds bytes behind those that are there. After an error Size tells how many are there.
 func (p *Partial) Write(b []byte) (int, error) {
 	n, err := p.l.sys.write(p.f, b)
 	p.h.Write(b[:n])
 	if size := p.h.Size(); size-p.started >= writebackStep {
-		startWriteback(p.f, p.started, size-p.started)
+		disk.StartWriteback(p.f, p.started, size-p.started)
 		p.started = size
 	}
 	if err != nil {
@@ -118,8 +145,9 @@ func (p *Partial) Reset() error {
 	return nil
 }
 
-// Commit makes the bytes the blob, durably, if they have its digest: else it gives
-// [digest.ErrMismatch], and nothing changes.
+// Commit makes the bytes the blob, durably, and ends the Partial. If they have another digest
+// it gives [digest.ErrMismatch], and nothing changes: the caller goes on with Reset, Discard or
+// Close.
 func (p *Partial) Commit() error {
 	if got := p.h.Digest(); got != p.d {
 		return fmt.Errorf("blob %s: got %s: %w", p.d, got, digest.ErrMismatch)
@@ -128,7 +156,7 @@ func (p *Partial) Commit() error {
 	return p.l.Adopt(p.f, p.name, p.d)
 }
 
-// Discard removes the bytes.
+// Discard removes the bytes and ends the Partial.
 func (p *Partial) Discard() error {
 	err := p.l.sys.remove(p.l.root, p.name)
 	if errors.Is(err, fs.ErrNotExist) {

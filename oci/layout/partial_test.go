@@ -13,6 +13,8 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
+	"ocikit/oci/graph"
 )
 
 func mustPartial(t *testing.T, l *Layout, d digest.Digest) *Partial {
@@ -40,7 +42,7 @@ func TestPartial(t *testing.T) {
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
-	other, err := Open(l.Dir())
+	other, err := Open(l.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +99,7 @@ func TestPartialRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, target := range []string{victim, "index.json"} {
-			name := filepath.Join(l.Dir(), partialPrefix+"sha256-"+d.Encoded())
+			name := filepath.Join(l.Name(), partialPrefix+"sha256-"+d.Encoded())
 			if err := os.Symlink(target, name); err != nil {
 				t.Fatal(err)
 			}
@@ -113,16 +115,45 @@ func TestPartialRefused(t *testing.T) {
 	}
 }
 
+// A file that was given the name of a partial blob too is left as it is.
+func TestPartialIsNoHardLink(t *testing.T) {
+	l := newLayout(t)
+	d := digest.FromBytes([]byte("blob"))
+	p := mustPartial(t, l, d)
+	p.Write([]byte("bl"))
+	p.Close()
+
+	other := filepath.Join(t.TempDir(), "other")
+	file := filepath.Join(l.Name(), p.name)
+	if err := os.Link(file, other); err != nil {
+		t.Skip(err)
+	}
+	if info, err := os.Stat(other); err != nil || disk.Links(info) == 1 {
+		t.Skip("this system does not count the names of a file")
+	}
+	p = mustPartial(t, l, d)
+	if _, err := p.Write([]byte("blob")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(other); string(data) != "bl" || err != nil {
+		t.Errorf("the other name has %q, %v, want %q", data, err, "bl")
+	}
+	mustVerify(t, l)
+}
+
 func TestAddEntries(t *testing.T) {
 	l := newLayout(t)
 	a, b := addImage(t, l, "a"), addImage(t, l, "b")
 	tagged := func(d oci.Descriptor, tag string) oci.Descriptor {
 		return d.WithAnnotation(oci.AnnotationRefName, tag)
 	}
-	if err := l.AddEntries(t.Context(), []oci.Descriptor{tagged(a, "one"), b, b}); err != nil {
+	if err := l.AddEntries(t.Context(), []oci.Descriptor{tagged(a, "one"), b, b}, graph.Rules{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.AddEntries(t.Context(), []oci.Descriptor{tagged(b, "one"), b}); err != nil {
+	if err := l.AddEntries(t.Context(), []oci.Descriptor{tagged(b, "one"), b}, graph.Rules{}); err != nil {
 		t.Fatal(err)
 	}
 	x, err := l.Index()
@@ -131,10 +162,10 @@ func TestAddEntries(t *testing.T) {
 	}
 	// All or none.
 	absent := tagged(oci.Describe(oci.MediaTypeManifest, []byte("{}")), "two")
-	if err := l.AddEntries(t.Context(), []oci.Descriptor{tagged(a, "three"), absent}); !errors.Is(err, ErrIncomplete) {
+	if err := l.AddEntries(t.Context(), []oci.Descriptor{tagged(a, "three"), absent}, graph.Rules{}); !errors.Is(err, ErrIncomplete) {
 		t.Errorf("AddEntries of an absent image = %v, want %v", err, ErrIncomplete)
 	}
-	if err := l.AddEntries(t.Context(), []oci.Descriptor{tagged(a, "bad tag")}); err == nil {
+	if err := l.AddEntries(t.Context(), []oci.Descriptor{tagged(a, "bad tag")}, graph.Rules{}); err == nil {
 		t.Error("a bad tag was taken")
 	}
 	if again, err := l.Index(); err != nil || len(again.Manifests) != 2 {

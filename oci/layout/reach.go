@@ -2,30 +2,33 @@ package layout
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"regexp"
+	"runtime"
 	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 )
 
 // A reach is the set of blobs that index.json leads to.
 type reach struct {
 	l      *Layout
+	ctx    context.Context
+	walker *graph.Walker
 	sparse bool // what is absent is no doubt
 	leaves bool // configs and layers may be absent, documents may not
 	blobs  map[digest.Digest]bool
 	order  []digest.Digest // the same, as they were reached
-	docs   map[docKey]bool // documents that were followed
 }
 
-type docKey struct {
-	d         digest.Digest
-	mediaType string
+func newReach(ctx context.Context, l *Layout, sparse bool) *reach {
+	w := graph.NewWalker(l, graph.Limits{})
+	w.Ahead = runtime.GOMAXPROCS(0)
+	return &reach{l: l, ctx: ctx, walker: w, sparse: sparse, blobs: map[digest.Digest]bool{}}
 }
 
 // add adds a blob.
@@ -40,76 +43,70 @@ func (r *reach) add(d digest.Digest) {
 // and what documents of unknown types mention. An error means that something cannot be read,
 // so that nobody knows what it needs.
 func (r *reach) follow(roots []oci.Descriptor) error {
-	stack := append([]oci.Descriptor(nil), roots...)
-	for len(stack) > 0 {
-		desc := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		r.add(desc.Digest)
-		key := docKey{desc.Digest, desc.MediaType}
-		if r.docs[key] {
-			continue
-		}
-		r.docs[key] = true
-		refs, err := r.document(desc)
-		switch {
-		case errors.Is(err, ErrNotFound) && r.sparse:
-		case err != nil:
+	for todo := roots; len(todo) > 0; {
+		var next []oci.Descriptor
+		err := r.l.walk(r.ctx, r.walker, todo, func(n graph.Node) error {
+			r.add(n.Desc.Digest)
+			more, err := r.beyond(n)
+			next = append(next, more...)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		stack = append(stack, refs...)
+		todo = next
 	}
 	return nil
 }
 
-// document returns what a manifest, an index, or an entry of one of unknown type leads to.
-func (r *reach) document(desc oci.Descriptor) ([]oci.Descriptor, error) {
-	if !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType) {
-		return r.mentioned(desc)
+// beyond returns what a node leads to besides what it refers to.
+func (r *reach) beyond(n graph.Node) ([]oci.Descriptor, error) {
+	switch {
+	case errors.Is(n.Err, ErrNotFound) && r.sparse:
+		return nil, nil
+	case n.Err != nil:
+		return nil, n.Err
+	case n.Doc != nil:
+		return r.subject(n.Doc), nil
+	// A config or a layer leads nowhere. An index may name a document of a type that is not
+	// known here.
+	case !oci.IsManifest(n.Parent.MediaType):
+		return r.mentioned(n.Desc)
 	}
-	doc, err := r.l.Document(desc)
-	if err != nil {
-		return nil, err
+
+	_, err := graph.Rules{Blobs: r.sparse || r.leaves}.StateOf(r.l, n.Parent.MediaType, n.Desc)
+	if errors.Is(err, ErrNotFound) && (r.sparse || r.leaves || oci.IsForeignLayer(n.Desc.MediaType)) {
+		err = nil
 	}
-	var refs []oci.Descriptor
-	var subject *oci.Descriptor
-	if oci.IsManifest(desc.MediaType) {
-		m, err := oci.DecodeManifest(desc, doc)
-		if err != nil {
-			return nil, err
-		}
-		subject = m.Subject
-		for _, leaf := range append(m.Layers, m.Config) {
-			r.add(leaf.Digest)
-			if err := r.l.checkSize(leaf); err != nil && (!r.sparse && !r.leaves || !errors.Is(err, ErrNotFound)) {
-				return nil, err
-			}
-		}
-	} else {
-		x, err := oci.DecodeIndex(desc, doc)
-		if err != nil {
-			return nil, err
-		}
-		refs, subject = x.Manifests, x.Subject
-	}
-	if subject == nil {
-		return refs, nil
-	}
-	if _, err := r.l.Stat(subject.Digest); !errors.Is(err, ErrNotFound) {
-		refs = append(refs, *subject)
-	}
-	return refs, nil
+
+	return nil, err
 }
 
-// followWaiting adds what has come of images that are not whole yet. While one of their
+// subject returns the subject of a document, if it is there.
+func (r *reach) subject(doc []byte) []oci.Descriptor {
+	subject := graph.Subject(doc)
+	if subject == nil {
+		return nil
+	}
+	if _, err := r.l.Stat(subject.Digest); errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return []oci.Descriptor{*subject}
+}
+
+// followWaiting adds the blobs that have come of images that are not whole yet. While one of their
 // documents is to come, nobody knows which of the blobs that are here it needs.
 func (r *reach) followWaiting() error {
 	w, err := r.l.Waiting()
 	if err != nil {
 		return err
 	}
-	for _, b := range w.Rebuild {
-		r.add(b.From)
-		r.add(b.Digest)
+	for _, d := range w.Deltas {
+		r.add(d.Delta)
+		r.add(d.Digest)
+		for _, base := range d.Bases {
+			r.add(base.Digest)
+		}
 	}
 	r.leaves = true
 	defer func() { r.leaves = false }()
@@ -121,13 +118,21 @@ var anyDigest = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile
 // mentioned returns the blobs whose digests occur in a document of a type that this program
 // does not know: it may need them.
 func (r *reach) mentioned(desc oci.Descriptor) ([]oci.Descriptor, error) {
-	if err := r.l.checkSize(desc); err != nil || desc.Size > oci.MaxDocument || !desc.Digest.Verifiable() {
+	_, err := graph.Rules{}.StateOf(r.l, "", desc)
+	if errors.Is(err, ErrNotFound) && r.sparse {
+		return nil, nil
+	}
+
+	if err != nil || desc.Size > oci.MaxDocument || !desc.Digest.Verifiable() {
 		return nil, err
 	}
+
 	doc, err := r.l.Document(desc)
 	if err != nil || !bytes.HasPrefix(bytes.TrimSpace(doc), []byte("{")) {
 		return nil, err
 	}
+
+	// Every text that looks like a digest counts: to keep too much does no harm.
 	var found []oci.Descriptor
 	for _, text := range anyDigest().FindAll(doc, -1) {
 		d, err := digest.Parse(string(text))
@@ -143,12 +148,13 @@ func (r *reach) mentioned(desc oci.Descriptor) ([]oci.Descriptor, error) {
 			found = append(found, ref)
 		}
 	}
+
 	return found, nil
 }
 
-// followReferrers adds the manifests among the other blobs whose subject is reached, and
-// what they lead to, until there are no more. Such a manifest need not be listed in
-// index.json. What it needs may be absent: it is nobody's image.
+// followReferrers adds the manifests among the other blobs whose subject is reached, and what
+// they lead to, until there are no more. Such a manifest need not be listed in index.json. The
+// blobs that it needs may be absent, since it has no name.
 func (r *reach) followReferrers(others []blobFile) error {
 	bySubject := map[digest.Digest][]oci.Descriptor{}
 	for i := range others {
@@ -165,13 +171,11 @@ func (r *reach) followReferrers(others []blobFile) error {
 		if err != nil {
 			continue
 		}
-		var x struct {
-			Subject *oci.Descriptor `json:"subject"`
-		}
-		if oci.Decode(doc, &x) == nil && x.Subject != nil {
-			bySubject[x.Subject.Digest] = append(bySubject[x.Subject.Digest], desc)
+		if subject := graph.Subject(doc); subject != nil {
+			bySubject[subject.Digest] = append(bySubject[subject.Digest], desc)
 		}
 	}
+
 	was := r.sparse
 	r.sparse = true
 	defer func() { r.sparse = was }()
@@ -180,49 +184,34 @@ func (r *reach) followReferrers(others []blobFile) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
-// A blobFile is a file below blobs whose name is a digest.
-type blobFile struct {
-	d        digest.Digest
-	info     fs.FileInfo
-	document bool // a manifest or an index, as far as that is known
-}
-
-// blobFiles lists the regular files among the blobs that have digests for names.
-func (l *Layout) blobFiles() ([]blobFile, error) {
-	algs, err := l.readDir(blobsDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("layout %q: %s: %w", l.dir, blobsDir, cause(err))
-	}
+// others returns the blobs that are not reached. Those that are, or cannot be judged, are counted.
+func (r *reach) others(sum *GCSummary) ([]blobFile, error) {
 	var found []blobFile
-	for _, alg := range algs {
-		if !alg.IsDir() {
-			continue
+	err := r.l.eachBlobFile(func(d digest.Digest) error {
+		if err := context.Cause(r.ctx); err != nil {
+			return err
 		}
-		dir := path.Join(blobsDir, alg.Name())
-		files, err := l.readDir(dir)
-		if err != nil {
-			return nil, fmt.Errorf("layout %q: %s: %w", l.dir, dir, cause(err))
+		if r.blobs[d] || !d.Verifiable() {
+			sum.Kept++
+			return nil
 		}
-		for _, f := range files {
-			d, err := digest.Parse(alg.Name() + ":" + f.Name())
-			if err != nil || !f.Type().IsRegular() {
-				continue
-			}
-			info, err := f.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // it went while we looked
-			}
-			if err != nil {
-				return nil, fmt.Errorf("layout %q: blob %s: %w", l.dir, d, cause(err))
-			}
+		info, err := r.l.lookAt(d)
+		if err == nil && info != nil {
 			found = append(found, blobFile{d: d, info: info})
 		}
+		return err
+	})
+	return found, err
+}
+
+// unsafe says that what is needed cannot be told because of err, unless it is the end of the context.
+func (r *reach) unsafe(err error) error {
+	if cause := context.Cause(r.ctx); cause != nil {
+		return cause
 	}
-	return found, nil
+	return fmt.Errorf("layout %q: %w: %v", r.l.dir, ErrUnsafe, err)
 }

@@ -7,9 +7,11 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 )
 
 // A Source hands out blobs, of another layout or of a registry.
@@ -33,18 +35,20 @@ func (l *Layout) Fetch(_ context.Context, desc oci.Descriptor) (io.ReadCloser, e
 // Repairable reports whether a finding is about a blob that may be fetched again.
 func (f Finding) Repairable() bool {
 	return f.Digest != "" && f.Severity == SeverityError &&
-		slices.Contains([]string{CodeBlobMissing, CodeBlobSize, CodeBlobDigest, CodeBlobNotFile, CodeBlobUnreadable}, f.Code)
+		slices.Contains([]string{CodeBlobMissing, CodeManifestAbsent, CodeBlobSize, CodeBlobDigest, CodeBlobNotFile, CodeBlobUnreadable}, f.Code)
 }
 
 // Repair fetches again what findings say is bad or missing, by digest, and returns those of
-// them that are repaired, marked so. What the source does not have, or has damaged itself,
-// stays as it is. An error means that the source or the layout failed otherwise; what was
-// repaired until then is returned as well.
+// them that are repaired, marked so. A blob that the source lacks, or has only damaged, stays
+// as it is. An error means that the source or the layout failed otherwise; what was repaired
+// until then is returned as well.
 func (l *Layout) Repair(ctx context.Context, findings []Finding, from Source) ([]Finding, error) {
 	descs, err := l.named()
 	if err != nil {
 		return nil, err
 	}
+
+	// Two findings may want two sizes of one blob, so each wish is tried once.
 	var repaired []Finding
 	type attempt struct{ digest, want string }
 	tried := map[attempt]bool{}
@@ -65,6 +69,7 @@ func (l *Layout) Repair(ctx context.Context, findings []Finding, from Source) ([
 			repaired = append(repaired, f)
 		}
 	}
+
 	return repaired, nil
 }
 
@@ -78,12 +83,14 @@ func (l *Layout) named() (map[digest.Digest]oci.Descriptor, error) {
 		}
 		return nil, err
 	}
-	err = l.Scan(x.Manifests, func(desc oci.Descriptor, _ []byte, _ error) error {
-		if _, ok := descs[desc.Digest]; !ok {
-			descs[desc.Digest] = desc
+
+	err = graph.Scan(l, x.Manifests, func(n graph.Node) error {
+		if _, ok := descs[n.Desc.Digest]; !ok {
+			descs[n.Desc.Digest] = n.Desc
 		}
 		return nil
 	})
+
 	return descs, err
 }
 
@@ -93,17 +100,22 @@ func (l *Layout) repair(ctx context.Context, descs map[digest.Digest]oci.Descrip
 	if err != nil || !d.Verifiable() {
 		return false, nil
 	}
+
 	desc, ok := descs[d]
 	if !ok {
 		desc = oci.Descriptor{Digest: d, Size: -1}
 	}
+
 	desc.Data = nil // what was embedded is no help
 	if f.Code == CodeBlobSize {
-		// Of several descriptors one may be wrong: each finding is about its own.
-		if desc.Size, err = strconv.ParseInt(f.Want, 10, 64); err != nil {
+		// Of several descriptors one may be wrong: each finding is about its own. Behind the number
+		// it may say whose subject the blob is.
+		want, _, _ := strings.Cut(f.Want, ",")
+		if desc.Size, err = strconv.ParseInt(want, 10, 64); err != nil {
 			return false, nil
 		}
 	}
+
 	r, err := from.Fetch(ctx, desc)
 	if err == nil {
 		defer r.Close()
@@ -112,12 +124,14 @@ func (l *Layout) repair(ctx context.Context, descs map[digest.Digest]oci.Descrip
 		}
 		_, _, err = l.Put(contextReader{ctx, r}, d)
 	}
+
 	switch {
 	case err == nil:
 		return true, nil
 	case errors.Is(err, ErrNotFound), errors.Is(err, digest.ErrMismatch), errors.Is(err, oci.ErrMalformed):
 		return false, nil
 	}
+
 	return false, err
 }
 

@@ -1,8 +1,10 @@
 package layout
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -17,7 +19,8 @@ import (
 const UploadPrefix = ".ocikit-upload-"
 
 // OpenBelow opens the layout in the directory name below root; no link leads it out of root.
-// Its errors are those of [Open]. In messages the layout has the name, without that of root.
+// The caller closes it. Its errors are those of [Open]. In messages the layout has the name,
+// without that of root.
 func OpenBelow(root *os.Root, name string) (*Layout, error) {
 	sub, err := root.OpenRoot(name)
 	if err != nil {
@@ -33,24 +36,28 @@ func OpenBelow(root *os.Root, name string) (*Layout, error) {
 
 // InitBelow is [Init] for the directory name below root. The directory may hold others,
 // which may be layouts too, and files that begin with [UploadPrefix]; any other file is an
-// error that wraps [ErrNotLayout].
-func InitBelow(root *os.Root, name string) (*Layout, error) {
+// error that wraps [ErrNotLayout]. A layout that is made has the annotations in its index.json.
+func InitBelow(root *os.Root, name string, annotations map[string]string) (*Layout, error) {
 	if l, err := OpenBelow(root, name); err == nil {
 		return l, nil
 	}
+
 	if err := at(root, ".").mkdirs(name); err != nil {
 		return nil, err
 	}
+
 	sub, err := root.OpenRoot(name)
 	if err != nil {
 		return nil, fmt.Errorf("layout %q: %w", name, cause(err))
 	}
+
 	l := at(sub, name)
 	shared := func(e fs.DirEntry) bool { return e.IsDir() || strings.HasPrefix(e.Name(), UploadPrefix) }
-	if err := l.init(shared); err != nil {
+	if err := l.init(shared, annotations); err != nil {
 		sub.Close()
 		return nil, fmt.Errorf("layout %q: %w", name, err)
 	}
+
 	return l, nil
 }
 
@@ -66,10 +73,10 @@ func (l *Layout) Adopt(f *os.File, name string, d digest.Digest) error {
 	return l.publish(f, name, blobPath(d))
 }
 
-// LinkBlob gives the layout to the blob d of the layout from, both named as directories
-// below root, by a hard link. The layout to must exist; a blob that it has already is left as
-// it is. An absent blob gives [ErrNotFound]; that the file system cannot link is another
-// error, and then nothing has changed.
+// LinkBlob gives the layout to the blob d that the layout from has, by a hard link. Both are
+// the names of directories below root. The layout to must exist; a blob that it has already is
+// left as it is. An absent blob gives [ErrNotFound]; that the file system cannot link is
+// another error, and then nothing has changed.
 func LinkBlob(root *os.Root, from, to string, d digest.Digest) error {
 	blob := blobPath(d)
 	l := at(root, to)
@@ -77,21 +84,25 @@ func LinkBlob(root *os.Root, from, to string, d digest.Digest) error {
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("layout %q: blob %s: %w", from, d, ErrNotFound)
 	}
+
 	if err == nil {
 		err = l.mkdirs(path.Join(to, path.Dir(blob)))
 	}
 	if err == nil {
 		err = l.sys.linkBelow(root, path.Join(from, blob), path.Join(to, blob))
 	}
+
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
+
 	if err == nil {
 		err = l.syncDir(path.Join(to, path.Dir(blob)))
 	}
 	if err != nil {
 		return fmt.Errorf("layout %q: link blob %s of %q: %w", to, d, from, cause(err))
 	}
+
 	return nil
 }
 
@@ -111,6 +122,33 @@ func (l *Layout) RemoveBlob(d digest.Digest) error {
 	return nil
 }
 
-// TryLock takes an exclusive lock on an open file, as writers of layouts do, if nobody else
-// has one. It ends when the file is closed, also by the death of the process.
-func TryLock(f *os.File) bool { return tryLock(f) }
+// Lock takes the lock of index.json, as [Layout.Update] does, for a program that keeps the
+// names in memory. Until unlock is called nobody else gives or takes names, or removes blobs.
+// Waiting ends with ctx.
+func (l *Layout) Lock(ctx context.Context) (unlock func(), err error) {
+	if unlock, err = l.lock(ctx); err != nil {
+		return nil, fmt.Errorf("layout %q: lock: %w", l.dir, err)
+	}
+	return unlock, nil
+}
+
+// ReplaceIndex replaces index.json by the text in parts, durably. It does not check that they
+// make an index. The caller holds the lock, see [Layout.Lock].
+func (l *Layout) ReplaceIndex(parts ...[]byte) error {
+	return l.writeFile(indexFile, func(w io.Writer) error {
+		w = &limited{w: w, dir: l.dir}
+		for _, part := range parts {
+			if _, err := w.Write(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// OpenIndex opens index.json as it is now; the caller closes it. While the file is open, the system
+// cannot reuse its number for a later index.json. So os.SameFile tells whether it was replaced.
+func (l *Layout) OpenIndex() (*os.File, error) {
+	f, _, err := l.open(indexFile)
+	return f, err
+}

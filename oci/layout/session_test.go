@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"ocikit/digest"
+	"ocikit/oci/disk"
 )
 
 func openRoot(t *testing.T) *os.Root {
@@ -28,7 +29,7 @@ func TestBelow(t *testing.T) {
 		t.Errorf("OpenBelow of nothing = %v", err)
 	}
 	for _, name := range []string{"a/b", "a", "a/b/c", "a"} {
-		l, err := InitBelow(root, name)
+		l, err := InitBelow(root, name, nil)
 		if err != nil {
 			t.Fatalf("InitBelow(%q) = %v", name, err)
 		}
@@ -43,7 +44,7 @@ func TestBelow(t *testing.T) {
 	if err := root.WriteFile("d/notes.txt", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := InitBelow(root, "d"); !errors.Is(err, ErrNotLayout) {
+	if _, err := InitBelow(root, "d", nil); !errors.Is(err, ErrNotLayout) {
 		t.Errorf("InitBelow beside foreign files = %v", err)
 	}
 	if err := root.Mkdir("u", 0o755); err != nil {
@@ -52,17 +53,17 @@ func TestBelow(t *testing.T) {
 	if err := root.WriteFile("u/"+UploadPrefix+"1", nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	l, err := InitBelow(root, "u")
+	l, err := InitBelow(root, "u", nil)
 	if err != nil {
 		t.Fatalf("InitBelow beside an upload = %v", err)
 	}
 	l.Close()
-	if _, err := InitBelow(root, "a/oci-layout/x"); err == nil {
+	if _, err := InitBelow(root, "a/oci-layout/x", nil); err == nil {
 		t.Error("InitBelow below a file succeeded")
 	}
 	outside := t.TempDir()
 	if err := os.Symlink(outside, filepath.Join(root.Name(), "out")); err == nil {
-		if _, err := InitBelow(root, "out"); err == nil {
+		if _, err := InitBelow(root, "out", nil); err == nil {
 			t.Error("InitBelow followed a link out of the root")
 		}
 	}
@@ -70,12 +71,12 @@ func TestBelow(t *testing.T) {
 
 func TestAdoptLinkRemove(t *testing.T) {
 	root := openRoot(t)
-	a, err := InitBelow(root, "a")
+	a, err := InitBelow(root, "a", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	b, err := InitBelow(root, "b")
+	b, err := InitBelow(root, "b", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func TestAdoptLinkRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.WriteString(text)
-	if !TryLock(f) {
+	if !disk.TryLock(f) {
 		t.Error("TryLock of a file of one's own failed")
 	}
 	if err := a.Adopt(f, name, d); err != nil {

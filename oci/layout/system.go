@@ -1,6 +1,10 @@
 package layout
 
-import "os"
+import (
+	"os"
+
+	"ocikit/oci/disk"
+)
 
 // A system makes the calls that change files. Tests put one in its place whose k-th call
 // fails.
@@ -26,9 +30,9 @@ func (realSystem) create(root *os.Root, name string) (*os.File, error) {
 func (realSystem) write(f *os.File, p []byte) (int, error)        { return f.Write(p) }
 func (realSystem) sync(f *os.File) error                          { return f.Sync() }
 func (realSystem) close(f *os.File) error                         { return f.Close() }
-func (realSystem) rename(root *os.Root, from, to string) error    { return root.Rename(from, to) }
+func (realSystem) rename(root *os.Root, from, to string) error    { return disk.Rename(root, from, to) }
 func (realSystem) remove(root *os.Root, name string) error        { return root.Remove(name) }
 func (realSystem) mkdirAll(root *os.Root, name string) error      { return root.MkdirAll(name, 0o755) }
 func (realSystem) link(from, to string) error                     { return os.Link(from, to) }
 func (realSystem) linkBelow(root *os.Root, from, to string) error { return root.Link(from, to) }
-func (realSystem) clone(to, from *os.File) error                  { return cloneFile(to, from) }
+func (realSystem) clone(to, from *os.File) error                  { return disk.Clone(to, from) }

@@ -7,15 +7,15 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path"
 	"runtime"
 	"slices"
 	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/progress"
+	"ocikit/oci/source"
 )
 
 // VerifyOptions say how much to verify.
@@ -24,10 +24,15 @@ type VerifyOptions struct {
 	Fast    bool             // existence, size and shape only, no layer is read
 	Deep    bool             // names, nesting, subjects and files that do not belong as well
 	Workers int              // blobs that are read at once; 0: one for each processor
+	Rules   graph.Rules      // what may be absent
 
-	// Inspect, if not nil, gets the bytes of each blob while they are hashed. What it does
-	// not read is hashed all the same. It is called by several goroutines at once, and must
-	// not trust what it reads: whether the digest is right is known only afterwards.
+	// Visit, if not nil, gets each node of the walk over the images, see [graph.Scan], before it is
+	// checked.
+	Visit func(graph.Node)
+
+	// Inspect, if not nil, gets the bytes of each blob while they are hashed. The bytes that it
+	// leaves are hashed all the same. It is called by several goroutines at once, and must not
+	// trust what it reads: whether the digest is right is known only afterwards.
 	Inspect func(d digest.Digest, r io.Reader)
 
 	// ReadFirst, if not nil, is called before blobs are hashed, unless Fast is set. The blobs
@@ -46,52 +51,120 @@ type Summary struct {
 // which the images name it. An error means that it could not check, not that something is
 // wrong. Each blob is read once.
 func (l *Layout) Verify(ctx context.Context, opts VerifyOptions) ([]Finding, Summary, error) {
-	v := &verifier{l: l, opts: opts, sizes: map[digest.Digest]int64{}, said: map[string]bool{}}
+	return Verify(ctx, l, opts)
+}
+
+// Verify is [Layout.Verify] for any source that lists its names. Files that no image names are looked
+// at in a layout alone.
+func Verify(ctx context.Context, src source.Source, opts VerifyOptions) ([]Finding, Summary, error) {
+	l, _ := src.(*Layout)
+	v := &verifier{src: src, l: l, opts: opts, known: map[digest.Digest]blobState{}, said: map[string]bool{}}
 	roots := opts.Roots
 	if roots == nil {
-		x, err := l.Index()
-		if err != nil {
-			if errors.Is(err, oci.ErrMalformed) || errors.Is(err, ErrNotLayout) {
-				v.add(CodeIndexMalformed, Finding{Path: indexFile, Got: cause(err).Error()})
-			} else {
-				return nil, Summary{}, err
-			}
-		}
-		roots = x.Manifests
-		v.checkNames(x)
-		if opts.Deep {
-			v.checkFiles()
+		var err error
+		if roots, err = v.roots(); err != nil {
+			return nil, Summary{}, err
 		}
 	}
+
 	v.sum.Images = len(roots)
-	if err := l.Scan(roots, v.visit); err != nil {
+	if err := v.walk(ctx, roots); err != nil {
 		return nil, v.sum, err
 	}
+
 	if opts.Deep {
 		v.checkNesting(roots)
 	}
-	if opts.Roots == nil {
+
+	if opts.Roots == nil && l != nil {
 		if err := v.listBlobs(); err != nil {
 			return nil, v.sum, err
 		}
 	}
-	v.sum.Blobs = len(v.blobs)
+
+	v.sum.Blobs = len(v.known)
 	if !opts.Fast {
 		if err := v.hash(ctx); err != nil {
 			return nil, v.sum, err
 		}
 	}
+
 	return v.findings, v.sum, nil
 }
 
 type verifier struct {
-	l        *Layout
+	src      source.Source
+	l        *Layout // the same, if it is a layout
 	opts     VerifyOptions
 	findings []Finding
 	said     map[string]bool // digests that findings are about
 	sum      Summary
-	blobs    []digest.Digest         // that are there and can be hashed
-	sizes    map[digest.Digest]int64 // of those in blobs
+	known    map[digest.Digest]blobState // the blobs that are there and can be hashed
+	blobs    []digest.Digest             // those that are to be hashed
+}
+
+// A blobState is what is known of a blob that is there.
+type blobState struct {
+	size int64
+	read bool // it is a document that was verified by the walk, and need not be hashed again
+}
+
+// roots returns the entries of index.json, and checks their names. An index.json that cannot be used is
+// a finding like others: the blobs that are there can be hashed all the same.
+func (v *verifier) roots() ([]oci.Descriptor, error) {
+	names := nameCheck{deep: v.opts.Deep, first: map[string]digest.Digest{}}
+	roots, err := v.entries(names.check)
+	switch {
+	case err == nil:
+	case errors.Is(err, oci.ErrMalformed), errors.Is(err, ErrNotLayout):
+		v.add(CodeIndexMalformed, Finding{Path: indexFile, Got: cause(err).Error()})
+		roots, names.found = nil, nil
+	default:
+		return nil, err
+	}
+
+	if v.l != nil {
+		if _, err := v.l.Waiting(); errors.Is(err, oci.ErrMalformed) {
+			v.add(CodeWaitingMalformed, Finding{Path: WaitingFile, Got: cause(err).Error()})
+		}
+	}
+
+	for _, f := range names.found {
+		v.add(f.Code, f)
+	}
+
+	if v.opts.Deep && v.l != nil {
+		v.checkFiles()
+	}
+
+	return roots, nil
+}
+
+// entries returns the entries of index.json. name gets each as it is there.
+func (v *verifier) entries(name func(oci.Descriptor)) ([]oci.Descriptor, error) {
+	if v.l != nil {
+		return v.l.Roots(name)
+	}
+	x, err := v.src.Index()
+	for _, e := range x.Manifests {
+		name(e)
+	}
+	return x.Manifests, err
+}
+
+// walk checks what roots lead to.
+func (v *verifier) walk(ctx context.Context, roots []oci.Descriptor) error {
+	visit := v.visit
+	if v.opts.Visit != nil {
+		visit = func(n graph.Node) error {
+			v.opts.Visit(n)
+			return v.visit(n)
+		}
+	}
+	if v.l != nil {
+		return v.l.Scan(ctx, roots, visit)
+	}
+	return graph.Scan(v.src, roots, visit)
 }
 
 // add adds a finding with the severity and the fix of its code.
@@ -102,23 +175,23 @@ func (v *verifier) add(code string, f Finding) {
 	v.findings = append(v.findings, f)
 }
 
-// visit checks what can be said of one descriptor without hashing its blob. A document was
-// hashed by the walk already, but its file is hashed with the others all the same: they are
-// small, and the report stays simple.
-func (v *verifier) visit(desc oci.Descriptor, doc []byte, err error) error {
+// visit checks what can be said of one descriptor without hashing its blob. A document that the walk
+// could use was hashed by it.
+func (v *verifier) visit(n graph.Node) error {
+	desc, doc, err := n.Desc, n.Doc, n.Err
 	d := desc.Digest
 	if err := desc.CheckData(); err != nil {
 		v.add(CodeDataMismatch, Finding{Digest: d.String(), Got: err.Error()})
 	}
+
 	if !d.Verifiable() {
 		v.add(CodeDigestUnsupported, Finding{Digest: d.String(), Got: string(d.Algorithm()), Want: "sha256 or sha512"})
 	}
-	size, statErr := v.l.Stat(d)
+
+	size, statErr := v.stat(n)
 	switch {
 	case errors.Is(statErr, ErrNotFound):
-		if desc.Data == nil && !oci.IsForeignLayer(desc.MediaType) {
-			v.add(CodeBlobMissing, Finding{Digest: d.String(), Path: blobPath(d)})
-		}
+		v.absent(n)
 		return nil
 	case errors.Is(statErr, oci.ErrMalformed):
 		v.add(CodeBlobNotFile, Finding{Digest: d.String(), Path: blobPath(d), Got: statErr.Error()})
@@ -127,14 +200,19 @@ func (v *verifier) visit(desc oci.Descriptor, doc []byte, err error) error {
 		v.add(CodeBlobUnreadable, Finding{Digest: d.String(), Path: blobPath(d), Got: statErr.Error()})
 		return nil
 	}
-	v.hashLater(d, size)
+
+	// A file of the wrong size is hashed too: its bytes may be those of its name, and the
+	// descriptor wrong.
+	read := doc != nil
+	if err == nil && size == desc.Size && oci.IsConfig(desc.MediaType) {
+		read, err = v.checkConfig(desc)
+	}
+	v.note(d, size, read)
 	if size != desc.Size {
 		v.add(CodeBlobSize, Finding{Digest: d.String(), Path: blobPath(d), Got: fmt.Sprint(size), Want: fmt.Sprint(desc.Size)})
 		return nil
 	}
-	if err == nil && oci.IsConfig(desc.MediaType) {
-		err = v.checkConfig(desc)
-	}
+
 	switch {
 	case err == nil && doc != nil && v.opts.Deep:
 		v.checkSubject(desc, doc)
@@ -144,56 +222,106 @@ func (v *verifier) visit(desc oci.Descriptor, doc []byte, err error) error {
 	case v.opts.Fast: // otherwise it will be said when all blobs are hashed
 		v.add(CodeBlobDigest, Finding{Digest: d.String(), Path: blobPath(d), Got: "other bytes", Want: d.String()})
 	}
+
 	return nil
 }
 
-func (v *verifier) checkConfig(desc oci.Descriptor) error {
-	data, err := v.l.Document(desc)
-	if err == nil {
-		_, err = oci.ParseConfig(data)
+// stat returns the size of the file of a blob. A document that was read has the right one, unless it
+// may have been read from its descriptor.
+func (v *verifier) stat(n graph.Node) (int64, error) {
+	if n.Doc != nil && n.Desc.Data == nil {
+		return n.Desc.Size, nil
 	}
-	return err
+	return v.src.Stat(n.Desc.Digest)
 }
 
-func (v *verifier) hashLater(d digest.Digest, size int64) {
-	if _, known := v.sizes[d]; d.Verifiable() && !known {
-		v.sizes[d] = size
+// absent judges a blob that is named and not there. A manifest that only an index names is told from
+// one without which an image is damaged: an index of today often has platforms that nobody fetched.
+func (v *verifier) absent(n graph.Node) {
+	d := n.Desc.Digest
+	switch {
+	case n.Desc.Data != nil, oci.IsForeignLayer(n.Desc.MediaType):
+	case oci.IsDocument(n.Desc.MediaType) && oci.IsIndex(n.Parent.MediaType):
+		f := Finding{Digest: d.String(), Path: blobPath(d), Got: "absent", Want: "in the index " + n.Parent.Digest.String()}
+		if n.Desc.Platform != nil {
+			f.Want = n.Desc.Platform.String() + ", " + f.Want
+		}
+		v.add(CodeManifestAbsent, f)
+		if v.opts.Rules.Sparse {
+			v.findings[len(v.findings)-1].Severity = SeverityNote
+			v.findings[len(v.findings)-1].Fix = ""
+		}
+	default:
+		v.add(CodeBlobMissing, Finding{Digest: d.String(), Path: blobPath(d)})
+	}
+}
+
+// checkConfig checks the shape of a config, and reports whether its bytes were read and are right.
+func (v *verifier) checkConfig(desc oci.Descriptor) (read bool, err error) {
+	data, err := v.src.Document(desc)
+	if err != nil {
+		return false, err
+	}
+	_, err = oci.ParseConfig(data)
+	return true, err
+}
+
+// note notes a blob that is there. It is hashed later unless it was read, as a document. A blob that
+// some name as a document and others as a layer is hashed, too, for whoever inspects layers.
+func (v *verifier) note(d digest.Digest, size int64, read bool) {
+	if !d.Verifiable() {
+		return
+	}
+	was, known := v.known[d]
+	if !known && !read || was.read && !read {
 		v.blobs = append(v.blobs, d)
+	}
+	if !known || was.read && !read {
+		v.known[d] = blobState{size, read}
 	}
 }
 
 // listBlobs adds the blobs that no image names: their names must be true as well.
 func (v *verifier) listBlobs() error {
-	algs, err := v.l.readDir(blobsDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // an empty layout may lack it
+	// The directory is read in its own order, and only what is to be told of is sorted.
+	type file struct {
+		path    string
+		d       digest.Digest
+		finding *Finding
 	}
+	var found []file
+	err := v.l.eachBlob(func(f blobEntry) error {
+		_, known := v.known[f.d]
+		bad := func(code, digest, got, want string) {
+			found = append(found, file{f.path, f.d, &Finding{Code: code, Digest: digest, Path: f.path, Got: got, Want: want}})
+		}
+		switch {
+		case f.err != nil && f.dir:
+			bad(CodeBlobName, "", "a "+kindOf(f.entry), "a directory named by an algorithm")
+		case f.err != nil:
+			bad(CodeBlobName, "", f.err.Error(), "")
+		// If an image names it, it was said already.
+		case !f.entry.Type().IsRegular() && !v.said[f.d.String()]:
+			bad(CodeBlobNotFile, f.d.String(), "a "+kindOf(f.entry), "")
+		case f.entry.Type().IsRegular() && !known:
+			found = append(found, file{path: f.path, d: f.d})
+		}
+		return nil
+	})
 	if err != nil {
-		return fmt.Errorf("layout %q: %s: %w", v.l.dir, blobsDir, cause(err))
+		return err
 	}
-	for _, alg := range algs {
-		dir := path.Join(blobsDir, alg.Name())
-		if !alg.IsDir() {
-			v.add(CodeBlobName, Finding{Path: dir, Got: "a " + kindOf(alg), Want: "a directory named by an algorithm"})
+
+	slices.SortFunc(found, func(a, b file) int { return cmp.Compare(a.path, b.path) })
+	for _, f := range found {
+		if f.finding != nil {
+			v.add(f.finding.Code, *f.finding)
 			continue
 		}
-		files, err := v.l.readDir(dir)
-		if err != nil {
-			return fmt.Errorf("layout %q: %s: %w", v.l.dir, dir, cause(err))
-		}
-		for _, f := range files {
-			d, err := digest.Parse(alg.Name() + ":" + f.Name())
-			switch {
-			case err != nil:
-				v.add(CodeBlobName, Finding{Path: path.Join(dir, f.Name()), Got: err.Error()})
-			case !f.Type().IsRegular() && !v.said[d.String()]:
-				v.add(CodeBlobNotFile, Finding{Digest: d.String(), Path: blobPath(d), Got: "a " + kindOf(f)})
-			case f.Type().IsRegular():
-				size, _ := v.l.Stat(d)
-				v.hashLater(d, size)
-			}
-		}
+		size, _ := v.l.Stat(f.d)
+		v.note(f.d, size, false)
 	}
+
 	return nil
 }
 
@@ -211,16 +339,29 @@ func (v *verifier) hash(ctx context.Context) error {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
+
 	order := make([]int, len(v.blobs))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(v.sizes[v.blobs[b]], v.sizes[v.blobs[a]]) })
-	v.l.plan(len(v.blobs), v.total())
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(v.known[v.blobs[b]].size, v.known[v.blobs[a]].size) })
+
+	if v.l != nil {
+		v.l.plan(len(v.blobs), v.total())
+	}
+
+	for _, b := range v.known {
+		if b.read {
+			v.sum.Bytes += b.size
+		}
+	}
+
 	verified, err := v.readFirst(ctx)
 	if err != nil {
 		return err
 	}
+
+	// Each result has its own place, so that the report is the same whichever worker was first.
 	results := make([]*Finding, len(v.blobs))
 	next := make(chan int)
 	var wg sync.WaitGroup
@@ -237,6 +378,7 @@ func (v *verifier) hash(ctx context.Context) error {
 			}
 		})
 	}
+
 	for _, i := range order {
 		if ctx.Err() != nil {
 			break
@@ -246,13 +388,16 @@ func (v *verifier) hash(ctx context.Context) error {
 		}
 		next <- i
 	}
+
 	close(next)
 	wg.Wait()
+
 	for _, f := range results {
 		if f != nil {
 			v.add(f.Code, *f)
 		}
 	}
+
 	return context.Cause(ctx)
 }
 
@@ -263,34 +408,59 @@ func (v *verifier) readFirst(ctx context.Context) (map[digest.Digest]bool, error
 	}
 	verified, err := v.opts.ReadFirst(ctx)
 	for d := range verified {
-		v.sum.Bytes += v.sizes[d]
+		v.sum.Bytes += v.known[d].size
 	}
 	return verified, err
 }
 
+// total returns how many bytes are to be hashed.
 func (v *verifier) total() int64 {
 	var n int64
-	for _, size := range v.sizes {
-		n += size
+	for _, d := range v.blobs {
+		n += v.known[d].size
 	}
 	return n
 }
 
+// open opens a blob as it is, right or wrong.
+func (v *verifier) open(d digest.Digest) (io.ReadCloser, error) {
+	if v.l != nil {
+		return v.l.OpenBlob(d)
+	}
+
+	f, err := v.src.BlobAt(oci.Descriptor{Digest: d, Size: v.known[d].size})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(f, 0, v.known[d].size), f}, nil
+}
+
 func (v *verifier) hashBlob(ctx context.Context, d digest.Digest, buf []byte) (*Finding, int64) {
-	f, err := v.l.OpenBlob(d)
+	f, err := v.open(d)
 	if err != nil {
 		return &Finding{Code: CodeBlobUnreadable, Digest: d.String(), Path: blobPath(d), Got: err.Error()}, 0
 	}
 	defer f.Close()
-	task := progress.NewTask(v.l.report, progress.Event{Digest: d, Size: v.sizes[d]})
-	defer task.Stop()
+
+	var task *progress.Task // other sources tell of their reading themselves
+	if v.l != nil {
+		task = progress.NewTask(v.l.report, progress.Event{Digest: d, Size: v.known[d].size})
+		defer task.Stop()
+	}
+
 	h := &hashingReader{ctx: ctx, f: f, h: digest.NewHasher(d.Algorithm()), task: task}
 	if v.opts.Inspect != nil {
 		v.opts.Inspect(d, h)
 	}
+
+	// Inspect may have left bytes, and the digest is that of all.
 	for h.err == nil {
 		h.Read(buf)
 	}
+
 	switch got := h.h.Digest(); {
 	case ctx.Err() != nil:
 	case h.err != io.EOF:
@@ -300,13 +470,14 @@ func (v *verifier) hashBlob(ctx context.Context, d digest.Digest, buf []byte) (*
 	default:
 		task.Done()
 	}
+
 	return nil, h.h.Size()
 }
 
 // A hashingReader hashes what is read through it, and keeps the first error.
 type hashingReader struct {
 	ctx  context.Context
-	f    *os.File
+	f    io.Reader
 	h    *digest.Hasher
 	task *progress.Task
 	err  error

@@ -10,32 +10,58 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
+	"ocikit/oci/graph"
 )
 
 // maxNesting is how deep indexes nest before a warning is due. Other tools give up at two
 // levels or at a few; images in use have one or two.
 const maxNesting = 8
 
-// checkNames reports tags that name more than one image, and, if asked for more, those that
-// are listed twice or that other tools refuse.
-func (v *verifier) checkNames(x oci.Index) {
-	first := map[string]digest.Digest{}
-	for _, e := range x.Manifests {
-		tag := e.Annotations[oci.AnnotationRefName]
-		if tag == "" {
-			continue
+// A nameCheck finds tags that name more than one image, and, if deep, those that are listed twice or
+// that other tools refuse.
+type nameCheck struct {
+	deep  bool
+	first map[string]digest.Digest // what a tag names where it comes first
+	found []Finding
+}
+
+func (c *nameCheck) add(code string, e oci.Descriptor, got, want string) {
+	c.found = append(c.found, Finding{Code: code, Path: indexFile, Digest: e.Digest.String(), Got: got, Want: want})
+}
+
+// check checks the names of one entry of index.json.
+func (c *nameCheck) check(e oci.Descriptor) {
+	c.checkDigest(e)
+	tag := e.Annotations[oci.AnnotationRefName]
+	if tag == "" {
+		return
+	}
+	switch d, ok := c.first[tag]; {
+	case ok && d != e.Digest:
+		c.add(CodeNameAmbiguous, e, fmt.Sprintf("%q", tag), "one image, it names "+d.String()+" too")
+	case ok && c.deep:
+		c.add(CodeNameDuplicate, e, fmt.Sprintf("%q twice", tag), "one entry")
+	case !ok:
+		c.first[tag] = e.Digest
+		if !c.deep {
+			return
 		}
-		switch d, ok := first[tag]; {
-		case ok && d != e.Digest:
-			v.add(CodeNameAmbiguous, Finding{Path: indexFile, Digest: e.Digest.String(),
-				Got: fmt.Sprintf("%q", tag), Want: "one image, it names " + d.String() + " too"})
-		case ok && v.opts.Deep:
-			v.add(CodeNameDuplicate, Finding{Path: indexFile, Digest: e.Digest.String(), Got: fmt.Sprintf("%q twice", tag), Want: "one entry"})
-		case !ok:
-			first[tag] = e.Digest
-			if err := oci.CheckTag(tag); err != nil && v.opts.Deep {
-				v.add(CodeNameInvalid, Finding{Path: indexFile, Digest: e.Digest.String(), Got: err.Error()})
-			}
+		if err := oci.CheckTag(tag); err != nil {
+			c.add(CodeNameInvalid, e, err.Error(), "")
+		}
+	}
+}
+
+// checkDigest compares the digest that a name may end with, as containerd and others write it, with
+// that of the image.
+func (c *nameCheck) checkDigest(e oci.Descriptor) {
+	if !c.deep {
+		return
+	}
+	for _, key := range []string{oci.AnnotationRefName, oci.AnnotationImageName} {
+		if _, d := oci.CutDigest(e.Annotations[key]); !d.IsZero() && d != e.Digest {
+			c.add(CodeNameDigest, e, fmt.Sprintf("%q", e.Annotations[key]), e.Digest.String())
 		}
 	}
 }
@@ -43,19 +69,17 @@ func (v *verifier) checkNames(x oci.Index) {
 // checkSubject looks for the subject of a manifest or an index. It may be absent: a
 // signature can travel alone ("Subject" in manifest.md).
 func (v *verifier) checkSubject(desc oci.Descriptor, doc []byte) {
-	var d struct {
-		Subject *oci.Descriptor `json:"subject"`
-	}
-	if json.Unmarshal(doc, &d) != nil || d.Subject == nil {
+	subject := graph.Subject(doc)
+	if subject == nil {
 		return
 	}
-	size, err := v.l.Stat(d.Subject.Digest)
+	size, err := v.src.Stat(subject.Digest)
 	switch {
 	case err != nil:
-		v.add(CodeSubjectMissing, Finding{Digest: desc.Digest.String(), Got: "no " + d.Subject.Digest.String()})
-	case size != d.Subject.Size:
-		v.add(CodeBlobSize, Finding{Digest: d.Subject.Digest.String(), Path: blobPath(d.Subject.Digest),
-			Got: fmt.Sprint(size), Want: fmt.Sprintf("%d, as the subject of %s", d.Subject.Size, desc.Digest)})
+		v.add(CodeSubjectMissing, Finding{Digest: desc.Digest.String(), Got: "no " + subject.Digest.String()})
+	case size != subject.Size:
+		v.add(CodeBlobSize, Finding{Digest: subject.Digest.String(), Path: blobPath(subject.Digest),
+			Got: fmt.Sprint(size), Want: fmt.Sprintf("%d, as the subject of %s", subject.Size, desc.Digest)})
 	}
 }
 
@@ -73,10 +97,10 @@ func (v *verifier) checkFiles() {
 	}
 }
 
-// known are the files beside the blobs that layouts hold, also those that are archives for
-// Docker at the same time.
+// known reports whether layouts hold a file of that name beside the blobs. Some layouts are
+// archives for Docker at the same time, with files of their own.
 func known(name string) bool {
-	return slices.Contains([]string{layoutFile, indexFile, blobsDir, lockFile, ".ocikit-lock", WaitingFile, "manifest.json", "repositories"}, name)
+	return slices.Contains([]string{layoutFile, indexFile, blobsDir, disk.LockFile, WaitingFile, "manifest.json", "repositories"}, name)
 }
 
 func (v *verifier) checkFile(name string, e fs.DirEntry) {
@@ -100,12 +124,14 @@ func (l *Layout) abandoned(name string) bool {
 		return false
 	}
 	defer f.Close()
-	return tryLock(f)
+	return disk.TryLock(f)
 }
 
 // checkNesting reports indexes that lead back to themselves and chains of them that are
 // long. A loop cannot have right digests, so documents are read as they are here.
 func (v *verifier) checkNesting(roots []oci.Descriptor) {
+	// The stack is kept here, not by calls: a hostile layout nests as deep as it likes. An
+	// index is opened once, so that many that share one cost no more than their number.
 	type frame struct {
 		d        digest.Digest
 		children []digest.Digest
@@ -118,6 +144,7 @@ func (v *verifier) checkNesting(roots []oci.Descriptor) {
 		if _, seen := depths[root.Digest]; seen || !oci.IsIndex(root.MediaType) {
 			continue
 		}
+
 		stack := []*frame{open(root.Digest)}
 		for len(stack) > 0 {
 			top := stack[len(stack)-1]
@@ -142,18 +169,32 @@ func (v *verifier) checkNesting(roots []oci.Descriptor) {
 				top.depth = max(top.depth, depth)
 			}
 		}
+
 		if n := depths[root.Digest]; n > maxNesting {
 			v.add(CodeIndexDepth, Finding{Digest: root.Digest.String(), Path: blobPath(root.Digest), Got: fmt.Sprintf("%d levels", n), Want: fmt.Sprintf("at most %d", maxNesting)})
 		}
 	}
 }
 
+// document reads a document, in a layout whether its digest is right or not.
+func (v *verifier) document(d digest.Digest) ([]byte, error) {
+	if v.l != nil {
+		return v.l.readFile(blobPath(d), oci.MaxDocument)
+	}
+	size, err := v.src.Stat(d)
+	if err != nil {
+		return nil, err
+	}
+	return v.src.Document(oci.Descriptor{Digest: d, Size: size})
+}
+
 // indexesIn returns the indexes that an index names, whether its digest is right or not.
 func (v *verifier) indexesIn(d digest.Digest) []digest.Digest {
-	data, err := v.l.readFile(blobPath(d), oci.MaxDocument)
+	data, err := v.document(d)
 	if err != nil {
 		return nil
 	}
+
 	var x struct {
 		Manifests []struct {
 			MediaType string        `json:"mediaType"`
@@ -163,11 +204,13 @@ func (v *verifier) indexesIn(d digest.Digest) []digest.Digest {
 	if json.Unmarshal(data, &x) != nil {
 		return nil
 	}
+
 	var found []digest.Digest
 	for _, m := range x.Manifests {
 		if oci.IsIndex(m.MediaType) && !m.Digest.IsZero() {
 			found = append(found, m.Digest)
 		}
 	}
+
 	return found
 }

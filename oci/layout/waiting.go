@@ -20,22 +20,29 @@ const WaitingFile = ".ocikit-waiting.json"
 type Waiting struct {
 	// Images are those that are not whole yet. Their annotations hold the names they get.
 	Images []oci.Descriptor `json:"images,omitempty"`
-	// Rebuild says how to make blobs that some of Images lack.
-	Rebuild []Rebuild `json:"rebuild,omitempty"`
+	// Deltas say how to make blobs that some of Images lack.
+	Deltas []Delta `json:"deltas,omitempty"`
 	// Replaced has, for each name, the images that had it, or claimed it, before the one that
 	// has it now. They do not get it back when they come a second time.
 	Replaced map[string][]digest.Digest `json:"replaced,omitempty"`
 }
 
-// A Rebuild says that a layer is exactly what the contents of another one give when they are
-// compressed at a level.
-type Rebuild struct {
-	DiffID    digest.Digest `json:"diffID"` // of both
+// A Delta says that a layer can be made of a delta, itself a blob, and other layers.
+type Delta struct {
+	Bases     []DeltaBase   `json:"bases"`
+	Delta     digest.Digest `json:"delta"`
+	DeltaSize int64         `json:"deltaSize"`
 	Digest    digest.Digest `json:"digest"` // of the layer to make
-	From      digest.Digest `json:"from"`   // of the one that is there
-	Level     int           `json:"level"`  // of gzip; -1: not compressed
+	Encoder   string        `json:"encoder,omitempty"`
 	MediaType string        `json:"mediaType"`
 	Size      int64         `json:"size"`
+	TarSize   int64         `json:"tarSize"` // uncompressed
+}
+
+// A DeltaBase is a layer that a delta copies from.
+type DeltaBase struct {
+	Digest digest.Digest `json:"digest"`
+	Size   int64         `json:"size"` // uncompressed
 }
 
 // Waiting returns what the layout remembers; it takes no lock.
@@ -70,40 +77,58 @@ func (l *Layout) UpdateWaiting(ctx context.Context, change func(*oci.Index, *Wai
 		return fmt.Errorf("layout %q: lock: %w", l.dir, err)
 	}
 	defer unlock()
-	x, before, err := l.readIndex()
+
+	x, err := l.readIndex(nil)
 	if err != nil {
 		return err
 	}
+
 	w, waited, err := l.readWaiting()
 	if err != nil {
 		return err
 	}
+
 	if err := change(&x, &w); err != nil {
 		return err
 	}
-	after, err := oci.Encode(x)
-	if err == nil && string(after) != string(before) {
-		err = l.writeIndex(x)
-	}
-	if err != nil {
+
+	if err := l.replace(x); err != nil {
 		return err
 	}
+
 	return l.writeWaiting(w, waited)
 }
 
+// ForgetWaiting drops what the layout remembers, whether it can be read or not.
+func (l *Layout) ForgetWaiting(ctx context.Context) error {
+	unlock, err := l.lock(ctx)
+	if err != nil {
+		return fmt.Errorf("layout %q: lock: %w", l.dir, err)
+	}
+	defer unlock()
+	return l.removeWaiting()
+}
+
+func (l *Layout) removeWaiting() error {
+	err := l.sys.remove(l.root, WaitingFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = l.syncDir(".")
+	}
+	if err != nil {
+		return fmt.Errorf("layout %q: remove %s: %w", l.dir, WaitingFile, cause(err))
+	}
+	return nil
+}
+
 func (l *Layout) writeWaiting(w Waiting, before string) error {
-	if len(w.Images) == 0 && len(w.Rebuild) == 0 && len(w.Replaced) == 0 {
+	if len(w.Images) == 0 && len(w.Deltas) == 0 && len(w.Replaced) == 0 {
 		if before == "" {
 			return nil
 		}
-		err := l.sys.remove(l.root, WaitingFile)
-		if err == nil {
-			err = l.syncDir(".")
-		}
-		if err != nil {
-			return fmt.Errorf("layout %q: remove %s: %w", l.dir, WaitingFile, cause(err))
-		}
-		return nil
+		return l.removeWaiting()
 	}
 	data, err := json.Marshal(w)
 	if err != nil || string(data) == before {
@@ -112,25 +137,5 @@ func (l *Layout) writeWaiting(w Waiting, before string) error {
 	if len(data) > oci.MaxDocument {
 		return fmt.Errorf("layout %q: %s would have %d bytes, the limit is %d", l.dir, WaitingFile, len(data), oci.MaxDocument)
 	}
-	return l.writeFile(WaitingFile, data)
-}
-
-// A BlobInfo is a blob's name and the size of its file.
-type BlobInfo struct {
-	Digest digest.Digest
-	Size   int64
-}
-
-// Blobs lists the files among the blobs that have digests for names, in no order. What is in
-// them is not looked at.
-func (l *Layout) Blobs() ([]BlobInfo, error) {
-	files, err := l.blobFiles()
-	if err != nil {
-		return nil, err
-	}
-	list := make([]BlobInfo, len(files))
-	for i, f := range files {
-		list[i] = BlobInfo{f.d, f.info.Size()}
-	}
-	return list, nil
+	return l.writeBytes(WaitingFile, data)
 }

@@ -2,6 +2,8 @@ package layout
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -10,6 +12,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/progress"
 )
 
@@ -77,6 +80,76 @@ func TestWatch(t *testing.T) {
 		tt.do()
 		if !slices.Equal(w.got, tt.want) {
 			t.Errorf("%s: told %q, want %q", tt.name, w.got, tt.want)
+		}
+	}
+}
+
+// A walk over many roots is one task, however often one of them is listed.
+func TestWatchWalk(t *testing.T) {
+	l := newLayout(t)
+	one, two := addImage(t, l, "one"), addImage(t, l, "two")
+	size := int64(0)
+	roots := slices.Repeat([]oci.Descriptor{one, two}, watchedMin)
+	for _, d := range roots {
+		size += d.Size
+	}
+	ended := errors.New("ended")
+	for _, tt := range []struct {
+		name string
+		err  error // of each visit
+		want []string
+	}{
+		{"to its end", nil, []string{"plan", "start", "done"}},
+		{"cut short", ended, []string{"plan", "start", "stop"}},
+	} {
+		var got []string
+		l.Watch(func(e progress.Event) {
+			got = append(got, string(e.Kind))
+			if e.Size != size || e.Kind != progress.Plan && e.Name != "manifests" {
+				t.Errorf("%s: %+v, want %d bytes of manifests", tt.name, e, size)
+			}
+		})
+		err := l.Scan(t.Context(), roots, func(graph.Node) error { return tt.err })
+		if !errors.Is(err, tt.err) || !slices.Equal(got, tt.want) {
+			t.Errorf("%s: told %q, %v, want %q", tt.name, got, err, tt.want)
+		}
+	}
+}
+
+// A walk ends with its context.
+func TestScanEnds(t *testing.T) {
+	l := newLayout(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := l.Scan(ctx, []oci.Descriptor{addImage(t, l, "x")}, func(graph.Node) error { return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Scan = %v", err)
+	}
+	if _, err := l.GC(ctx, GCOptions{}, func(Garbage) error { return nil }); !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnsafe) {
+		t.Errorf("GC = %v", err)
+	}
+}
+
+// A manifest that an image has for a layer is inspected as one, though the walk has verified it.
+func TestVerifyInspectsDocuments(t *testing.T) {
+	l := newLayout(t)
+	one := addImage(t, l, "one")
+	layer := one
+	layer.MediaType = oci.MediaTypeLayer
+	config, err := l.PutDocument(oci.MediaTypeConfig, []byte(`{"architecture":"amd64","os":"linux","rootfs":{"diff_ids":[],"type":"layers"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := putDocument(t, l, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: config, Layers: []oci.Descriptor{layer}})
+	for _, roots := range [][]oci.Descriptor{{one, two}, {two, one}} {
+		seen := 0
+		opts := VerifyOptions{Roots: roots, Workers: 1, Inspect: func(d digest.Digest, r io.Reader) {
+			if d == one.Digest {
+				seen++
+			}
+		}}
+		if findings, sum, err := l.Verify(t.Context(), opts); err != nil || len(findings) > 0 || seen != 1 || sum.Blobs != 5 {
+			t.Errorf("inspected %d times, %+v, %+v, %v", seen, sum, findings, err)
 		}
 	}
 }

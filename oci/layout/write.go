@@ -13,6 +13,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
 )
 
 const tempPrefix = ".ocikit-tmp-"
@@ -58,7 +59,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 		w.err = fmt.Errorf("layout %q: write blob: %w", w.l.dir, cause(err))
 	}
 	if size := w.h.Size(); size-w.started >= writebackStep {
-		startWriteback(w.f, w.started, size-w.started)
+		disk.StartWriteback(w.f, w.started, size-w.started)
 		w.started = size
 	}
 	return n, w.err
@@ -81,16 +82,35 @@ func (w *Writer) Commit(want digest.Digest) (digest.Digest, int64, error) {
 		w.Abort()
 		return digest.Digest{}, 0, err
 	}
+
 	name := blobPath(got)
 	if err := w.l.mkdirs(path.Dir(name)); err != nil {
 		w.Abort()
 		return digest.Digest{}, 0, err
 	}
-	if err := w.l.publish(w.f, w.tmp, name); err != nil {
+
+	err = w.l.publish(w.f, w.tmp, name)
+	if errors.Is(err, fs.ErrPermission) && w.l.isWhole(oci.Descriptor{Digest: got, Size: w.h.Size()}) {
+		err = nil // where an open file cannot be replaced, as by Windows, one that is right may stay
+	}
+
+	if err != nil {
 		return digest.Digest{}, 0, err
 	}
+
 	w.err = errors.New("blob is committed already")
 	return got, w.h.Size(), nil
+}
+
+// isWhole reads a blob, and reports whether it is there and right.
+func (l *Layout) isWhole(desc oci.Descriptor) bool {
+	r, err := l.Blob(desc)
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	_, err = oci.Copy(io.Discard, r)
+	return err == nil
 }
 
 // Abort removes what was written. It does nothing after Commit, so it may be deferred.
@@ -113,15 +133,21 @@ func (l *Layout) Put(r io.Reader, want digest.Digest) (digest.Digest, int64, err
 		return digest.Digest{}, 0, err
 	}
 	defer w.Abort()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10)); err != nil {
+	if _, err := oci.Copy(w, r); err != nil {
 		return digest.Digest{}, 0, err
 	}
 	return w.Commit(want)
 }
 
-// PutDocument stores a document and returns its descriptor.
+// PutDocument stores a document, as [Layout.Put] does, and returns its descriptor. Over
+// [oci.MaxDocument] bytes are refused.
 func (l *Layout) PutDocument(mediaType string, data []byte) (oci.Descriptor, error) {
-	desc := oci.Describe(mediaType, data)
+	return l.PutDocumentWith(digest.SHA256, mediaType, data)
+}
+
+// PutDocumentWith is [Layout.PutDocument] with a digest of another algorithm.
+func (l *Layout) PutDocumentWith(alg digest.Algorithm, mediaType string, data []byte) (oci.Descriptor, error) {
+	desc := oci.DescribeWith(alg, mediaType, data)
 	if len(data) > oci.MaxDocument {
 		return desc, fmt.Errorf("document of %d bytes, the limit is %d: %w", len(data), oci.MaxDocument, oci.ErrMalformed)
 	}
@@ -145,7 +171,7 @@ func (l *Layout) temp() (*os.File, string, error) {
 		}
 		// A sweeper may have come between creation and lock, and removed the file.
 		// Where files cannot be locked at all, nobody sweeps either.
-		if tryLock(f) || try >= 10 {
+		if disk.TryLock(f) || try >= 10 {
 			if _, err := l.root.Lstat(name); err == nil {
 				return f, name, nil
 			}
@@ -161,6 +187,7 @@ func (l *Layout) removeLeftovers() {
 	if err != nil {
 		return
 	}
+
 	for _, n := range names {
 		if !isTemp(n.Name()) || !n.Type().IsRegular() {
 			continue
@@ -169,7 +196,7 @@ func (l *Layout) removeLeftovers() {
 		if err != nil {
 			continue
 		}
-		if tryLock(f) {
+		if disk.TryLock(f) {
 			l.sys.remove(l.root, n.Name())
 		}
 		f.Close()
@@ -179,6 +206,8 @@ func (l *Layout) removeLeftovers() {
 // publish syncs and closes the temporary file f and gives it its name, durably. On error the
 // temporary file is removed.
 func (l *Layout) publish(f *os.File, tmp, name string) error {
+	// The lock ends with the file, so it is closed when it has its name: until then no sweeper
+	// may take it. The directory is synced last, or the name could be lost with the power.
 	err := l.sys.sync(f)
 	if err == nil {
 		err = l.sys.rename(l.root, tmp, name)
@@ -195,18 +224,34 @@ func (l *Layout) publish(f *os.File, tmp, name string) error {
 	return nil
 }
 
-func (l *Layout) writeFile(name string, data []byte) error {
+// writeFile gives a file the content that write writes, whole or not at all.
+func (l *Layout) writeFile(name string, write func(io.Writer) error) error {
 	f, tmp, err := l.temp()
 	if err != nil {
 		return err
 	}
-	if _, err := l.sys.write(f, data); err != nil {
+	if err := write(systemFile{l, f}); err != nil {
 		f.Close()
 		l.sys.remove(l.root, tmp)
 		return fmt.Errorf("layout %q: write %s: %w", l.dir, name, cause(err))
 	}
 	return l.publish(f, tmp, name)
 }
+
+func (l *Layout) writeBytes(name string, data []byte) error {
+	return l.writeFile(name, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// A systemFile is a file that is written by the layout's system.
+type systemFile struct {
+	l *Layout
+	f *os.File
+}
+
+func (s systemFile) Write(p []byte) (int, error) { return s.l.sys.write(s.f, p) }
 
 // mkdirs creates a directory and its parents, durably.
 func (l *Layout) mkdirs(name string) error {
@@ -223,4 +268,18 @@ func (l *Layout) mkdirs(name string) error {
 		return fmt.Errorf("layout %q: make directory %s: %w", l.dir, name, cause(err))
 	}
 	return nil
+}
+
+// syncDir makes the names in a directory last.
+func (l *Layout) syncDir(name string) error {
+	if !disk.SyncsDirectories {
+		return nil
+	}
+
+	d, err := l.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return l.sys.sync(d)
 }

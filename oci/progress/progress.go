@@ -1,7 +1,11 @@
-// Package progress is how work on blobs and files says how far it is. Packages that move many
-// bytes tell a function that their caller gave them an [Event] for each step, and show
-// nothing themselves; a program shows all of them in one way. No function means that nobody
-// asks: then a [Task] is nil, and costs nothing.
+// Package progress says how far work on blobs and files has come.
+//
+// A package that moves many bytes takes a function from its caller, calls it with an [Event] for
+// each step, and shows nothing itself. So a program shows the work of all of them in one way.
+// [NewTask] begins the events of one blob or file; [Reader], [Writer] and [Blob] count its bytes as
+// they pass.
+//
+// Without a function nobody asks: then a [Task] is nil, and costs nothing.
 package progress
 
 import (
@@ -85,11 +89,11 @@ func (t *Task) Add(n int) {
 	}
 }
 
-// Done says that the task has come to its end, as far as nobody said before how it ended.
+// Done tells that the task has come to its end. It does nothing behind a Done or a Stop.
 func (t *Task) Done() { t.end(Done) }
 
-// Stop says that it ends before that, as far as nobody said before how it ended: it may be
-// deferred.
+// Stop tells that the task ends before its end. It does nothing behind a Done or a Stop, so it may
+// be deferred.
 func (t *Task) Stop() { t.end(Stop) }
 
 func (t *Task) end(k Kind) {
@@ -124,6 +128,28 @@ func (r *reader) Read(p []byte) (int, error) {
 		r.t.Stop()
 	}
 	return n, err
+}
+
+// Blob counts what is read of a blob. The caller closes what it returns, which closes the blob; if
+// that is before the end, the task stops. With a nil report it is the blob itself.
+func Blob(blob io.ReadCloser, report func(Event), e Event) io.ReadCloser {
+	if report == nil {
+		return blob
+	}
+	t := NewTask(report, e)
+	return &closer{Reader(blob, t), blob, t}
+}
+
+// A closer tells when it is closed before its end.
+type closer struct {
+	io.Reader
+	blob io.Closer
+	t    *Task
+}
+
+func (c *closer) Close() error {
+	c.t.Stop()
+	return c.blob.Close()
 }
 
 // Writer counts what is written to w. Without a task it is w itself.

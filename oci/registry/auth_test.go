@@ -1,12 +1,15 @@
 package registry_test
 
 import (
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,7 +19,8 @@ import (
 	"time"
 
 	"ocikit/oci/registry"
-	"ocikit/oci/registry/regtest"
+	"ocikit/oci/registry/auth"
+	"ocikit/oci/registry/serve/servetest"
 )
 
 func pemOf(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
@@ -27,10 +31,10 @@ func TestBearer(t *testing.T) {
 		"", `bearer realm="/token",service=s`, `Bearer realm="/token?x=1",scope=""`, `Negotiate, Bearer realm=/token`,
 		`Basic realm="x", Bearer realm="/token",service="s"`, `Bearer realm="/token",scope="repository:user/image:pull"`,
 	} {
-		reg := regtest.New()
-		reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Challenge: challenge}
+		reg := servetest.NewQuirky(t)
+		reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret, Challenge: challenge}
 		image(reg, "app", "v1", []byte("layer"))
-		r := newRig(t, regtest.Serve(t, reg), login)
+		r := newRig(t, servetest.Serve(t, reg), login)
 		for range 3 {
 			if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
 				t.Errorf("challenge %q: %v", challenge, err)
@@ -47,13 +51,13 @@ func TestBearer(t *testing.T) {
 
 func TestBasic(t *testing.T) {
 	for _, challenge := range []string{"", "basic realm=zot", `Basic realm="a", service="b", scope="c"`} {
-		reg := regtest.New()
-		reg.Auth = &regtest.Auth{User: "me", Password: secret, Challenge: challenge}
-		r := newRig(t, regtest.Serve(t, reg), login)
+		reg := servetest.NewQuirky(t)
+		reg.Auth = &servetest.Auth{User: "me", Password: secret, Challenge: challenge}
+		r := newRig(t, servetest.Serve(t, reg), login)
 		if _, err := r.Ping(t.Context()); err != nil {
 			t.Errorf("challenge %q: %v", challenge, err)
 		}
-		r = newRig(t, regtest.Serve(t, reg), func(o *registry.Options) { o.Username, o.Password = "me", "wrong-"+secret })
+		r = newRig(t, servetest.Serve(t, reg), func(o *registry.Options) { o.Username, o.Password = "me", "wrong-"+secret })
 		if _, err := r.Ping(t.Context()); !errors.Is(err, registry.ErrDenied) {
 			t.Errorf("wrong password: %v", err)
 		}
@@ -103,10 +107,10 @@ func TestTokenAnswers(t *testing.T) {
 		{"redirect to itself", func(w http.ResponseWriter, r *http.Request, _ string) { http.Redirect(w, r, r.URL.String(), 307) }, false},
 		{"500", func(w http.ResponseWriter, r *http.Request, _ string) { w.WriteHeader(500) }, false},
 	} {
-		reg := regtest.New()
-		reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Answer: c.answer}
+		reg := servetest.NewQuirky(t)
+		reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret, Answer: c.answer}
 		image(reg, "app", "v1", nil)
-		r := newRig(t, regtest.Serve(t, reg), login)
+		r := newRig(t, servetest.Serve(t, reg), login)
 		for range 2 {
 			if _, err := r.HeadManifest(t.Context(), "app", "v1"); (err == nil) != c.ok {
 				t.Errorf("%s: %v", c.name, err)
@@ -123,10 +127,10 @@ func TestTokenAnswers(t *testing.T) {
 
 func TestTokenIsRenewed(t *testing.T) {
 	now := time.Now()
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret}
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret}
 	image(reg, "app", "v1", nil)
-	r := newRig(t, regtest.Serve(t, reg), login, func(o *registry.Options) { o.Now = func() time.Time { return now } })
+	r := newRig(t, servetest.Serve(t, reg), login, func(o *registry.Options) { o.Now = func() time.Time { return now } })
 	head := func() {
 		t.Helper()
 		if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
@@ -147,10 +151,10 @@ func TestTokenIsRenewed(t *testing.T) {
 // because others have used up what was fetched for it.
 func TestTokenOfFewRequests(t *testing.T) {
 	for uses := 1; uses < 4; uses++ {
-		reg := regtest.New()
-		reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Uses: uses}
+		reg := servetest.NewQuirky(t)
+		reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret, Uses: uses}
 		image(reg, "app", "v1", nil)
-		r := newRig(t, regtest.Serve(t, reg), login)
+		r := newRig(t, servetest.Serve(t, reg), login)
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
@@ -169,10 +173,10 @@ func TestTokenOfFewRequests(t *testing.T) {
 }
 
 func TestIdentityToken(t *testing.T) {
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret}
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret}
 	image(reg, "app", "v1", nil)
-	r := newRig(t, regtest.Serve(t, reg), func(o *registry.Options) { o.IdentityToken = secret })
+	r := newRig(t, servetest.Serve(t, reg), func(o *registry.Options) { o.IdentityToken = secret })
 	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
 		t.Error(err)
 	}
@@ -183,9 +187,9 @@ func TestIdentityToken(t *testing.T) {
 
 // F23
 func TestMountScopeIsRefused(t *testing.T) {
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Deny: "repository:base:"}
-	r := newRig(t, regtest.Serve(t, reg), login)
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret, Deny: "repository:base:"}
+	r := newRig(t, servetest.Serve(t, reg), login)
 	d := reg.PutBlob("base", []byte("x"))
 	if _, _, err := r.Mount(t.Context(), "app", d, "base"); !errors.Is(err, registry.ErrDenied) {
 		t.Errorf("Mount() = %v", err)
@@ -197,10 +201,10 @@ func TestMountScopeIsRefused(t *testing.T) {
 
 // F21: where a realm may be. Credentials stay with the registry's host.
 func TestRealms(t *testing.T) {
-	auth := &regtest.Auth{Bearer: true, User: "me", Password: secret}
-	tokens := regtest.Serve(t, http.HandlerFunc(auth.Token)) // another port of the same host
+	auth := &servetest.Auth{Bearer: true, User: "me", Password: secret}
+	tokens := servetest.Serve(t, http.HandlerFunc(auth.Token)) // another port of the same host
 	var leaked []string
-	foreign := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	foreign := servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a := r.Header.Get("Authorization"); a != "" {
 			leaked = append(leaked, a)
 		}
@@ -223,10 +227,10 @@ func TestRealms(t *testing.T) {
 		{realm: "ftp://" + tokens + "/token", is: registry.ErrUnsafe},
 		{realm: "http://127.0.0.1:0x50/%zz"},
 	} {
-		reg := regtest.New()
+		reg := servetest.NewQuirky(t)
 		auth.Realm, reg.Auth = c.realm, auth
 		image(reg, "app", "v1", nil)
-		r := newRig(t, regtest.Serve(t, reg), login, func(o *registry.Options) { o.Retry = 0 })
+		r := newRig(t, servetest.Serve(t, reg), login, func(o *registry.Options) { o.Retry = 0 })
 		_, err := r.HeadManifest(t.Context(), "app", "v1")
 		if (err == nil) != c.ok || c.is != nil && !errors.Is(err, c.is) {
 			t.Errorf("realm %s: %v", c.realm, err)
@@ -238,10 +242,10 @@ func TestRealms(t *testing.T) {
 	if len(leaked) > 0 {
 		t.Errorf("credentials went to another host %d times", len(leaked))
 	}
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	auth.Realm, reg.Auth = "http://localhost:"+strings.Split(tokens, ":")[1]+"/token", auth
 	image(reg, "app", "v1", nil)
-	r := newRig(t, regtest.Serve(t, reg), login, func(o *registry.Options) { o.TrustRealms = []string{"localhost"} })
+	r := newRig(t, servetest.Serve(t, reg), login, func(o *registry.Options) { o.TrustRealms = []string{"localhost"} })
 	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
 		t.Errorf("trusted realm: %v", err)
 	}
@@ -249,12 +253,12 @@ func TestRealms(t *testing.T) {
 
 // The token server that got the credentials once is the only one that gets them.
 func TestRealmMayNotMove(t *testing.T) {
-	auth := &regtest.Auth{Bearer: true, User: "me", Password: secret}
-	_, port, _ := strings.Cut(regtest.Serve(t, http.HandlerFunc(auth.Token)), ":")
-	reg := regtest.New()
+	auth := &servetest.Auth{Bearer: true, User: "me", Password: secret}
+	_, port, _ := strings.Cut(servetest.Serve(t, http.HandlerFunc(auth.Token)), ":")
+	reg := servetest.NewQuirky(t)
 	reg.Auth = auth
 	image(reg, "app", "v1", nil)
-	r := newRig(t, regtest.Serve(t, reg), login, func(o *registry.Options) { o.TrustRealms = []string{"localhost"} })
+	r := newRig(t, servetest.Serve(t, reg), login, func(o *registry.Options) { o.TrustRealms = []string{"localhost"} })
 	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
 		t.Fatal(err)
 	}
@@ -266,9 +270,9 @@ func TestRealmMayNotMove(t *testing.T) {
 }
 
 func TestTokenExplains(t *testing.T) {
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret}
-	host := regtest.Serve(t, reg)
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret}
+	host := servetest.Serve(t, reg)
 	file := filepath.Join(t.TempDir(), "auth.json")
 	entry := base64.StdEncoding.EncodeToString([]byte("me:" + secret))
 	os.WriteFile(file, fmt.Appendf(nil, `{"auths":{%q:{"auth":%q}}}`, host, entry), 0o600)
@@ -288,9 +292,9 @@ func TestTokenExplains(t *testing.T) {
 
 // Without a token server only the registry can say that credentials are wrong.
 func TestTokenIsTried(t *testing.T) {
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{User: "me", Password: secret}
-	host := regtest.Serve(t, reg)
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{User: "me", Password: secret}
+	host := servetest.Serve(t, reg)
 	if info, err := newRig(t, host, login).Token(t.Context()); err != nil || info.Scheme != "basic" || info.Token == "" {
 		t.Errorf("Token() = %+v, %v", info, err)
 	}
@@ -311,7 +315,7 @@ func TestTokenIsTried(t *testing.T) {
 
 // A registry that is down has not said that it wants no credentials.
 func TestTokenOfNobody(t *testing.T) {
-	r := newRig(t, regtest.Serve(t, regtest.BreakFrom(1, regtest.Answer(503, ""), nil)))
+	r := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(503, ""), nil)))
 	if info, err := r.Token(t.Context()); status(err) != 3 {
 		t.Errorf("Token() = %+v, %v", info, err)
 	}
@@ -327,9 +331,9 @@ func TestHelperSaysItsSecret(t *testing.T) {
 		`echo "debug: got ` + secret + `" >&2; echo ` + secret + `; exit 1`,
 	} {
 		home, bin := t.TempDir(), t.TempDir()
-		reg := regtest.New()
-		reg.Auth = &regtest.Auth{User: "me", Password: secret}
-		host := regtest.Serve(t, reg)
+		reg := servetest.NewQuirky(t)
+		reg.Auth = &servetest.Auth{User: "me", Password: secret}
+		host := servetest.Serve(t, reg)
 		os.WriteFile(filepath.Join(home, ".dockercfg"), nil, 0o600)
 		os.Mkdir(filepath.Join(home, ".docker"), 0o700)
 		os.WriteFile(filepath.Join(home, ".docker", "config.json"), fmt.Appendf(nil, `{"credHelpers":{%q:"test"}}`, host), 0o600)
@@ -345,8 +349,8 @@ func TestHelperSaysItsSecret(t *testing.T) {
 	}
 }
 
-// Rows "Credential files and helpers" of the bad inputs. The registry lets everybody read,
-// and remembers what it was sent.
+// Rows "Credential files and helpers" of the bad inputs. The registry wants a password where one
+// is expected to come or to fail, and remembers what it was sent.
 func TestCredentialFiles(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("helpers are shell scripts")
@@ -358,6 +362,7 @@ func TestCredentialFiles(t *testing.T) {
 		helper string // a script
 		want   string // user that arrives; "" is none
 		fail   bool
+		wait   time.Duration // for the helper, too; 0: longer than any machine takes
 	}{
 		{name: "inline", config: `{"auths":{"$H":{"auth":"` + b64("me:"+secret) + `"}}}`, want: "me"},
 		{name: "with scheme", config: `{"auths":{"https://$H/v1/":{"auth":"` + b64("me:"+secret) + `"}}}`, want: "me"},
@@ -372,13 +377,13 @@ func TestCredentialFiles(t *testing.T) {
 		{name: "helper with a path", config: `{"credHelpers":{"$H":"../test"}}`, fail: true},
 		{name: "shell characters", config: `{"credHelpers":{"$H":"test;touch x"}}`, fail: true},
 		{name: "helper not in PATH", config: `{"credHelpers":{"$H":"absent"},"auths":{"other.test":{"auth":"` + b64("me:"+secret) + `"}}}`, fail: true},
-		{name: "store of another machine", config: `{"credsStore":"absent"}`},
-		{name: "store of another machine, and inline", config: `{"credsStore":"absent","auths":{"$H":{"auth":"` + b64("me:"+secret) + `"}}}`, want: "me"},
+		{name: "store of another machine", config: `{"credsStore":"absent"}`, fail: true},
+		{name: "store of another machine, and inline", config: `{"credsStore":"absent","auths":{"$H":{"auth":"` + b64("me:"+secret) + `"}}}`, fail: true},
 		{name: "helper not in PATH, and inline", config: `{"credHelpers":{"$H":"absent"},"auths":{"$H":{"auth":"` + b64("me:"+secret) + `"}}}`, fail: true},
 		{name: "helper fails", config: `{"credHelpers":{"$H":"test"}}`, helper: `echo ` + secret + `; exit 1`, fail: true},
 		{name: "helper prints no JSON", config: `{"credHelpers":{"$H":"test"}}`, helper: `echo ` + secret, fail: true},
 		{name: "helper shouts", config: `{"credHelpers":{"$H":"test"}}`, helper: `head -c 100000 /dev/zero`, fail: true},
-		{name: "helper sleeps", config: `{"credHelpers":{"$H":"test"}}`, helper: `sleep 60`, fail: true},
+		{name: "helper sleeps", config: `{"credHelpers":{"$H":"test"}}`, helper: `sleep 60`, fail: true, wait: time.Second},
 		{name: "not base64", config: `{"auths":{"$H":{"auth":"%%` + secret + `"}}}`, fail: true},
 		{name: "no colon", config: `{"auths":{"$H":{"auth":"` + b64(secret) + `"}}}`, fail: true},
 		{name: "line feed in the user name", config: `{"auths":{"$H":{"auth":"` + b64("a\r\nb:"+secret) + `"}}}`, fail: true},
@@ -387,28 +392,31 @@ func TestCredentialFiles(t *testing.T) {
 		{name: "no file", config: ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			home, bin := t.TempDir(), t.TempDir()
+			os.WriteFile(filepath.Join(bin, "docker-credential-test"), []byte("#!/bin/sh\ncat >/dev/null\n"+c.helper+"\n"), 0o700)
+
+			// A program that is started just now could hold another's script open for writing, so all
+			// scripts are there before the first of them runs.
 			t.Parallel()
 			var users []string
 			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				user, _, ok := r.BasicAuth()
-				if !ok && c.want != "" {
+				if !ok && (c.want != "" || c.fail) {
 					w.Header().Set("Www-Authenticate", `Basic realm="x"`)
 					w.WriteHeader(401)
 				}
 				users = append(users, user)
 			})
-			host := regtest.Serve(t, h)
-			home, bin := t.TempDir(), t.TempDir()
+			host := servetest.Serve(t, h)
 			if c.config != "" {
 				os.Mkdir(filepath.Join(home, ".docker"), 0o700)
 				os.WriteFile(filepath.Join(home, ".docker", "config.json"), []byte(strings.ReplaceAll(c.config, "$H", host)), 0o600)
 			}
-			os.WriteFile(filepath.Join(bin, "docker-credential-test"), []byte("#!/bin/sh\ncat >/dev/null\n"+c.helper+"\n"), 0o700)
 			r := &rig{}
 			ref, _ := registry.ParseReference(host + "/app/x")
 			var err error
 			r.Client, err = registry.New(ref, registry.Options{
-				PlainHTTP: true, Home: home, Timeout: time.Second,
+				PlainHTTP: true, Home: home, Timeout: c.wait,
 				Getenv: func(name string) string { return map[string]string{"PATH": ".:" + bin + ":/usr/bin:/bin"}[name] },
 			})
 			if err != nil {
@@ -455,9 +463,9 @@ func TestCredentialSources(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			reg := regtest.New()
-			reg.Auth = &regtest.Auth{User: "nobody", Password: "no"}
-			host := regtest.Serve(t, reg)
+			reg := servetest.NewQuirky(t)
+			reg.Auth = &servetest.Auth{User: "nobody", Password: "no"}
+			host := servetest.Serve(t, reg)
 			dir := t.TempDir()
 			for file, text := range c.files {
 				key, user, _ := strings.Cut(strings.ReplaceAll(text, "$H", host), " ")
@@ -471,7 +479,7 @@ func TestCredentialSources(t *testing.T) {
 			expand := strings.NewReplacer("$D", dir, "$H", host, "$J", entry(host, "variable"))
 			ref, _ := registry.ParseReference(host + "/app/x")
 			r, err := registry.New(ref, registry.Options{
-				PlainHTTP: true, Home: filepath.Join(dir, "home"), Timeout: time.Second,
+				PlainHTTP: true, Home: filepath.Join(dir, "home"),
 				Getenv: func(name string) string { return expand.Replace(c.env[name]) },
 			})
 			if err != nil {
@@ -487,9 +495,9 @@ func TestCredentialSources(t *testing.T) {
 }
 
 func TestEnvironment(t *testing.T) {
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{User: "me", Password: secret}
-	host := regtest.Serve(t, reg)
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{User: "me", Password: secret}
+	host := servetest.Serve(t, reg)
 	for name, want := range map[string]bool{host: true, "other.test": false, "": false} {
 		r := newRig(t, host, func(o *registry.Options) {
 			o.Getenv = func(key string) string {
@@ -522,7 +530,7 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 		w.WriteHeader(400)
 		fmt.Fprintf(w, `{"errors":[{"code":%q,"message":%q,"detail":%q}],"token":%q}`, password, a, password, password)
 	}
-	r := newRig(t, regtest.Serve(t, http.HandlerFunc(echo)), login)
+	r := newRig(t, servetest.Serve(t, http.HandlerFunc(echo)), login)
 	_, err := r.Ping(t.Context())
 	_, err2 := r.StartUpload(t.Context(), "app", "")
 	encoded := base64.StdEncoding.EncodeToString([]byte("me:" + secret))
@@ -536,12 +544,12 @@ func TestSecretsAreNotRepeated(t *testing.T) {
 // A token server may give another identity token with each token, also while other requests
 // find their credentials.
 func TestIdentityTokenIsReplaced(t *testing.T) {
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{Bearer: true, User: "me", Password: secret, Uses: 1, Answer: func(w http.ResponseWriter, _ *http.Request, token string) {
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret, Uses: 1, Answer: func(w http.ResponseWriter, _ *http.Request, token string) {
 		fmt.Fprintf(w, `{"access_token":%q,"refresh_token":%q}`, token, secret)
 	}}
 	image(reg, "app", "v1", nil)
-	r := newRig(t, regtest.Serve(t, reg), func(o *registry.Options) { o.IdentityToken = secret })
+	r := newRig(t, servetest.Serve(t, reg), func(o *registry.Options) { o.IdentityToken = secret })
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
@@ -553,4 +561,286 @@ func TestIdentityTokenIsReplaced(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// helperRig returns a client whose credentials for the registry are in a store: the program
+// docker-credential-test, whose script is given. Each call of it is a line in the file calls.
+func helperRig(t *testing.T, h http.Handler, script string, change ...func(*registry.Options)) (r *rig, calls func() int) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("helpers are shell scripts")
+	}
+	home, bin := t.TempDir(), t.TempDir()
+	host := servetest.Serve(t, h)
+	os.Mkdir(filepath.Join(home, ".docker"), 0o700)
+	os.WriteFile(filepath.Join(home, ".docker", "config.json"), []byte(`{"credsStore":"test"}`), 0o600)
+	log := filepath.Join(bin, "calls")
+	os.WriteFile(filepath.Join(bin, "docker-credential-test"), []byte("#!/bin/sh\necho call >>"+log+"\ncat >/dev/null\n"+script+"\n"), 0o700)
+	r = newRig(t, host, append([]func(*registry.Options){func(o *registry.Options) {
+		o.Home = home
+		o.Getenv = func(name string) string { return map[string]string{"PATH": bin + ":/usr/bin:/bin"}[name] }
+	}}, change...)...)
+	return r, func() int {
+		data, _ := os.ReadFile(log)
+		return strings.Count(string(data), "call")
+	}
+}
+
+// docker/cli#1591, awslabs/amazon-ecr-credential-helper#137: a public registry does not need the
+// store, so it is not asked; a private one needs it once, whatever the number of requests and
+// clients in a process.
+func TestStoreIsAskedWhenWanted(t *testing.T) {
+	answer := `echo '{"Username":"me","Secret":"` + secret + `"}'`
+	open := servetest.NewQuirky(t)
+	image(open, "app", "v1", nil)
+	r, calls := helperRig(t, open, answer)
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil || calls() != 0 {
+		t.Errorf("public registry: %d calls of the store, %v", calls(), err)
+	}
+	shut := servetest.NewQuirky(t)
+	shut.Auth = &servetest.Auth{User: "me", Password: secret}
+	image(shut, "app", "v1", nil)
+	shared := new(registry.Helpers)
+	var options registry.Options
+	r, calls = helperRig(t, shut, answer, func(o *registry.Options) { o.Helpers = shared; options = *o })
+	again, err := registry.New(r.Ref(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for _, c := range []*registry.Client{r.Client, again} {
+			if _, err := c.HeadManifest(t.Context(), "app", "v1"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if calls() != 1 {
+		t.Errorf("private registry: %d calls of the store, want 1", calls())
+	}
+}
+
+// docker/docker-credential-helpers#105, moby/buildkit#1078: a store that cannot work, as that of
+// pass without a key or the secret service without D-Bus, says so on standard output. A public
+// image is pulled all the same, also where everybody gets a token; a private one is refused with
+// the words of the store.
+func TestBrokenStore(t *testing.T) {
+	const words = "pass not initialized: exit status 1: Error: password store is empty. Try \"pass init\"."
+	script := "printf '%s' '" + words + "'; exit 1"
+	open := servetest.NewQuirky(t)
+	image(open, "app", "v1", nil)
+	r, _ := helperRig(t, open, script)
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+		t.Errorf("public registry: %v", err)
+	}
+	everybody := servetest.NewQuirky(t)
+	everybody.Auth = &servetest.Auth{Bearer: true}
+	image(everybody, "app", "v1", nil)
+	r, calls := helperRig(t, everybody, script)
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil || calls() != 1 || !strings.Contains(r.said(), "pass not initialized") {
+		t.Errorf("tokens for everybody: %v, %d calls, said %s", err, calls(), r.said())
+	}
+	for _, bearer := range []bool{false, true} {
+		shut := servetest.NewQuirky(t)
+		shut.Auth = &servetest.Auth{User: "me", Password: secret, Bearer: bearer}
+		r, _ = helperRig(t, shut, script)
+		if _, err := r.HeadManifest(t.Context(), "app", "v1"); !errors.Is(err, registry.ErrDenied) || !strings.Contains(err.Error(), "pass not initialized") {
+			t.Errorf("private registry, tokens %t: %v", bearer, err)
+		}
+	}
+}
+
+// markrussinovich/refchecker#67, virtualcell/vcell#1888: a rate limit under 403 or 400, as a code
+// of the specification or in words alone, is waited for and is no matter of credentials.
+func TestRateLimitsThatAreNot429(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   string
+	}{
+		{403, `{"errors":[{"code":"DENIED","message":"You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}]}`},
+		{403, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`},
+		{400, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`},
+		{400, `{"errors":[{"code":"UNAVAILABLE"}]}`},
+	} {
+		reg := servetest.NewQuirky(t)
+		image(reg, "app", "v1", nil)
+		r := newRig(t, servetest.Serve(t, servetest.BreakAt(1, servetest.Answer(c.status, c.body), reg)))
+		if _, _, err := r.GetManifest(t.Context(), "app", "v1"); err != nil || len(r.waits) == 0 || r.waits[0] < 100*time.Millisecond {
+			t.Errorf("once %d %s: %v, waited %v", c.status, c.body, err, r.waits)
+		}
+		r = newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(c.status, c.body), reg)))
+		if _, _, err := r.GetManifest(t.Context(), "app", "v1"); status(err) != 3 {
+			t.Errorf("always %d %s: status %d, %v", c.status, c.body, status(err), err)
+		}
+	}
+	r := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(403, `{"errors":[{"code":"DENIED","message":"no"}]}`), nil)))
+	if _, _, err := r.GetManifest(t.Context(), "app", "v1"); status(err) != 5 || len(r.waits) > 0 {
+		t.Errorf("403: status %d after %d waits, %v", status(err), len(r.waits), err)
+	}
+	r = newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(499, ""), nil)))
+	if _, _, err := r.GetManifest(t.Context(), "app", "v1"); err == nil || strings.Contains(err.Error(), "()") {
+		t.Errorf("499: %v", err)
+	}
+}
+
+// google/go-containerregistry#861: the explanation says what the registry asks for, also where
+// there is nothing to answer with.
+func TestTokenExplainsWhatWasAsked(t *testing.T) {
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{User: "me", Password: secret}
+	if info, err := newRig(t, servetest.Serve(t, reg)).Token(t.Context()); info.Scheme != "basic" || !errors.Is(err, registry.ErrDenied) {
+		t.Errorf("Basic without credentials: Token() = %+v, %v", info, err)
+	}
+}
+
+// A token that was made elsewhere is sent as it is.
+func TestRegistryToken(t *testing.T) {
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: secret}
+	image(reg, "app", "v1", nil)
+	host := servetest.Serve(t, reg)
+	info, err := newRig(t, host, login).Token(t.Context(), "repository:app:pull")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, host, func(o *registry.Options) { o.RegistryToken = info.Token })
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil || strings.Contains(r.said(), info.Token) {
+		t.Errorf("%v, said %s", err, r.said())
+	}
+}
+
+// distribution/distribution#426, docker/sbx-releases#535: one private authority for the registry,
+// its token server and its storage, each a host of its own. To trust it for one is to trust it
+// for all. Not to verify the registry is another matter: it ends at the registry's host.
+func TestAuthorityReachesOtherHosts(t *testing.T) {
+	reg := servetest.NewQuirky(t)
+	_, blob := image(reg, "app", "v1", []byte("layer"))
+	reg.Auth = &servetest.Auth{Bearer: true}
+
+	others := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/token" {
+			reg.Auth.Token(w, r)
+			return
+		}
+		if len(r.TLS.PeerCertificates) > 0 || r.Header.Get("Authorization") != "" || r.Header.Get("X-Key") != "" {
+			t.Error("another host was sent what is for the registry alone")
+		}
+		w.Write([]byte("layer"))
+	}))
+	defer others.Close()
+	others.TLS.ClientAuth = tls.RequestClientCert
+	port := others.URL[strings.LastIndexByte(others.URL, ':'):]
+	elsewhere := "https://example.com" + port // a name in the test certificate
+	reg.Auth.Realm = elsewhere + "/token"
+
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") && strings.HasPrefix(r.Header.Get("Authorization"), "Bearer") {
+			if r.Header.Get("X-Key") != "planted-key" {
+				t.Error("the registry was not sent the header")
+			}
+			http.Redirect(w, r, elsewhere+"/storage", http.StatusTemporaryRedirect)
+			return
+		}
+		reg.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	os.WriteFile(ca, pemOf(server.Certificate().Raw), 0o600)
+
+	host := strings.TrimPrefix(server.URL, "https://")
+	trust := func(o *registry.Options) {
+		o.PlainHTTP, o.CAFile = false, ca
+		o.Header = http.Header{"X-Key": {"planted-key"}}
+		o.Resolve = map[string]string{"example.com" + port: strings.TrimPrefix(others.URL, "https://")}
+	}
+	r := newRig(t, host, trust)
+	if data, err := readBlob(t, r, "app", blob); err != nil || string(data) != "layer" {
+		t.Errorf("with the authority: %q, %v", data, err)
+	}
+	if strings.Contains(r.said(), "planted-key") {
+		t.Error("the header was printed")
+	}
+	r = newRig(t, host, trust, func(o *registry.Options) { o.CAFile, o.Insecure = "", true })
+	var conn *registry.ConnError
+	if _, err := readBlob(t, r, "app", blob); !errors.As(err, &conn) || !conn.BadCertificate() || !strings.Contains(conn.URL, "example.com") {
+		t.Errorf("insecure registry with a token server elsewhere: %v", err)
+	}
+}
+
+// What the token server grants is shown beside what was asked for.
+func TestGrantedLess(t *testing.T) {
+	claims := base64.RawURLEncoding.EncodeToString([]byte(`{"access":[{"type":"repository","name":"app","actions":["pull"]}]}`))
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{Bearer: true, Answer: func(w http.ResponseWriter, _ *http.Request, token string) {
+		fmt.Fprintf(w, `{"token":"e30.%s.%s"}`, claims, token)
+	}}
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost && r.Header.Get("Authorization") != "" {
+			w.WriteHeader(403)
+			return
+		}
+		reg.ServeHTTP(w, r)
+	})
+	r := newRig(t, servetest.Serve(t, h))
+	info, err := r.Token(t.Context(), "repository:app:pull,push")
+	if err != nil || info.Less != "the token server granted repository:app:pull, not push on repository:app" {
+		t.Errorf("Token() = %+v, %v", info, err)
+	}
+	var less *auth.GrantError
+	if _, err := r.StartUpload(t.Context(), "app", ""); !errors.Is(err, registry.ErrDenied) || !errors.As(err, &less) || less.Less != info.Less || less.Given {
+		t.Errorf("StartUpload() = %v", err)
+	}
+
+	// So it is of a token that the user has brought.
+	r = newRig(t, servetest.Serve(t, h), func(o *registry.Options) { o.RegistryToken = info.Token })
+	if _, err := r.StartUpload(t.Context(), "app", ""); !errors.As(err, &less) || less.Less != info.Less || !less.Given || strings.Contains(err.Error(), info.Token) {
+		t.Errorf("StartUpload() with a token = %v", err)
+	}
+}
+
+// oras-project/oras#2118: the folders of certificates that podman, rootless Docker and Docker
+// Desktop read. The host of an IPv6 address keeps its brackets there.
+func TestCertificateFolders(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		server := httptest.NewUnstartedServer(servetest.NewQuirky(t))
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Logf("%s: %v", address, err) // a machine without IPv6
+			continue
+		}
+		server.Listener.Close()
+		server.Listener = l
+		server.StartTLS()
+		defer server.Close()
+		certificateFolders(t, server)
+	}
+}
+
+func certificateFolders(t *testing.T, server *httptest.Server) {
+	host := strings.TrimPrefix(server.URL, "https://")
+	for folder, config := range map[string]string{
+		"home/.config/containers/certs.d": "", "home/.config/docker/certs.d": "", "home/.docker/certs.d": "",
+		"cfg/containers/certs.d": "cfg", "cfg/docker/certs.d": "cfg",
+	} {
+		dir := t.TempDir()
+		name := filepath.Join(dir, folder, host)
+		if err := os.MkdirAll(name, 0o700); err != nil {
+			if runtime.GOOS == "windows" {
+				t.Skip("a colon is not allowed in names")
+			}
+			t.Fatal(err)
+		}
+		os.WriteFile(filepath.Join(name, "any.crt"), pemOf(server.Certificate().Raw), 0o600)
+		r := newRig(t, host, func(o *registry.Options) {
+			o.PlainHTTP, o.Home = false, filepath.Join(dir, "home")
+			o.Getenv = func(name string) string {
+				if name == "XDG_CONFIG_HOME" && config != "" {
+					return filepath.Join(dir, config)
+				}
+				return ""
+			}
+		})
+		if _, err := r.Ping(t.Context()); err != nil {
+			t.Errorf("%s, host %s: %v", folder, host, err)
+		}
+	}
 }

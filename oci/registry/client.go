@@ -5,27 +5,37 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
+	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"ocikit/oci/registry/auth"
+	"ocikit/oci/registry/wire"
 )
 
 // Options are the settings of a [Client]. The zero value is useful: HTTPS (with a fallback to
 // HTTP on a loopback address), system certificates, no credentials, no repeats.
 type Options struct {
 	PlainHTTP bool // talk HTTP; without it HTTPS, where a loopback registry may turn out to talk HTTP
-	Insecure  bool // do not verify the registry's certificate
+	Insecure  bool // do not verify the certificate of the registry's host
 
-	CAFile   string // PEM certificates to trust besides the system's, for the registry only
-	CertFile string // PEM client certificate, for the registry only
+	CAFile   string // PEM certificates to trust besides the system's, wherever the registry leads
+	CertFile string // PEM client certificate, for the registry's origin only
 	KeyFile  string
+
+	Header  http.Header       // sent along to the registry's origin only
+	Resolve map[string]string // by HOST:PORT, the address to dial in its place
 
 	Username, Password string   // used before any other credentials
 	IdentityToken      string   // likewise; an OAuth2 refresh token
+	RegistryToken      string   // likewise; is sent as it is, as Bearer
+	Helpers            *Helpers // answers of credential helpers, for Clients that share them; nil shares none
 	AuthFile           string   // the only credential file to read
+	StoreFile          string   // that Login and Logout change; "" is the usual one
 	TrustRealms        []string // hosts (HOST or HOST:PORT) that may be sent the credentials for a token
+
+	ReadFile func(name string) ([]byte, error) // reads files of certificates and keys; nil is os.ReadFile
 
 	Getenv func(string) string // the environment; nil is an empty one
 	Home   string              // home directory; "" means none
@@ -46,38 +56,19 @@ type Options struct {
 	Sleep func(context.Context, time.Duration) error // nil waits
 }
 
-const (
-	defaultTimeout = 30 * time.Second
-	// maxPause is the longest Retry-After that is slept through; a longer one is reported.
-	maxPause = 60 * time.Second
-)
+const defaultTimeout = 30 * time.Second
 
-// A Client talks to one registry. Its methods send one request each, besides those for
-// authorization, redirects and repeats. It is safe for concurrent use.
+// A Client talks to one registry. The methods for the endpoints of the distribution-spec send one
+// request each, besides those for authorization, redirects and repeats; lists take a request for
+// each page. It is safe for concurrent use.
 type Client struct {
-	o     Options
-	ref   Reference
-	red   *redactor
-	auth  *authenticator
-	home  *http.Transport // to the registry: its certificates
-	early *warmDialer     // for home
-	away  *http.Transport // to everybody else: dialled addresses are checked
-	proxy proxyConfig
+	o    Options
+	ref  Reference
+	conn *wire.Conn
+	auth *auth.Authenticator
 
-	hostname string // of the registry, without port
-
-	requests, sent atomic.Int64
-	mu             sync.Mutex
-	base           *url.URL
-	undecided      bool             // HTTPS was assumed for a loopback address and has not been tried
-	noExpect       bool             // the registry does not answer Expect: 100-continue
-	wrote          bool             // the registry has taken something
-	careful        bool             // a connection broke while a body was sent
-	seen           map[string]bool  // notices
-	pause          time.Time        // no request starts before
-	wide           map[string]scope // by resource; see ForPush
-
-	load load
+	held          chan struct{} // ranges of blobs that are in memory, of all
+	oneConnection atomic.Bool   // ranges were wrong
 }
 
 // New returns a Client for the registry that ref names; repository, tag and digest of ref do
@@ -85,37 +76,61 @@ type Client struct {
 // before the first request.
 func New(ref Reference, o Options) (*Client, error) {
 	o.setDefaults()
-	c := &Client{o: o, ref: ref, red: &redactor{}, seen: map[string]bool{}, wide: map[string]scope{}}
-	c.red.add(o.Password, o.IdentityToken)
-	c.base, c.undecided = ref.BaseURL(o.PlainHTTP)
-	c.hostname = c.base.Hostname()
-	c.proxy = newProxyConfig(o.Getenv)
-	for _, secret := range c.proxy.secrets() {
-		c.red.add(secret)
-	}
-	c.auth = newAuthenticator(c)
-	if err := c.newTransports(); err != nil {
+	base, guessed := ref.BaseURL(o.PlainHTTP)
+	conn, err := wire.New(wire.Options{
+		Host: ref.Host, Base: base, Guessed: guessed, Fixed: ref.Scheme != "", PlainHTTP: o.PlainHTTP,
+		Insecure: o.Insecure, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, ReadFile: o.ReadFile, Getenv: o.Getenv, Home: o.Home,
+		Header: o.Header, Resolve: o.Resolve,
+		Retry: o.Retry, Timeout: o.Timeout, StrictLocation: o.StrictLocation, UserAgent: o.UserAgent,
+		Trace: o.Trace, Curl: o.Curl, Notice: o.Notice, Detail: o.Detail, Now: o.Now, Sleep: o.Sleep,
+	}, o.Password, o.IdentityToken, o.RegistryToken)
+	if err != nil {
 		return nil, fmt.Errorf("registry %s: %w", ref.Host, err)
 	}
-	if o.Insecure && c.base.Scheme == "https" {
-		c.notice(fmt.Sprintf("the certificate of %s is not verified", ref.Host))
+
+	auth, err := auth.New(conn, auth.Options{
+		Host: ref.Host, Repo: ref.Repo, TokenHosts: ref.TokenHosts(),
+		Username: o.Username, Password: o.Password, IdentityToken: o.IdentityToken, RegistryToken: o.RegistryToken,
+		AuthFile: o.AuthFile, StoreFile: o.StoreFile, TrustRealms: o.TrustRealms, Helpers: o.Helpers,
+		Getenv: o.Getenv, Home: o.Home, Timeout: o.Timeout, Now: o.Now, Sleep: o.Sleep, ParseHost: hostName,
+	})
+	if err != nil {
+		return nil, err
 	}
-	return c, nil
+
+	// The two need each other: auth asks for tokens over conn, and conn asks auth for headers.
+	conn.Authorize(auth)
+	return &Client{o: o, ref: ref, conn: conn, auth: auth, held: make(chan struct{}, rangesHeld)}, nil
 }
 
+// hostName reads the name of a registry.
+func hostName(s string) (string, error) {
+	ref, err := ParseHost(s)
+	return ref.Host, err
+}
+
+// setDefaults fills in what the zero value of Options means, so that no other code asks.
 func (o *Options) setDefaults() {
 	if o.Getenv == nil {
 		o.Getenv = func(string) string { return "" }
 	}
+
+	if o.ReadFile == nil {
+		o.ReadFile = os.ReadFile
+	}
+
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout
 	}
+
 	if o.UserAgent == "" {
 		o.UserAgent = "ocikit"
 	}
+
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+
 	if o.Sleep == nil {
 		o.Sleep = Sleep
 	}
@@ -138,91 +153,56 @@ func (c *Client) Host() string { return c.ref.Host }
 
 // URL returns scheme, host and port that requests go to. The scheme of a loopback registry
 // is certain only after a request.
-func (c *Client) URL() string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.base.String()
-}
+func (c *Client) URL() string { return c.conn.URL() }
 
 // Ref returns the registry as a [Reference] without a repository, and with the scheme that it
 // speaks: enough to make the same Client again.
 func (c *Client) Ref() Reference {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return Reference{Scheme: c.base.Scheme, Host: c.ref.Host}
+	scheme, _, _ := strings.Cut(c.conn.URL(), ":")
+	return Reference{Scheme: scheme, Host: c.ref.Host}
 }
 
-// ForPush makes later requests to a repository ask for the right to push along with whatever
-// they need, so that one token does for all of them.
-func (c *Client) ForPush(repo string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.wide[push(repo).resource] = push(repo)
-}
+// ForPush makes later requests to a repository ask for a token that also allows to push, so that one
+// token does for all requests of a push.
+func (c *Client) ForPush(repo string) { c.conn.Widen(wire.PushScope(repo)) }
 
 // Stats returns how many requests were sent so far, and how many bytes in their bodies.
-func (c *Client) Stats() (requests, sent int64) { return c.requests.Load(), c.sent.Load() }
+func (c *Client) Stats() (requests, sent int64) { return c.conn.Stats() }
 
-// Warm makes the next connection bring n more with it, for a caller who is going to send as
-// many requests at once after the first answer: each of them is spared a round trip.
-// [Client.Close] closes those that were not needed.
-func (c *Client) Warm(n int) { c.early.warm(min(n, slots-1)) }
+// Warm makes n more connections along with the next one. It is for a caller that sends so many
+// requests at once after the first answer, and spares each of them the round trips of a connection.
+// [Client.Close] closes those that were not used.
+func (c *Client) Warm(n int) { c.conn.Warm(min(n, slots-1)) }
 
-// Close releases idle connections. The Client may still be used.
-func (c *Client) Close() {
-	c.early.close()
-	c.home.CloseIdleConnections()
-	c.away.CloseIdleConnections()
-}
+// Transport returns the way to the registry below authorization, redirects and repeats: requests are
+// sent as they are, see [wire.Conn.RoundTrip].
+func (c *Client) Transport() http.RoundTripper { return c.conn }
+
+// Close releases idle connections. The Client may be used afterwards, and then makes new ones.
+func (c *Client) Close() { c.conn.Close() }
 
 // Redact returns s without the secrets that the Client knows, for a caller that prints what
 // came from the registry.
-func (c *Client) Redact(s string) string { return c.red.text(s) }
+func (c *Client) Redact(s string) string { return c.conn.Red.Text(s) }
 
-// notice tells the user something, once.
-func (c *Client) notice(text string) {
-	text = c.red.text(text)
-	c.mu.Lock()
-	seen := c.seen[text] || len(c.seen) > 1000
-	c.seen[text] = true
-	c.mu.Unlock()
-	if !seen && c.o.Notice != nil {
-		c.o.Notice(text)
-	}
+// Call sends one request as call spells it, with the Client's authorization, safety rules and limits,
+// and returns the answer of any status. The request is never repeated. An error means that there
+// was no answer: the connection broke ([ErrCut] if on purpose), the body was over the limit, or
+// credentials could not be had.
+func (c *Client) Call(ctx context.Context, call Call) (Answer, error) {
+	return c.conn.Call(ctx, call)
 }
 
-// detail tells a curious user something.
-func (c *Client) detail(text string) {
-	if c.o.Detail != nil {
-		c.o.Detail(c.red.text(text))
-	}
+// Token authorizes for the scopes, each of the form "repository:NAME:pull,push", as a request would,
+// and explains how. The scheme is "none" if the registry asks for nothing. A password or a registry
+// token, which no token server has judged, is tried with a ping.
+func (c *Client) Token(ctx context.Context, scopes ...string) (TokenInfo, error) {
+	return c.auth.Token(ctx, scopes...)
 }
 
-// url returns the URL of an endpoint of a repository. Path elements have been checked by
-// their grammars, so they need no escapes; registries refuse an escaped colon in a digest.
-func (c *Client) url(repo string, elem ...string) *url.URL {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	u := *c.base
-	u.Path = "/v2/"
-	if repo != "" {
-		u.Path += repo + "/" + strings.Join(elem, "/")
+// notice tells what the user should know.
+func (c *Client) notice(format string, args ...any) {
+	if c.o.Notice != nil {
+		c.o.Notice(fmt.Sprintf(format, args...))
 	}
-	return &u
-}
-
-// origin returns scheme, host and port of u, the thing credentials belong to.
-func origin(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
-}
-
-// isHome reports whether u is on the registry's own origin.
-func (c *Client) isHome(u *url.URL) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return origin(u) == origin(c.base)
 }

@@ -19,8 +19,9 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/registry"
-	"ocikit/oci/registry/regtest"
+	"ocikit/oci/registry/serve/servetest"
 )
 
 const secret = "planted-secret"
@@ -43,7 +44,7 @@ func newRig(t testing.TB, host string, change ...func(*registry.Options)) *rig {
 	}
 	jsonLine, text := registry.TraceJSON(writer(write)), registry.TraceText(writer(write))
 	o := registry.Options{
-		PlainHTTP: true, Retry: 3, Timeout: 2 * time.Second, Curl: writer(write), Notice: func(s string) { write("notice: " + s) }, Detail: write,
+		PlainHTTP: true, Retry: 3, Curl: writer(write), Notice: func(s string) { write("notice: " + s) }, Detail: write,
 		Trace: func(e registry.Event) { jsonLine(e); text(e) },
 		Sleep: func(ctx context.Context, d time.Duration) error {
 			r.mu.Lock()
@@ -94,7 +95,10 @@ func status(err error) int {
 	return 1
 }
 
-func image(reg *regtest.Registry, repo, tag string, layer []byte) (manifest, blob oci.Descriptor) {
+func image(reg interface {
+	PutBlob(repo string, data []byte) digest.Digest
+	PutManifest(repo, tag, mediaType string, data []byte) digest.Digest
+}, repo, tag string, layer []byte) (manifest, blob oci.Descriptor) {
 	config := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`)
 	reg.PutBlob(repo, config)
 	reg.PutBlob(repo, layer)
@@ -123,15 +127,13 @@ func TestStatuses(t *testing.T) {
 		{200, "{}", 0}, {400, "", 1}, {401, "", 5}, {403, "", 5}, {404, "", 4}, {405, "", 1}, {408, "", 3}, {413, "", 1}, {429, "", 3},
 		{500, "", 3}, {502, "<html>", 3}, {503, "", 3}, {501, "", 3}, {400, `{"errors":[{"code":"NAME_UNKNOWN"}]}`, 4},
 	} {
-		c2 := newRig(t, regtest.Serve(t, regtest.BreakFrom(1, regtest.Answer(c.answer, c.body), nil)))
+		c2 := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(c.answer, c.body), nil)))
 		_, err := c2.Ping(t.Context())
 		if got := status(err); got != c.want {
 			t.Errorf("answer %d %q: status %d (%v), want %d", c.answer, c.body, got, err, c.want)
 		}
 	}
-	gone := httptest.NewServer(nil)
-	gone.Close()
-	_, err := newRig(t, strings.TrimPrefix(gone.URL, "http://")).Ping(t.Context())
+	_, err := newRig(t, "127.0.0.1:1").Ping(t.Context())
 	if status(err) != 3 {
 		t.Errorf("refused connection: %v", err)
 	}
@@ -144,6 +146,8 @@ func TestStatuses(t *testing.T) {
 
 // F33, R51
 func TestRetries(t *testing.T) {
+	now := time.Unix(1.8e9, 0)
+	clock := func(o *registry.Options) { o.Now = func() time.Time { return now } }
 	for _, c := range []struct {
 		header []string
 		want   time.Duration
@@ -151,22 +155,22 @@ func TestRetries(t *testing.T) {
 		{[]string{"Retry-After", "1"}, time.Second},
 		{[]string{"Retry-After", "0"}, 0},
 		{[]string{"Ratelimit-Reset", "2"}, 2 * time.Second},
-		{[]string{"Retry-After", fmt.Sprint(time.Now().Add(30 * time.Second).Unix())}, 30 * time.Second},
-		{[]string{"Retry-After", time.Now().Add(30 * time.Second).UTC().Format(http.TimeFormat)}, 30 * time.Second},
+		{[]string{"Retry-After", fmt.Sprint(now.Add(30 * time.Second).Unix())}, 30 * time.Second},
+		{[]string{"Retry-After", now.Add(30 * time.Second).UTC().Format(http.TimeFormat)}, 30 * time.Second},
 	} {
-		h := regtest.BreakIf(1, func(*http.Request) bool { return true }, regtest.Answer(429, "", c.header...), regtest.New())
-		r := newRig(t, regtest.Serve(t, h))
+		h := servetest.BreakIf(1, func(*http.Request) bool { return true }, servetest.Answer(429, "", c.header...), servetest.NewQuirky(t))
+		r := newRig(t, servetest.Serve(t, h), clock)
 		if _, err := r.Ping(t.Context()); err != nil {
 			t.Errorf("%v: %v", c.header, err)
 		}
-		if len(r.waits) == 0 || c.want > 0 && (r.waits[0] > c.want || r.waits[0] < c.want-2*time.Second) {
+		if len(r.waits) == 0 || c.want > 0 && r.waits[0] != c.want {
 			t.Errorf("%v: waited %v, want %s", c.header, r.waits, c.want)
 		}
 	}
-	r := newRig(t, regtest.Serve(t, regtest.BreakFrom(1, regtest.Answer(503, "", "Retry-After", "3600"), nil)))
+	r := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(503, "", "Retry-After", "3600"), nil)))
 	_, err := r.Ping(t.Context())
 	var se *registry.StatusError
-	if !errors.As(err, &se) || len(r.waits) > 0 || !strings.Contains(se.Hint(), "1h") {
+	if !errors.As(err, &se) || len(r.waits) > 0 || se.RetryAfter < 30*time.Minute {
 		t.Errorf("an hour: %v, waited %v", err, r.waits)
 	}
 }
@@ -178,7 +182,7 @@ func TestErrorBodies(t *testing.T) {
 		`{"errors":[{"code":"\u001b[2J","message":"\u001b]0;x\u0007\nforged","detail":{"a":"\u009b"}}]}`,
 		`{"errors":"none"}`, `{"errors":[null]}`, `[]`, "\xef\xbb\xbf{}",
 	} {
-		r := newRig(t, regtest.Serve(t, regtest.BreakFrom(1, regtest.Answer(400, body, "X-Request-Id", "id\t7", "Server", "proxy/1"), nil)))
+		r := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(400, body, "X-Request-Id", "id\t7", "Server", "proxy/1"), nil)))
 		_, err := r.Ping(t.Context())
 		text := fmt.Sprint(err) + r.said()
 		if err == nil || len(err.Error()) > 2000 {
@@ -194,7 +198,7 @@ func TestErrorBodies(t *testing.T) {
 
 // F50
 func TestWarnings(t *testing.T) {
-	h := regtest.Rewrite(func(s int, h http.Header) int {
+	h := servetest.Rewrite(func(s int, h http.Header) int {
 		for range 100 {
 			h.Add("Warning", `299 - "old \"name\" \u001b[31m"`)
 		}
@@ -202,7 +206,7 @@ func TestWarnings(t *testing.T) {
 		h.Add("Warning", `299 - no quotes`)
 		return s
 	})
-	r := newRig(t, regtest.Serve(t, regtest.BreakFrom(1, h, regtest.New())), func(o *registry.Options) { o.Trace, o.Curl = nil, nil })
+	r := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, h, servetest.NewQuirky(t))), func(o *registry.Options) { o.Trace, o.Curl = nil, nil })
 	for range 3 {
 		r.Ping(t.Context())
 	}
@@ -215,50 +219,51 @@ func TestWarnings(t *testing.T) {
 func TestOpenBlob(t *testing.T) {
 	layer := bytes.Repeat([]byte("0123456789abcdef"), 10_000)
 	isBlob := func(r *http.Request) bool { return r.Method == "GET" && strings.Contains(r.URL.Path, "/blobs/") }
-	swap := func(data []byte) regtest.Fault {
+	swap := func(data []byte) servetest.Fault {
 		return func(_ http.Handler, w http.ResponseWriter, r *http.Request) { w.Write(data) }
 	}
 	other := append([]byte(nil), layer...)
 	other[777] ^= 1
 	for _, c := range []struct {
 		name  string
-		fault regtest.Fault
+		fault servetest.Fault
 		times int
-		set   func(*regtest.Registry)
+		set   func(*servetest.Quirky)
+		wait  time.Duration // for a byte; 0: longer than any machine takes
 		ok    bool
 		is    error
 	}{
 		{name: "whole", ok: true},
-		{name: "reset", fault: regtest.Reset, times: 2, ok: true},
-		{name: "cut once", fault: regtest.CutAnswer(50_000), times: 1, ok: true},
-		{name: "cut three times", fault: regtest.CutAnswer(30_000), times: 3, ok: true},
-		{name: "cut at the start", fault: regtest.CutAnswer(0), times: 2, ok: true},
-		{name: "cut, ranges ignored", fault: regtest.CutAnswer(50_000), times: 1, set: func(g *regtest.Registry) { g.NoRanges = true }, ok: true},
-		{name: "cut half way, always", fault: cutHalf, times: 1000, set: func(g *regtest.Registry) { g.NoRanges = true }},
-		{name: "503 twice", fault: regtest.Answer(503, "", "Retry-After", "0"), times: 2, ok: true},
-		{name: "labelled gzip", fault: regtest.Rewrite(func(s int, h http.Header) int { h.Set("Content-Encoding", "gzip"); return s }), times: 1, ok: true},
+		{name: "reset", fault: servetest.Reset, times: 2, ok: true},
+		{name: "cut once", fault: servetest.CutAnswer(50_000), times: 1, ok: true},
+		{name: "cut three times", fault: servetest.CutAnswer(30_000), times: 3, ok: true},
+		{name: "cut at the start", fault: servetest.CutAnswer(0), times: 2, ok: true},
+		{name: "cut, ranges ignored", fault: servetest.CutAnswer(50_000), times: 1, set: func(g *servetest.Quirky) { g.NoRanges = true }, ok: true},
+		{name: "cut half way, always", fault: cutHalf, times: 1000, set: func(g *servetest.Quirky) { g.NoRanges = true }},
+		{name: "503 twice", fault: servetest.Answer(503, "", "Retry-After", "0"), times: 2, ok: true},
+		{name: "labelled gzip", fault: servetest.Rewrite(func(s int, h http.Header) int { h.Set("Content-Encoding", "gzip"); return s }), times: 1, ok: true},
 		{name: "one byte differs", fault: swap(other), times: 9, is: digest.ErrMismatch},
 		{name: "longer", fault: swap(append(other, 'x')), times: 9, is: digest.ErrMismatch},
 		{name: "shorter", fault: swap(layer[:100]), times: 9, is: digest.ErrMismatch},
-		{name: "empty", fault: regtest.Answer(200, "", "Content-Length", "0"), times: 9, is: digest.ErrMismatch},
-		{name: "206 for no range", fault: regtest.Answer(206, "half", "Content-Range", "bytes 0-3/8"), times: 9, is: registry.ErrProtocol},
-		{name: "403 of expired storage", fault: sequence(regtest.CutAnswer(9000), regtest.Answer(403, "expired")), times: 2},
+		{name: "empty", fault: servetest.Answer(200, "", "Content-Length", "0"), times: 9, is: digest.ErrMismatch},
+		{name: "206 for no range", fault: servetest.Answer(206, "half", "Content-Range", "bytes 0-3/8"), times: 9, is: registry.ErrProtocol},
+		{name: "403 of expired storage", fault: sequence(servetest.CutAnswer(9000), servetest.Answer(403, "expired")), times: 2},
 		{name: "endless", fault: endless, times: 9, is: digest.ErrMismatch},
-		{name: "stalled", fault: regtest.Hang, times: 1, ok: true},
-		{name: "no digest header", set: func(g *regtest.Registry) { g.NoDigestHeader = true }, ok: true},
+		{name: "stalled", fault: servetest.Hang, times: 1, wait: time.Second, ok: true},
+		{name: "no digest header", set: func(g *servetest.Quirky) { g.NoDigestHeader = true }, ok: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			reg := regtest.New()
+			reg := servetest.NewQuirky(t)
 			_, blob := image(reg, "app", "v1", layer)
 			if c.set != nil {
 				c.set(reg)
 			}
 			var h http.Handler = reg
 			if c.fault != nil {
-				h = regtest.BreakIf(c.times, isBlob, c.fault, reg)
+				h = servetest.BreakIf(c.times, isBlob, c.fault, reg)
 			}
-			r := newRig(t, regtest.Serve(t, h))
+			r := newRig(t, servetest.Serve(t, h), func(o *registry.Options) { o.Timeout = c.wait })
 			got, err := readBlob(t, r, "app", blob)
 			if c.ok && (err != nil || !bytes.Equal(got, layer)) {
 				t.Errorf("OpenBlob() = %d bytes, %v", len(got), err)
@@ -286,7 +291,7 @@ func endless(_ http.Handler, w http.ResponseWriter, r *http.Request) {
 }
 
 // sequence uses one fault after the other.
-func sequence(faults ...regtest.Fault) regtest.Fault {
+func sequence(faults ...servetest.Fault) servetest.Fault {
 	n := 0
 	return func(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		f := faults[min(n, len(faults)-1)]
@@ -299,36 +304,36 @@ func sequence(faults ...regtest.Fault) regtest.Fault {
 func TestGetManifest(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		fault regtest.Fault
-		set   func(*regtest.Registry)
+		fault servetest.Fault
+		set   func(*servetest.Quirky)
 		ok    bool
 	}{
 		{name: "plain", ok: true},
 		{name: "charset", fault: header("Content-Type", oci.MediaTypeManifest+"; charset=utf-8"), ok: true},
-		{name: "no digest header", set: func(g *regtest.Registry) { g.NoDigestHeader = true }, ok: true},
-		{name: "no HEAD", set: func(g *regtest.Registry) { g.NoHead = true }, ok: true},
-		{name: "503 twice", fault: sequence(regtest.Answer(503, "", "Retry-After", "0"), regtest.Answer(503, "", "Retry-After", "0"), pass), ok: true},
+		{name: "no digest header", set: func(g *servetest.Quirky) { g.NoDigestHeader = true }, ok: true},
+		{name: "no HEAD", set: func(g *servetest.Quirky) { g.NoHead = true }, ok: true},
+		{name: "503 twice", fault: sequence(servetest.Answer(503, "", "Retry-After", "0"), servetest.Answer(503, "", "Retry-After", "0"), pass), ok: true},
 		{name: "type of an index", fault: header("Content-Type", oci.MediaTypeIndex)},
 		{name: "wrong digest header", fault: header("Docker-Content-Digest", "sha256:"+strings.Repeat("a", 64))},
-		{name: "captive portal", fault: regtest.Answer(200, "<html>log in</html>", "Content-Type", "text/html")},
-		{name: "64 MiB", fault: regtest.Answer(200, strings.Repeat(" ", 64<<20), "Content-Type", oci.MediaTypeManifest)},
+		{name: "captive portal", fault: servetest.Answer(200, "<html>log in</html>", "Content-Type", "text/html")},
+		{name: "64 MiB", fault: servetest.Answer(200, strings.Repeat(" ", 64<<20), "Content-Type", oci.MediaTypeManifest)},
 		{name: "endless", fault: endless},
-		{name: "other JSON", fault: regtest.Answer(200, `{"schemaVersion":2}`, "Content-Type", "application/json")},
-		{name: "cut", fault: regtest.CutAnswer(10)},
+		{name: "other JSON", fault: servetest.Answer(200, `{"schemaVersion":2}`, "Content-Type", "application/json")},
+		{name: "cut", fault: servetest.CutAnswer(10)},
 		{name: "302 to itself", fault: func(_ http.Handler, w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.String(), 307) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			reg := regtest.New()
+			reg := servetest.NewQuirky(t)
 			want, _ := image(reg, "app", "v1", []byte("layer"))
 			if c.set != nil {
 				c.set(reg)
 			}
 			var h http.Handler = reg
 			if c.fault != nil {
-				h = regtest.BreakFrom(1, c.fault, reg)
+				h = servetest.BreakFrom(1, c.fault, reg)
 			}
-			r := newRig(t, regtest.Serve(t, h))
+			r := newRig(t, servetest.Serve(t, h))
 			desc, data, err := r.GetManifest(t.Context(), "app", "v1")
 			if c.ok && (err != nil || desc.Digest != want.Digest || desc.MediaType != want.MediaType || digest.FromBytes(data) != want.Digest) {
 				t.Errorf("GetManifest() = %+v, %v", desc, err)
@@ -345,23 +350,23 @@ func TestGetManifest(t *testing.T) {
 
 func pass(h http.Handler, w http.ResponseWriter, r *http.Request) { h.ServeHTTP(w, r) }
 
-func header(name, value string) regtest.Fault {
-	return regtest.Rewrite(func(s int, h http.Header) int { h.Set(name, value); return s })
+func header(name, value string) servetest.Fault {
+	return servetest.Rewrite(func(s int, h http.Header) int { h.Set(name, value); return s })
 }
 
 func TestGetManifestByDigest(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	a, _ := image(reg, "app", "a", []byte("a"))
 	image(reg, "app", "b", []byte("b"))
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.URL.Path = "/v2/app/manifests/b" // whatever is asked for
 		reg.ServeHTTP(w, r)
 	})
-	_, _, err := newRig(t, regtest.Serve(t, h)).GetManifest(t.Context(), "app", a.Digest.String())
+	_, _, err := newRig(t, servetest.Serve(t, h)).GetManifest(t.Context(), "app", a.Digest.String())
 	if !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("another manifest: %v", err)
 	}
-	_, err = newRig(t, regtest.Serve(t, h)).HeadManifest(t.Context(), "app", a.Digest.String())
+	_, err = newRig(t, servetest.Serve(t, h)).HeadManifest(t.Context(), "app", a.Digest.String())
 	if !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("HEAD of another manifest: %v", err)
 	}
@@ -369,11 +374,11 @@ func TestGetManifestByDigest(t *testing.T) {
 
 // F57
 func TestTags(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	for i := range 25 {
 		reg.PutManifest("app", fmt.Sprintf("v%02d", i), oci.MediaTypeManifest, []byte("{}"))
 	}
-	host := regtest.Serve(t, reg)
+	host := servetest.Serve(t, reg)
 	n := 0
 	for tag, err := range newRig(t, host).Tags(t.Context(), "app", 7) {
 		if err != nil || tag != fmt.Sprintf("v%02d", n) {
@@ -395,7 +400,7 @@ func TestTags(t *testing.T) {
 		"other scheme": func(r *http.Request) string { return "https://" + r.Host + "/v2/app/tags/list" },
 		"credentials":  func(r *http.Request) string { return "http://x:y@" + r.Host + "/v2/app/tags/list?n=1" },
 	} {
-		c := newRig(t, regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := newRig(t, servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Link", "<"+link(r)+`>; rel="next"`)
 			io.WriteString(w, `{"tags":["a"]}`)
 		})), func(o *registry.Options) { o.Trace, o.Curl = nil, nil })
@@ -413,19 +418,19 @@ func TestTags(t *testing.T) {
 
 // Verdicts of a trace cite the endpoint of the distribution-spec, and times are kept.
 func TestVerdicts(t *testing.T) {
-	odd := func(change func(h http.Header)) regtest.Fault {
-		return regtest.Rewrite(func(s int, h http.Header) int { change(h); return s })
+	odd := func(change func(h http.Header)) servetest.Fault {
+		return servetest.Rewrite(func(s int, h http.Header) int { change(h); return s })
 	}
 	for _, c := range []struct {
 		method string
-		fault  regtest.Fault
+		fault  servetest.Fault
 		want   string
 	}{
 		{"POST", nil, "end-4a ok: 202 Accepted"},
-		{"POST", regtest.Rewrite(func(_ int, h http.Header) int { return 201 }), "end-4a violation: status 201, want 202"},
+		{"POST", servetest.Rewrite(func(_ int, h http.Header) int { return 201 }), "end-4a violation: status 201, want 202"},
 		{"POST", odd(func(h http.Header) { h.Del("Location") }), "end-4a violation: no Location"},
 		{"PATCH", nil, "end-5 ok: Range is right"},
-		{"PATCH", regtest.Rewrite(func(int, http.Header) int { return 204 }), "end-5 violation: status 204, want 202"},
+		{"PATCH", servetest.Rewrite(func(int, http.Header) int { return 204 }), "end-5 violation: status 204, want 202"},
 		{"PATCH", odd(func(h http.Header) { h.Set("Range", "0-9") }), `end-5 violation: Range "0-9", want 0-4`},
 		{"GET", nil, "end-13 ok: 204 No Content"},
 		{"PUT", nil, "end-6 ok: Docker-Content-Digest is right"},
@@ -433,12 +438,12 @@ func TestVerdicts(t *testing.T) {
 		{"HEAD", nil, "end-2 ok: 200 OK"},
 		{"DELETE", nil, "end-10 ok: 202 Accepted"},
 	} {
-		var h http.Handler = regtest.New()
+		var h http.Handler = servetest.NewQuirky(t)
 		if c.fault != nil {
-			h = regtest.BreakIf(1, func(r *http.Request) bool { return r.Method == c.method }, c.fault, h)
+			h = servetest.BreakIf(1, func(r *http.Request) bool { return r.Method == c.method }, c.fault, h)
 		}
 		var verdicts []string
-		r := newRig(t, regtest.Serve(t, h), func(o *registry.Options) {
+		r := newRig(t, servetest.Serve(t, h), func(o *registry.Options) {
 			o.Trace = func(e registry.Event) {
 				if e.Timing.Total <= 0 || e.Time.IsZero() {
 					t.Errorf("%s: no times: %+v", c.method, e)
@@ -465,14 +470,14 @@ func TestVerdicts(t *testing.T) {
 
 // R42: a manifest that is too large for the registry is told from a blob that is.
 func TestManifestTooLarge(t *testing.T) {
-	for _, fault := range []regtest.Fault{
-		regtest.Answer(413, "<html>413</html>"),
-		regtest.Answer(400, `{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid","detail":"http: request body too large"}]}`),
+	for _, fault := range []servetest.Fault{
+		servetest.Answer(413, "<html>413</html>"),
+		servetest.Answer(400, `{"errors":[{"code":"MANIFEST_INVALID","message":"manifest invalid","detail":"http: request body too large"}]}`),
 	} {
-		r := newRig(t, regtest.Serve(t, regtest.BreakFrom(1, fault, nil)))
+		r := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, fault, nil)))
 		_, err := r.PutManifest(t.Context(), "app", "v1", oci.MediaTypeManifest, []byte(`{"a":1}`))
 		var se *registry.StatusError
-		if !errors.As(err, &se) || !se.TooLarge() || !strings.Contains(err.Error(), "manifest of 7 bytes") || !strings.Contains(se.Hint(), "4 MiB") {
+		if !errors.As(err, &se) || !se.TooLarge() || !strings.Contains(err.Error(), "manifest of 7 bytes") {
 			t.Errorf("PutManifest() = %v", err)
 		}
 	}
@@ -500,7 +505,7 @@ func TestStrainedRegistry(t *testing.T) {
 			w.WriteHeader(429)
 		}
 	})
-	r := newRig(t, regtest.Serve(t, h), func(o *registry.Options) { o.Retry = 10 })
+	r := newRig(t, servetest.Serve(t, h), func(o *registry.Options) { o.Retry = 10 })
 	for range 3 {
 		r.HeadBlob(t.Context(), "app", digest.FromBytes(nil))
 	}
@@ -522,15 +527,15 @@ func TestStrainedRegistry(t *testing.T) {
 func TestFallbackTagRaces(t *testing.T) {
 	subject := digest.FromBytes([]byte("subject"))
 	ours, theirs := oci.Describe(oci.MediaTypeManifest, []byte("ours")), oci.Describe(oci.MediaTypeManifest, []byte("theirs"))
-	tag := registry.FallbackTag(subject)
-	write := func(reg *regtest.Registry, list ...oci.Descriptor) {
+	tag := graph.FallbackTag(subject)
+	write := func(reg *servetest.Quirky, list ...oci.Descriptor) {
 		data, _ := oci.Encode(oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: list})
 		reg.PutManifest("app", tag, oci.MediaTypeIndex, data)
 	}
 	isPut := func(r *http.Request) bool { return r.Method == "PUT" }
 	for name, c := range map[string]struct {
-		fault regtest.Fault // of PUT
-		pause bool          // the other writer comes after our PUT
+		fault servetest.Fault // of PUT
+		pause bool            // the other writer comes after our PUT
 		list  []oci.Descriptor
 	}{
 		"alone":                       {pass, false, nil},
@@ -538,7 +543,7 @@ func TestFallbackTagRaces(t *testing.T) {
 		"others write while we pause": {pass, true, []oci.Descriptor{theirs}},
 		"If-Match is never true":      {nil, false, []oci.Descriptor{theirs}},
 	} {
-		reg := regtest.New()
+		reg := servetest.NewQuirky(t)
 		for _, d := range []string{"ours", "theirs"} {
 			reg.PutManifest("app", "", oci.MediaTypeManifest, []byte(d))
 		}
@@ -555,7 +560,7 @@ func TestFallbackTagRaces(t *testing.T) {
 				h.ServeHTTP(w, r)
 			}
 		}
-		r := newRig(t, regtest.Serve(t, regtest.BreakIf(9, isPut, c.fault, reg)), func(o *registry.Options) {
+		r := newRig(t, servetest.Serve(t, servetest.BreakIf(9, isPut, c.fault, reg)), func(o *registry.Options) {
 			once := c.pause
 			o.Sleep = func(context.Context, time.Duration) error {
 				if once {
@@ -577,10 +582,10 @@ func TestFallbackTagRaces(t *testing.T) {
 
 // F34, F36: where redirects of reads may lead.
 func TestRedirectsOfReads(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	_, blob := image(reg, "app", "v1", []byte("layer"))
 	var leaked []string
-	storage := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	storage := servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a := r.Header.Get("Authorization"); a != "" {
 			leaked = append(leaked, a)
 			w.WriteHeader(400)
@@ -614,7 +619,7 @@ func TestRedirectsOfReads(t *testing.T) {
 				w.WriteHeader(307)
 			}
 		})
-		r := newRig(t, regtest.Serve(t, h), login, func(o *registry.Options) { o.Retry = 0 })
+		r := newRig(t, servetest.Serve(t, h), login, func(o *registry.Options) { o.Retry = 0 })
 		data, err := readBlob(t, r, "app", blob)
 		if c.ok != (err == nil) || c.ok && string(data) != "layer" {
 			t.Errorf("redirect to %s: %q, %v", c.name, data, err)
@@ -631,7 +636,7 @@ func TestRedirectsOfReads(t *testing.T) {
 // F35: redirects of writes.
 func TestRedirectsOfWrites(t *testing.T) {
 	for _, code := range []int{301, 302, 303, 307, 308} {
-		reg := regtest.New()
+		reg := servetest.NewQuirky(t)
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == "PUT" && r.URL.Query().Get("moved") == "" {
 				io.Copy(io.Discard, r.Body)
@@ -641,7 +646,7 @@ func TestRedirectsOfWrites(t *testing.T) {
 			}
 			reg.ServeHTTP(w, r)
 		})
-		r := newRig(t, regtest.Serve(t, h))
+		r := newRig(t, servetest.Serve(t, h))
 		up, err := r.StartUpload(t.Context(), "app", "")
 		if err != nil {
 			t.Fatal(err)
@@ -661,9 +666,9 @@ func TestRedirectsOfWrites(t *testing.T) {
 func TestPostBlob(t *testing.T) {
 	data := []byte("hello")
 	for _, single := range []bool{false, true} {
-		reg := regtest.New()
+		reg := servetest.NewQuirky(t)
 		reg.SinglePost = single
-		r := newRig(t, regtest.Serve(t, reg))
+		r := newRig(t, servetest.Serve(t, reg))
 		body := registry.Body{Reader: bytes.NewReader(data), Size: 5}
 		done, up, err := r.PostBlob(t.Context(), "app", digest.FromBytes(data), body)
 		if err != nil || done != single {
@@ -685,17 +690,17 @@ func TestPostBlob(t *testing.T) {
 // how to say so gets it anyway.
 func TestExpect(t *testing.T) {
 	data := bytes.Repeat([]byte("x"), 5<<20)
-	send := func(h http.Handler, reg *regtest.Registry) (*rig, error) {
+	send := func(h http.Handler, reg *servetest.Quirky) (*rig, error) {
 		patient := func(o *registry.Options) { o.Timeout = time.Minute }
-		r := newRig(t, regtest.Serve(t, h), login, patient)
+		r := newRig(t, servetest.Serve(t, h), login, patient)
 		up, err := r.StartUpload(t.Context(), "app", "")
 		if err != nil {
 			return r, err
 		}
 		return r, r.PatchUpload(t.Context(), &up, registry.Body{Reader: bytes.NewReader(data), Size: int64(len(data))})
 	}
-	reg := regtest.New()
-	h := regtest.BreakIf(1, func(r *http.Request) bool { return r.Method == "PATCH" }, func(_ http.Handler, w http.ResponseWriter, r *http.Request) {
+	reg := servetest.NewQuirky(t)
+	h := servetest.BreakIf(1, func(r *http.Request) bool { return r.Method == "PATCH" }, func(_ http.Handler, w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Expect") == "" {
 			t.Error("no Expect")
 		}
@@ -709,16 +714,16 @@ func TestExpect(t *testing.T) {
 	if _, sent := r.Stats(); sent > int64(len(data)) {
 		t.Errorf("401 before the body: %d bytes sent", sent)
 	}
-	h = regtest.BreakIf(1, func(r *http.Request) bool { return r.Header.Get("Expect") != "" }, regtest.Answer(417, ""), reg)
+	h = servetest.BreakIf(1, func(r *http.Request) bool { return r.Header.Get("Expect") != "" }, servetest.Answer(417, ""), reg)
 	if _, err = send(h, reg); err != nil {
 		t.Errorf("417: %v", err)
 	}
 }
 
 func TestSchemes(t *testing.T) {
-	plain := httptest.NewServer(regtest.New())
+	plain := httptest.NewServer(servetest.NewQuirky(t))
 	defer plain.Close()
-	tlsServer := httptest.NewTLSServer(regtest.New())
+	tlsServer := httptest.NewTLSServer(servetest.NewQuirky(t))
 	defer tlsServer.Close()
 	tlsServer.Config.ErrorLog = nil
 	unset := func(o *registry.Options) { o.PlainHTTP = false }
@@ -739,8 +744,8 @@ func TestSchemes(t *testing.T) {
 	r = newRig(t, host)
 	if _, err := r.Ping(t.Context()); err == nil {
 		t.Error("plain HTTP to a TLS server")
-	} else if se := new(registry.StatusError); errors.As(err, &se) && !strings.Contains(se.Hint(), "HTTPS") {
-		t.Errorf("hint = %q", se.Hint())
+	} else if se := new(registry.StatusError); errors.As(err, &se) && !se.WantsTLS() {
+		t.Errorf("WantsTLS() of %v = false", se)
 	}
 	r = newRig(t, host, unset, func(o *registry.Options) { o.Insecure = true })
 	if _, err := r.Ping(t.Context()); err != nil {
@@ -764,7 +769,7 @@ func TestSchemes(t *testing.T) {
 
 // F4: a Location that forgot about TLS is put right on the same host, refused elsewhere.
 func TestLocationDowngrade(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	server := httptest.NewTLSServer(reg)
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "https://")
@@ -802,7 +807,7 @@ func TestInventoryOfTags(t *testing.T) {
 		return data
 	}
 	asked := map[string]int{}
-	c := newRig(t, regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := newRig(t, servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked[r.Method+" "+r.URL.Path]++
 		w.Header().Set("Content-Type", oci.MediaTypeManifest)
 		switch r.URL.Path {
@@ -829,10 +834,38 @@ func TestInventoryOfTags(t *testing.T) {
 	if n := asked["HEAD /v2/app/blobs/"+shared.Digest.String()]; n != 1 {
 		t.Errorf("the shared blob was asked for %d times", n)
 	}
+	if got, err := c.Inventory(t.Context(), "app", names("gone", "a", "b")); !errors.Is(err, registry.ErrNotFound) || len(got) != 3 {
+		t.Errorf("Inventory behind a tag that is gone = %+v, %v", got, err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if got, err := c.Inventory(ended, "app", names("")); !errors.Is(err, context.Canceled) {
+		t.Errorf("Inventory behind an interrupt = %+v, %v", got, err)
+	}
 	for _, name := range []string{"../../other/manifests/a", "a/../b", "a\n", "", "x?y=z"} {
 		clear(asked)
 		if _, err := c.Inventory(t.Context(), "app", names(name)); !errors.Is(err, registry.ErrReference) || len(asked) > 0 {
 			t.Errorf("Inventory of tag %q = %v, after %v", name, err, asked)
 		}
+	}
+}
+
+// A blob that no manifest names can be deleted, and is gone then.
+func TestDeleteBlob(t *testing.T) {
+	r := newRig(t, servetest.Serve(t, servetest.NewQuirky(t)))
+	data := []byte("hello")
+	d := digest.FromBytes(data)
+	up, err := r.StartUpload(t.Context(), "app", "")
+	if err == nil {
+		err = r.PutUpload(t.Context(), &up, d, registry.Body{Reader: bytes.NewReader(data), Size: 5})
+	}
+	if err == nil {
+		err = r.DeleteBlob(t.Context(), "app", d)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.HeadBlob(t.Context(), "app", d); err == nil {
+		t.Error("the blob is still there")
 	}
 }

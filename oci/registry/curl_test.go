@@ -16,7 +16,7 @@ import (
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/registry"
-	"ocikit/oci/registry/regtest"
+	"ocikit/oci/registry/serve/servetest"
 )
 
 // TestCurlLinesWork does a whole upload, and then runs what --curl printed of it with a shell
@@ -38,12 +38,12 @@ func TestCurlLinesWork(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var reg atomic.Pointer[regtest.Registry] // curl is another process: its requests order nothing
+	var reg atomic.Pointer[servetest.Quirky] // curl is another process: its requests order nothing
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { reg.Load().ServeHTTP(w, r) }))
 	defer server.Close()
-	empty := func() *regtest.Registry {
-		g := regtest.New()
-		g.Auth = &regtest.Auth{User: user, Password: password, Bearer: true}
+	empty := func() *servetest.Quirky {
+		g := servetest.NewQuirky(t)
+		g.Auth = &servetest.Auth{User: user, Password: password, Bearer: true}
 		return g
 	}
 

@@ -1,6 +1,6 @@
 // Package registry speaks the OCI distribution protocol: one method of [Client] for each
-// endpoint of the distribution-spec, and under them the rules that make registries usable
-// and safe.
+// endpoint of the distribution-spec. The rules that make registries usable and safe lie below:
+// package wire sends requests, package auth authorizes them.
 //
 // A [Reference] says where an image is; [New] makes a [Client] for its registry. Reading
 // methods ([Client.GetManifest], [Client.OpenBlob]) hand out bytes that are checked against
@@ -20,11 +20,11 @@
 //
 // # Credentials
 //
-// They are sent to one origin (scheme, host and port), that of the registry, and to a token
-// server only if it is on the same host, known to belong to the registry, or named in
-// [Options.TrustRealms]. Addresses that a registry makes up (redirects, Locations, realms)
-// are checked again when they are dialled, so that a name cannot lead to a local service.
-// Whatever is traced, printed or put into an error goes through one redactor.
+// They are sent to one origin (scheme, host and port), that of the registry, and to a token server
+// only if it is on the same host, known to belong to the registry, or named in
+// [Options.TrustRealms]. Addresses that a registry makes up (redirects, Locations, realms) are
+// checked again when they are dialled, so that a name cannot lead to a local service. All text that
+// is traced, printed or put into an error goes through one redactor.
 //
 // # Errors
 //

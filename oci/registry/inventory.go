@@ -8,81 +8,92 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
+	"ocikit/oci/source"
 )
 
 // maxInventory bounds the blobs of an inventory.
 const maxInventory = 300_000
 
-// Inventory returns descriptors of the manifests and blobs of images that the registry has,
-// each once. It gets every manifest and asks for every blob. What the registry lacks below the
-// manifest that a name means is left out, with the rest of what that would lead to. Layers
-// carry no diff IDs.
+// Inventory returns the descriptors of the manifests and blobs below names that the registry has,
+// each once. It reads every manifest and asks for every blob. What the registry lacks is left out,
+// with everything that only it would lead to. Layers carry no diff IDs.
 //
-// The names may be those that [Client.Tags] lists. One that is neither a tag nor a digest is
-// [ErrReference]: it could lead to another repository.
+// The names may be those that [Client.Tags] lists. One that is neither a tag nor a digest gives
+// [ErrReference], since it could lead to another repository. A name that fails does not end the
+// work: the error is then a [source.Failures], and comes beside what was found. An error in the
+// sequence of names ends the work, as does the end of ctx.
 func (c *Client) Inventory(ctx context.Context, repo string, names iter.Seq2[string, error]) ([]oci.Descriptor, error) {
-	var found []oci.Descriptor
-	seen := map[digest.Digest]bool{}
-	for name, err := range names {
-		if err == nil {
-			found, err = c.addInventory(ctx, repo, name, found, seen)
+	var (
+		r      = NewRepository(ctx, c, Reference{Repo: repo}, nil)
+		w      = graph.NewWalker(r, graph.DefaultLimits())
+		seen   = map[digest.Digest]bool{}
+		found  []oci.Descriptor
+		failed source.Failures
+	)
+
+	// note adds what is there. The walk has read a manifest already; a blob has to be asked for.
+	note := func(n graph.Node) error {
+		if seen[n.Desc.Digest] {
+			return nil
 		}
+
+		seen[n.Desc.Digest] = true
+		if len(seen) > maxInventory {
+			return fmt.Errorf("over %d blobs: %w", maxInventory, oci.ErrMalformed)
+		}
+
+		there, err := n.Doc != nil, n.Err
+		if err == nil && !there {
+			var size int64
+			size, err = r.Stat(n.Desc.Digest)
+			there = size < 0 || size == n.Desc.Size // some registries do not say
+		}
+
+		switch {
+		case errors.Is(err, ErrNotFound):
+			return nil
+		case err == nil && there:
+			found = append(found, n.Desc)
+		}
+
+		return err
+	}
+
+	for name, err := range names {
 		if err != nil {
 			return nil, err
 		}
-	}
-	return found, nil
-}
+		failed.Total++
 
-// addInventory adds what an image has to found, unless it was seen.
-func (c *Client) addInventory(ctx context.Context, repo, name string, found []oci.Descriptor, seen map[digest.Digest]bool) ([]oci.Descriptor, error) {
-	if _, err := digest.Parse(name); err != nil {
-		if err := CheckTag(name); err != nil {
+		root, err := r.named(name)
+		if err == nil {
+			err = w.Walk([]oci.Descriptor{root}, note)
+		}
+		failed.Add(name, err)
+		if err := context.Cause(ctx); err != nil {
 			return found, err
 		}
-	}
-	root, data, err := c.GetManifest(ctx, repo, name)
-	if err != nil || seen[root.Digest] {
-		return found, err
-	}
-	seen[root.Digest] = true
-	found = append(found, root)
-	todo, err := oci.References(root, data)
-	for err == nil && len(todo) > 0 {
-		desc := todo[0]
-		todo = todo[1:]
-		if seen[desc.Digest] {
-			continue
+		if failed.Hopeless() || len(seen) > maxInventory {
+			break
 		}
-		if seen[desc.Digest] = true; len(seen) > maxInventory {
-			return found, fmt.Errorf("image %s: over %d blobs: %w", root.Digest, maxInventory, oci.ErrMalformed)
-		}
-		var refs []oci.Descriptor
-		var there bool
-		if there, refs, err = c.has(ctx, repo, desc); there {
-			found = append(found, desc)
-			todo = append(todo, refs...)
-		}
+
+		// The walker visits nothing twice, so documents of this name are not needed again. Kept,
+		// they would be all the manifests of the repository.
+		clear(r.documents)
 	}
-	return found, err
+
+	return found, failed.Err()
 }
 
-// has reports whether the registry has a manifest, whose references it returns, or a blob.
-func (c *Client) has(ctx context.Context, repo string, desc oci.Descriptor) (bool, []oci.Descriptor, error) {
-	if oci.IsManifest(desc.MediaType) || oci.IsIndex(desc.MediaType) {
-		_, data, err := c.GetManifest(ctx, repo, desc.Digest.String())
-		if errors.Is(err, ErrNotFound) {
-			return false, nil, nil
-		}
-		if err != nil {
-			return false, nil, err
-		}
-		refs, err := oci.References(desc, data)
-		return err == nil, refs, err
+// named returns what a tag or a digest means. Anything else is refused: a name with a slash would
+// end up in the path of the request.
+func (r *Repository) named(name string) (oci.Descriptor, error) {
+	n := oci.ImageName{Tag: name}
+	if d, err := digest.Parse(name); err == nil {
+		n = oci.ImageName{Digest: d}
+	} else if err := CheckTag(name); err != nil {
+		return oci.Descriptor{}, err
 	}
-	size, err := c.HeadBlob(ctx, repo, desc.Digest)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil, nil
-	}
-	return err == nil && (size < 0 || size == desc.Size), nil, err
+	return r.Resolve(n)
 }

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,28 +15,32 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
+	"ocikit/oci/registry/wire"
 )
 
 const (
 	maxPages    = 1000
 	maxListBody = 4 << 20
+	maxList     = 64 << 20 // bytes of all pages
 )
 
-// Tags lists the tags of a repository (end-8a), in the order of the registry, page by page
-// with n tags each (0: as the registry likes). The sequence ends with the first error. A
-// registry that sends a page twice, or on without end, gives [ErrProtocol].
+// Tags lists the tags of a repository (end-8a) in the order of the registry. It asks for pages of n
+// tags; 0 leaves their size to the registry. The sequence ends with the first error. A list that
+// leads in a circle, or is over 1,000 pages or 64 MiB long, gives [ErrProtocol].
 func (c *Client) Tags(ctx context.Context, repo string, n int) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		first := c.url(repo, "tags", "list")
+		first := c.conn.Endpoint(repo, "tags", "list")
 		if n > 0 {
 			first.RawQuery = "n=" + strconv.Itoa(n)
 		}
-		err := c.pages(ctx, first, "end-8a", pull(repo), func(resp *response) (bool, error) {
+
+		err := c.pages(ctx, first, "end-8a", wire.PullScope(repo), func(resp *wire.Response) (bool, error) {
 			var page struct {
 				Tags []string `json:"tags"`
 			}
-			if err := oci.Decode(resp.body, &page); err != nil {
-				return false, fmt.Errorf("GET %s: %w", c.red.url(resp.url), err)
+			if err := oci.Decode(resp.Body, &page); err != nil {
+				return false, fmt.Errorf("GET %s: %w", c.conn.Red.URL(resp.URL), err)
 			}
 			for _, t := range page.Tags {
 				if !yield(t, nil) {
@@ -50,21 +55,28 @@ func (c *Client) Tags(ctx context.Context, repo string, n int) iter.Seq2[string,
 	}
 }
 
-// pages gets first and what its Link headers lead to.
-func (c *Client) pages(ctx context.Context, first *url.URL, endpoint string, s scope, page func(*response) (bool, error)) error {
+// pages calls page with the answer to first and to each address that the Link headers lead to, until
+// page returns false or there is no further one. The bounds are against a registry whose list never
+// ends.
+func (c *Client) pages(ctx context.Context, first *url.URL, endpoint string, s wire.Scope, page func(*wire.Response) (bool, error)) error {
 	seen := map[string]bool{}
+	bytes := 0
 	for u := first; u != nil; {
 		if seen[u.String()] {
-			return fmt.Errorf("GET %s: %w: the list leads in a circle", c.red.url(u), ErrProtocol)
+			return fmt.Errorf("GET %s: %w: the list leads in a circle", c.conn.Red.URL(u), ErrProtocol)
 		}
 		if len(seen) == maxPages {
-			return fmt.Errorf("GET %s: %w: the list has over %d pages", c.red.url(u), ErrProtocol, maxPages)
+			return fmt.Errorf("GET %s: %w: the list has over %d pages", c.conn.Red.URL(u), ErrProtocol, maxPages)
 		}
 		seen[u.String()] = true
-		r := &request{method: http.MethodGet, url: u, endpoint: endpoint, scopes: []scope{s}, limit: maxListBody, want: []int{http.StatusOK}}
-		resp, err := c.do(ctx, r, http.StatusOK)
+
+		r := &wire.Request{Method: http.MethodGet, URL: u, Endpoint: endpoint, Scopes: []wire.Scope{s}, Limit: maxListBody, Want: []int{http.StatusOK}}
+		resp, err := c.conn.Do(ctx, r, http.StatusOK)
 		if err != nil {
 			return err
+		}
+		if bytes += len(resp.Body); bytes > maxList {
+			return fmt.Errorf("GET %s: %w: the list has over %d bytes", c.conn.Red.URL(u), ErrProtocol, maxList)
 		}
 		if more, err := page(resp); err != nil || !more {
 			return err
@@ -73,25 +85,27 @@ func (c *Client) pages(ctx context.Context, first *url.URL, endpoint string, s s
 			return err
 		}
 	}
+
 	return nil
 }
 
 // nextPage reads the Link header with rel="next". It must stay on the registry.
-func (c *Client) nextPage(resp *response) (*url.URL, error) {
-	for _, link := range resp.header.Values("Link") {
+func (c *Client) nextPage(resp *wire.Response) (*url.URL, error) {
+	for _, link := range resp.Header.Values("Link") {
 		target, ok := nextLink(link)
 		if !ok {
 			continue
 		}
-		u, err := resp.url.Parse(target)
+		u, err := resp.URL.Parse(target)
 		if err != nil {
-			return nil, fmt.Errorf("GET %s: %w: malformed Link", c.red.url(resp.url), ErrProtocol)
+			return nil, fmt.Errorf("GET %s: %w: malformed Link", c.conn.Red.URL(resp.URL), ErrProtocol)
 		}
-		if !c.isHome(u) || u.User != nil {
-			return nil, fmt.Errorf("GET %s: %w: Link to %s", c.red.url(resp.url), ErrUnsafe, c.red.url(u))
+		if !c.conn.IsHome(u) || u.User != nil {
+			return nil, fmt.Errorf("GET %s: %w: Link to %s", c.conn.Red.URL(resp.URL), ErrUnsafe, c.conn.Red.URL(u))
 		}
 		return u, nil
 	}
+
 	return nil, nil
 }
 
@@ -104,29 +118,33 @@ func nextLink(s string) (string, bool) {
 		if !ok {
 			return "", false
 		}
-		p := &scanner{rest}
-		for p.skip(" \t;"); p.s != "" && p.peek() != ','; p.skip(" \t;") {
-			name := p.until(" \t=;,")
-			if p.skip(" \t"); p.peek() != '=' {
+
+		p := &wire.HeaderScanner{Rest: rest}
+		for p.Skip(" \t;"); p.Rest != "" && p.Peek() != ','; p.Skip(" \t;") {
+			name := p.Until(" \t=;,")
+			if p.Skip(" \t"); p.Peek() != '=' {
 				continue
 			}
-			p.next()
-			p.skip(" \t")
+			p.Next()
+			p.Skip(" \t")
 			value := ""
-			if p.peek() == '"' {
-				value = p.value()
+			if p.Peek() == '"' {
+				value = p.Value()
 			} else {
-				value = p.until(" \t;,")
+				value = p.Until(" \t;,")
 			}
+
+			// rel may hold several relations, split by blanks.
 			if strings.EqualFold(name, "rel") && slices.Contains(strings.Fields(strings.ToLower(value)), "next") {
 				return target, true
 			}
 		}
-		s = p.s
+
+		s = p.Rest
 	}
 }
 
-// A ReferrerList is what refers to a manifest.
+// A ReferrerList is the list of the manifests that refer to another one.
 type ReferrerList struct {
 	Descriptors []oci.Descriptor
 	Fallback    bool // they came from the fallback tag: the registry has no referrers API
@@ -136,123 +154,174 @@ type ReferrerList struct {
 // maxReferrers bounds the descriptors that are collected.
 const maxReferrers = 100_000
 
-// Referrers lists the manifests whose subject is d (end-12), of one artifact type if that is
-// not empty. Where the registry has no referrers API, the fallback tag is read ("Unavailable
-// Referrers API"). No referrers give an empty list.
+// Referrers lists the manifests whose subject is d (end-12), of one artifact type if that is not
+// empty. Where the registry has no referrers API, the fallback tag is read ("Unavailable Referrers
+// API"). No referrers give an empty list. The entries are claims: nothing has looked into the
+// manifests.
 func (c *Client) Referrers(ctx context.Context, repo string, d digest.Digest, artifactType string) (ReferrerList, error) {
 	var list ReferrerList
-	first := c.url(repo, "referrers", d.String())
+	first := c.conn.Endpoint(repo, "referrers", d.String())
 	if artifactType != "" {
 		first.RawQuery = "artifactType=" + url.QueryEscape(artifactType)
 	}
-	err := c.pages(ctx, first, "end-12", pull(repo), func(resp *response) (bool, error) {
+
+	err := c.pages(ctx, first, "end-12", wire.PullScope(repo), func(resp *wire.Response) (bool, error) {
 		if t := headerType(resp); t != oci.MediaTypeIndex {
-			return false, fmt.Errorf("GET %s: %w: Content-Type is %s", c.red.url(resp.url), errNoReferrers, quote(t))
+			return false, fmt.Errorf("GET %s: %w: Content-Type is %s", c.conn.Red.URL(resp.URL), errNoReferrers, wire.Quote(t))
 		}
 		var page oci.Index
-		if err := oci.Decode(resp.body, &page); err != nil {
-			return false, fmt.Errorf("GET %s: %w", c.red.url(resp.url), err)
+		if err := oci.Decode(resp.Body, &page); err != nil {
+			return false, fmt.Errorf("GET %s: %w", c.conn.Red.URL(resp.URL), err)
 		}
-		list.Filtered = strings.Contains(resp.header.Get("OCI-Filters-Applied"), "artifactType")
+
+		// A registry that cannot filter sends everything and leaves this header out.
+		list.Filtered = strings.Contains(resp.Header.Get("OCI-Filters-Applied"), "artifactType")
 		list.Descriptors = append(list.Descriptors, page.Manifests...)
+
 		if len(list.Descriptors) > maxReferrers {
-			return false, fmt.Errorf("GET %s: %w: over %d referrers", c.red.url(resp.url), ErrProtocol, maxReferrers)
+			return false, fmt.Errorf("GET %s: %w: over %d referrers", c.conn.Red.URL(resp.URL), ErrProtocol, maxReferrers)
 		}
 		return true, nil
 	})
+
+	// Without the API, clients keep the list under the fallback tag.
 	if noReferrersAPI(err) {
+		denied := errors.Is(err, ErrDenied)
 		list.Fallback = true
 		list.Descriptors, _, err = c.fallbackIndex(ctx, repo, d)
+		if errors.Is(err, ErrDenied) && !denied {
+			err = nil // some registries answer 403 for a tag that is not there
+		}
 	}
 	if err != nil {
 		return ReferrerList{}, err
 	}
+
 	if artifactType != "" && !list.Filtered {
-		all := list.Descriptors
-		list.Descriptors = nil
-		for _, desc := range all {
-			if desc.ArtifactType == artifactType {
-				list.Descriptors = append(list.Descriptors, desc)
-			}
+		list.Descriptors, err = c.ofType(ctx, repo, list, artifactType)
+	}
+
+	return list, err
+}
+
+// maxAsked bounds the manifests that are asked for their type.
+const maxAsked = 100
+
+// ofType returns the referrers of a type. Lists under a fallback tag are written by clients, and some
+// leave out artifactType. If no entry of such a list has the type, the manifests are asked
+// themselves.
+func (c *Client) ofType(ctx context.Context, repo string, list ReferrerList, artifactType string) ([]oci.Descriptor, error) {
+	var found []oci.Descriptor
+	for _, desc := range list.Descriptors {
+		if desc.ArtifactType == artifactType {
+			found = append(found, desc)
 		}
 	}
-	return list, nil
+
+	if len(found) > 0 || !list.Fallback || len(list.Descriptors) > maxAsked {
+		return found, nil
+	}
+
+	for _, desc := range list.Descriptors {
+		got, data, err := c.GetManifest(ctx, repo, desc.Digest.String())
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var doc struct {
+			ArtifactType string         `json:"artifactType"`
+			Config       oci.Descriptor `json:"config"`
+		}
+
+		// An image without an artifactType has the type of its config (distribution-spec,
+		// "Listing Referrers").
+		if oci.Decode(data, &doc) == nil && cmp.Or(doc.ArtifactType, doc.Config.MediaType) == artifactType {
+			desc.ArtifactType, desc.MediaType = artifactType, got.MediaType
+			found = append(found, desc)
+		}
+	}
+
+	return found, nil
 }
 
 // errNoReferrers means that something else than the referrers API answered.
 var errNoReferrers = fmt.Errorf("%w: no list of referrers", ErrProtocol)
 
-// noReferrersAPI reports whether err says that the registry does not have the API.
+// noReferrersAPI reports whether err means that the registry does not have the API. The spec has 404
+// for that; registries and proxies that do not know the path use others.
 func noReferrersAPI(err error) bool {
 	var status *StatusError
 	if errors.As(err, &status) {
 		switch status.Status {
-		case http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
+		case http.StatusNotFound, http.StatusForbidden, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
 			return true
 		}
 	}
 	return errors.Is(err, errNoReferrers)
 }
 
-// FallbackTag returns the tag under which the referrers of d are listed where there is no
-// API: algorithm and encoded part, cut to 32 and 64 characters ("Referrers Tag Schema").
-func FallbackTag(d digest.Digest) string {
-	clean := func(s string, n int) string {
-		s = s[:min(len(s), n)]
-		return strings.Map(func(c rune) rune {
-			if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("._-", c) {
-				return c
-			}
-			return '-'
-		}, s)
-	}
-	return clean(string(d.Algorithm()), 32) + "-" + clean(d.Encoded(), 64)
-}
-
-// fallbackIndex reads the fallback tag. An absent one is an empty list.
+// fallbackIndex reads the fallback tag. An absent one is an empty list, and so is what is no list:
+// some registries answer with the manifest whose digest the tag spells (oras-project/oras-go#1396).
 func (c *Client) fallbackIndex(ctx context.Context, repo string, d digest.Digest) ([]oci.Descriptor, []byte, error) {
-	desc, data, err := c.GetManifest(ctx, repo, FallbackTag(d))
+	desc, data, err := c.GetManifest(ctx, repo, graph.FallbackTag(d))
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := oci.DecodeIndex(desc, data)
-	return x.Manifests, data, err
+	x, isList := graph.IsReferrersList(desc, data, d, func(digest.Digest) bool { return false })
+	if !isList {
+		return nil, nil, nil
+	}
+	return x.Manifests, data, nil
 }
 
-// AddReferrer puts desc into the list under the fallback tag of subject, for a registry that
-// did not confirm the subject of a manifest (see [PutResult.Subject]) and has no referrers
-// API. It reads the list again afterwards and repeats if another writer was faster. It
-// reports whether it had to: a registry with the API needs nothing.
+// AddReferrer adds desc to the list under the fallback tag of subject, where the registry has no
+// referrers API, and reports whether that was so: with the API it writes nothing. Call it after the
+// put of a manifest whose subject the registry did not confirm, see [PutResult.Subject].
+//
+// Other writers may replace the list at the same time. AddReferrer reads it back and tries again,
+// four times in all; then the error wraps [ErrProtocol].
 func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Digest, desc oci.Descriptor) (bool, error) {
-	r := &request{
-		method: http.MethodGet, url: c.url(repo, "referrers", subject.String()), endpoint: "end-12",
-		scopes: []scope{pull(repo)}, limit: maxListBody,
+	r := &wire.Request{
+		Method: http.MethodGet, URL: c.conn.Endpoint(repo, "referrers", subject.String()), Endpoint: "end-12",
+		Scopes: []wire.Scope{wire.PullScope(repo)}, Limit: maxListBody,
 	}
-	resp, err := c.do(ctx, r, http.StatusOK)
+
+	resp, err := c.conn.Do(ctx, r, http.StatusOK)
 	if err == nil && headerType(resp) == oci.MediaTypeIndex {
 		return false, nil
 	}
+
 	if err != nil && !noReferrersAPI(err) {
 		return false, err
 	}
+
 	conditional := true // few registries look at If-Match, and some may not mean the digest
+
+	// Two clients that read the same list each write one without the other's entry, and nothing
+	// in the spec prevents that. If-Match helps where the registry honours it; elsewhere only a
+	// look afterwards does.
 	for range 4 {
 		list, old, err := c.fallbackIndex(ctx, repo, subject)
 		if err != nil || listed(list, desc.Digest) {
 			return true, err
 		}
+
 		data, err := oci.Encode(oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: append(list, desc)})
 		if err != nil {
 			return true, err
 		}
+
 		start := c.o.Now()
-		r := c.putRequest(repo, FallbackTag(subject), oci.MediaTypeIndex, data, nil)
+		r := c.putRequest(repo, graph.FallbackTag(subject), oci.MediaTypeIndex, data, nil)
 		if old != nil && conditional {
-			r.header.Set("If-Match", `"`+digest.FromBytes(old).String()+`"`)
+			r.Header.Set("If-Match", `"`+digest.FromBytes(old).String()+`"`)
 		}
+
 		_, err = c.putManifest(ctx, r, nil)
 		var status *StatusError
 		if errors.As(err, &status) && status.Status == http.StatusPreconditionFailed {
@@ -262,18 +331,23 @@ func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Di
 		if err != nil {
 			return true, err
 		}
-		// Who read the list before us writes it about now.
+
+		// A writer that read the list before us writes about now, so wait as long as our own
+		// write took before looking.
 		if err := c.o.Sleep(ctx, min(c.o.Now().Sub(start), time.Second)); err != nil {
 			return true, err
 		}
+
 		after, _, err := c.fallbackIndex(ctx, repo, subject)
 		if err != nil || listed(after, desc.Digest) {
 			return true, err
 		}
 	}
+
 	return true, fmt.Errorf("referrers of %s: others change the list all the time: %w", subject, ErrProtocol)
 }
 
+// listed reports whether a list has an entry of a digest.
 func listed(list []oci.Descriptor, d digest.Digest) bool {
 	for _, l := range list {
 		if l.Digest == d {

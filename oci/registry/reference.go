@@ -11,9 +11,13 @@ import (
 	"sync"
 
 	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/registry/auth"
+	"ocikit/oci/registry/wire"
 )
 
-// ErrReference is wrapped by the errors of [ParseReference], [ParseRepository], [ParseHost].
+// ErrReference is wrapped by the errors of all functions here that parse or check a reference or a
+// part of one.
 var ErrReference = errors.New("malformed reference")
 
 // A Reference says where something is in a registry: HOST[:PORT]/REPO[:TAG][@DIGEST].
@@ -25,13 +29,6 @@ type Reference struct {
 	Tag    string
 	Digest digest.Digest // counts before the tag if both are there
 }
-
-// Docker Hub has three names and wants "library/" in front of names of one component.
-const (
-	hubHost     = "docker.io"
-	hubEndpoint = "registry-1.docker.io"
-	hubKey      = "https://index.docker.io/v1/"
-)
 
 // maxName bounds host and repository together, as many registries and clients do.
 const maxName = 255
@@ -82,6 +79,18 @@ func ParseHost(s string) (Reference, error) {
 	return r, nil
 }
 
+// ParsePrefix reads HOST[:PORT][/PREFIX], the place that repositories are put below. A name without
+// a slash is a host if it can be one, else a repository of Docker Hub.
+func ParsePrefix(s string) (Reference, error) {
+	if r, rest := cutScheme(s); !strings.Contains(rest, "/") {
+		if _, _, isHost := cutHost(rest); isHost || r.Scheme != "" {
+			return ParseHost(s)
+		}
+	}
+	return ParseRepository(s)
+}
+
+// cutScheme takes the scheme of the registry, or "docker://", off the front of a reference.
 func cutScheme(s string) (Reference, string) {
 	for _, scheme := range []string{"https", "http"} {
 		if rest, ok := strings.CutPrefix(s, scheme+"://"); ok {
@@ -91,12 +100,17 @@ func cutScheme(s string) (Reference, string) {
 	return Reference{}, strings.TrimPrefix(s, "docker://")
 }
 
+// parseReference reads a reference. Its errors do not repeat what may be a password.
 func parseReference(s string) (Reference, error) {
 	r, rest := cutScheme(s)
 	name, dig, hasDigest := strings.Cut(rest, "@")
+
+	// user:password@host must not be taken for a digest, nor be printed. It is told from
+	// HOST@DIGEST, which is a mistake of another kind, by what follows the @.
 	if first, _, _ := strings.Cut(rest, "/"); strings.Contains(first, "@") && !digestSuffix().MatchString(first) {
 		return r, errors.New("credentials do not belong into a reference")
 	}
+
 	if hasDigest {
 		d, err := digest.Parse(dig)
 		if err != nil && !digestSuffix().MatchString("@"+dig) {
@@ -107,9 +121,12 @@ func parseReference(s string) (Reference, error) {
 		}
 		r.Digest = d
 	}
+
+	// sha256:… alone would be read as the image sha256 of Docker Hub with a long tag.
 	if _, err := digest.Parse(name); err == nil && strings.HasPrefix(name, "sha") {
 		return r, errors.New("it is a digest alone, want HOST/REPO@DIGEST")
 	}
+
 	host, path, hasHost := cutHost(name)
 	switch {
 	case r.Scheme != "" && !hasHost:
@@ -117,23 +134,29 @@ func parseReference(s string) (Reference, error) {
 	case hasHost && path == "":
 		return r, errors.New("it names a registry alone, want HOST/REPO")
 	}
+
 	var err error
 	if r.Host, err = parseHost(host); err != nil {
 		return r, err
 	}
+
 	if err := r.setPath(path); err != nil {
 		return r, err
 	}
-	if r.Host == hubHost && !strings.Contains(r.Repo, "/") {
+
+	// The official images of Docker Hub are written without their namespace.
+	if r.Host == auth.HubHost && !strings.Contains(r.Repo, "/") {
 		r.Repo = "library/" + r.Repo
 	}
+
 	return r, nil
 }
 
 var digestSuffix = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`@sha(256|512):`) })
 
-// cutHost splits name as Docker does, besides a host alone: localhost:5000 and 127.0.0.1:5000
-// are no images of Docker Hub with the tag 5000. None of its official images has a dot.
+// cutHost splits name as Docker does, with one exception: a host alone is a host. So localhost:5000
+// and 127.0.0.1:5000 are not images of Docker Hub with the tag 5000. That takes no name away, since
+// no official image of Docker Hub has a dot.
 func cutHost(name string) (host, path string, found bool) {
 	first, rest, slash := strings.Cut(name, "/")
 	if !slash {
@@ -145,11 +168,15 @@ func cutHost(name string) (host, path string, found bool) {
 	case isHost:
 		return name, "", true
 	}
-	return hubHost, name, false
+	return auth.HubHost, name, false
 }
 
+// parseHost checks HOST[:PORT] and returns it in lower case, with the one name that stands for
+// Docker Hub.
 func parseHost(s string) (string, error) {
 	name, port := s, ""
+
+	// The last colon begins the port, unless it is within the brackets of an IPv6 address.
 	if i := strings.LastIndexByte(s, ':'); i >= 0 && !strings.HasSuffix(s, "]") {
 		name, port = s[:i], s[i+1:]
 		n, err := strconv.ParseUint(port, 10, 16)
@@ -157,6 +184,7 @@ func parseHost(s string) (string, error) {
 			return "", errors.New("port is not a number from 1 to 65535")
 		}
 	}
+
 	if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
 		ip, err := netip.ParseAddr(name[1 : len(name)-1])
 		if err != nil || !ip.Is6() || ip.Zone() != "" {
@@ -165,14 +193,17 @@ func parseHost(s string) (string, error) {
 	} else if len(name) > 253 || !hostGrammar().MatchString(name) {
 		return "", errors.New("host: want letters, digits and hyphens, joined by dots")
 	}
+
 	host := strings.ToLower(s)
 	switch host {
-	case "index.docker.io", hubEndpoint:
-		host = hubHost
+	case "index.docker.io", auth.HubEndpoint:
+		host = auth.HubHost
 	}
+
 	return host, nil
 }
 
+// setPath sets repository and tag from what follows the host.
 func (r *Reference) setPath(path string) error {
 	repo, tag, tagged := strings.Cut(path, ":")
 	if len(r.Host)+1+len(repo) > maxName {
@@ -188,7 +219,8 @@ func (r *Reference) setPath(path string) error {
 	return nil
 }
 
-// quoteReference returns s for a message, without what may be a password.
+// quoteReference returns s for a message. What stands before an @ may be a password and is left out,
+// unless the @ begins a digest.
 func quoteReference(s string) string {
 	head, tail := s, ""
 	if i := strings.LastIndexByte(s, '@'); i >= 0 && digestSuffix().MatchString(s[i:]) {
@@ -197,7 +229,7 @@ func quoteReference(s string) string {
 	if i := strings.LastIndexByte(head, '@'); i >= 0 {
 		head = "…" + head[i:]
 	}
-	return quote(head + tail)
+	return wire.Quote(head + tail)
 }
 
 // String returns the form that [ParseReference] reads.
@@ -223,8 +255,8 @@ func (r Reference) Repository() string {
 	return r.Host + "/" + r.Repo
 }
 
-// Name returns what the manifest is asked for by: the digest if there is one, else the tag,
-// else "latest".
+// Name returns the tag or digest to ask for the manifest by: the digest if there is one, else the
+// tag, else "latest".
 func (r Reference) Name() string {
 	switch {
 	case !r.Digest.IsZero():
@@ -235,13 +267,13 @@ func (r Reference) Name() string {
 	return "latest"
 }
 
-// BaseURL returns scheme, host and port that requests to the registry go to: HTTPS, unless r
-// or plainHTTP says otherwise. With guessed the host is this machine and nobody said so, and
-// it may turn out to talk HTTP.
+// BaseURL returns the scheme, host and port that requests go to: HTTPS, unless the scheme of r or
+// plainHTTP says otherwise. guessed means that HTTPS is an assumption about a registry on this
+// machine, which may turn out to talk HTTP.
 func (r Reference) BaseURL(plainHTTP bool) (base *url.URL, guessed bool) {
 	u := &url.URL{Scheme: "https", Host: r.Host}
-	if r.Host == hubHost {
-		u.Host = hubEndpoint
+	if r.Host == auth.HubHost {
+		u.Host = auth.HubEndpoint
 	}
 	switch {
 	case r.Scheme != "":
@@ -249,16 +281,16 @@ func (r Reference) BaseURL(plainHTTP bool) (base *url.URL, guessed bool) {
 	case plainHTTP:
 		u.Scheme = "http"
 	default:
-		guessed = isLoopbackName(u.Hostname())
+		guessed = wire.IsLoopbackName(u.Hostname())
 	}
 	return u, guessed
 }
 
-// TokenHosts returns the hosts of token servers that belong to a registry of another name.
-// They may be sent its credentials.
+// TokenHosts returns the hosts, other than the registry's own, whose token servers are known to
+// belong to it. They may be sent its credentials; any other host may not.
 func (r Reference) TokenHosts() []string {
 	switch r.Host {
-	case hubHost:
+	case auth.HubHost, "registry.hub.docker.com": // the second has keys of its own in credential files
 		return []string{"auth.docker.io"}
 	case "registry.gitlab.com":
 		return []string{"gitlab.com"}
@@ -268,18 +300,39 @@ func (r Reference) TokenHosts() []string {
 	return nil
 }
 
-// CheckTag reports whether tag follows the grammar of the distribution-spec.
+// CheckTag returns an error that wraps [ErrReference] unless tag follows the grammar of the
+// distribution-spec ("Pulling manifests").
 func CheckTag(tag string) error {
 	if !tagGrammar().MatchString(tag) {
-		return fmt.Errorf("%w: tag %s: want at most 128 letters, digits and . _ -, the first no . or -", ErrReference, quote(tag))
+		return fmt.Errorf("%w: tag %s: want at most 128 letters, digits and . _ -, the first no . or -", ErrReference, wire.Quote(tag))
 	}
 	return nil
 }
 
-// CheckRepository reports whether name follows the grammar of the distribution-spec.
+// CheckRepository returns an error that wraps [ErrReference] unless name follows the grammar of the
+// distribution-spec ("Pulling manifests") and has at most 255 bytes.
 func CheckRepository(name string) error {
 	if len(name) > maxName || !repoGrammar().MatchString(name) {
-		return fmt.Errorf("%w: repository %s: want lower-case letters and digits, joined by one of . _ __ - and /", ErrReference, quote(name))
+		return fmt.Errorf("%w: repository %s: want lower-case letters and digits, joined by one of . _ __ - and /", ErrReference, wire.Quote(name))
 	}
 	return nil
+}
+
+// CheckName returns an error that wraps [ErrReference] unless name is a full name
+// [HOST/]REPO[:TAG][@DIGEST] under which an image could go to a registry. The digest is not looked
+// at.
+func CheckName(name string) error {
+	n := oci.SplitName(name)
+	host, path := oci.CutHost(n.Repo)
+	err := CheckRepository(path)
+	if err == nil && host != "" {
+		_, err = ParseHost(host)
+	}
+	if err == nil && n.Tag != "" {
+		err = CheckTag(n.Tag)
+	}
+	if err == nil && len(n.Repo) > maxName {
+		err = fmt.Errorf("%w: host and repository have %d bytes, the limit is %d", ErrReference, len(n.Repo), maxName)
+	}
+	return err
 }

@@ -9,10 +9,12 @@ import (
 	"net/url"
 
 	"ocikit/digest"
+	"ocikit/oci/registry/wire"
 )
 
-// An Upload is an open upload session: what is needed to send the next request. It is a
-// value that can be saved. Location is worth a credential: who has it may write.
+// An Upload is the state of an open upload session, enough to send its next request. It is a plain
+// value, so it can be saved and taken up by another process. Keep it secret: some registries let
+// anybody write who has the Location.
 type Upload struct {
 	Repo     string
 	Location string // absolute URL for the next request; changes with every answer
@@ -21,13 +23,13 @@ type Upload struct {
 	ChunkMin int64  // OCI-Chunk-Min-Length; 0 if there is none
 	ChunkMax int64  // OCI-Chunk-Max-Length; 0 if there is none
 
-	// Ambiguous means that Server is 0 or 1: the registry said "0-0", which both are
-	// written as.
+	// Ambiguous means that Server may be 0 as well as 1. Both are written "0-0" in the header
+	// Range, which names the last byte.
 	Ambiguous bool
 }
 
-// A Body is the body of an upload request. The fields behind Size send on purpose what is
-// not right, to see what a registry makes of it.
+// A Body is the body of an upload request. Reader and Size are all that a push needs. The other
+// fields break rules on purpose, to find out how a registry takes it.
 type Body struct {
 	Reader io.Reader // may be an io.Seeker, which lets a redirect be followed; nil is no body
 	Size   int64     // bytes to send, exactly
@@ -43,22 +45,26 @@ type Body struct {
 // maxChunkHint bounds what a registry may ask for in OCI-Chunk-Min-Length.
 const maxChunkHint = 1 << 30
 
-// StartUpload opens an upload session (end-4a; end-4c for another algorithm than sha256,
-// which the registry wants to know before it hashes; zero stands for sha256).
+// StartUpload opens an upload session (end-4a). An alg other than "" and sha256 goes along in the
+// query (end-4c), because the registry has to know it before it hashes the first byte.
 func (c *Client) StartUpload(ctx context.Context, repo string, alg digest.Algorithm) (Upload, error) {
-	u := c.url(repo, "blobs", "uploads/")
-	r := &request{
-		method: http.MethodPost, url: u, endpoint: "end-4a", scopes: []scope{push(repo)},
-		want: []int{http.StatusAccepted}, check: checkLocation,
+	u := c.conn.Endpoint(repo, "blobs", "uploads/")
+	r := &wire.Request{
+		Method: http.MethodPost, URL: u, Endpoint: "end-4a", Scopes: []wire.Scope{wire.PushScope(repo)},
+		Want: []int{http.StatusAccepted}, Check: checkLocation,
 	}
+
 	if alg != "" && alg != digest.SHA256 {
-		u.RawQuery, r.endpoint = "digest-algorithm="+url.QueryEscape(string(alg)), "end-4c"
+		u.RawQuery, r.Endpoint = "digest-algorithm="+url.QueryEscape(string(alg)), "end-4c"
 	}
+
+	// Only 202 follows the spec; the other statuses are accepted if they come with a Location.
 	up := Upload{Repo: repo}
-	resp, err := c.do(ctx, r, http.StatusAccepted, http.StatusCreated, http.StatusOK, http.StatusNoContent)
+	resp, err := c.conn.Do(ctx, r, http.StatusAccepted, http.StatusCreated, http.StatusOK, http.StatusNoContent)
 	if err != nil {
 		return up, err
 	}
+
 	return up, c.update(&up, resp, 0)
 }
 
@@ -68,81 +74,97 @@ type MountResult struct {
 	Confirmed bool // and the registry named its digest
 }
 
-// Mount asks the registry to take a blob over from another repository (end-11). If it did
-// not, the Upload is open and can be used in its place. With an empty from the registry may
-// look anywhere, which some do not take.
+// Mount asks the registry to take a blob over from the repository from (end-11). If it does not,
+// it opens a session in its place: then Mounted is false and the Upload can be used. An empty from
+// lets the registry look anywhere; some refuse a request without it.
 func (c *Client) Mount(ctx context.Context, repo string, d digest.Digest, from string) (MountResult, Upload, error) {
-	u := c.url(repo, "blobs", "uploads/")
+	u := c.conn.Endpoint(repo, "blobs", "uploads/")
 	u.RawQuery = "mount=" + url.QueryEscape(d.String())
-	r := &request{
-		method: http.MethodPost, url: u, endpoint: "end-11", scopes: []scope{push(repo)},
-		want: []int{http.StatusCreated, http.StatusAccepted},
+	r := &wire.Request{
+		Method: http.MethodPost, URL: u, Endpoint: "end-11", Scopes: []wire.Scope{wire.PushScope(repo)},
+		Want: []int{http.StatusCreated, http.StatusAccepted},
 	}
+
+	// The token has to allow reading the other repository, too. Without that scope registries
+	// open a session, as if the blob were not there.
 	if from != "" {
 		u.RawQuery += "&from=" + url.QueryEscape(from)
-		r.scopes = append(r.scopes, pull(from))
+		r.Scopes = append(r.Scopes, wire.PullScope(from))
 	}
-	r.check = func(resp *response) {
+
+	r.Check = func(resp *wire.Response) {
 		checkLocation(resp)
-		if resp.status == http.StatusCreated {
+		if resp.Status == http.StatusCreated {
 			checkDigestHeader(resp, d)
 		}
 	}
+
 	up := Upload{Repo: repo}
-	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusAccepted)
+	resp, err := c.conn.Do(ctx, r, http.StatusCreated, http.StatusAccepted)
 	if err != nil {
 		return MountResult{}, up, err
 	}
-	if resp.status == http.StatusCreated {
-		return MountResult{true, resp.header.Get("Docker-Content-Digest") == d.String()}, up, nil
+
+	if resp.Status == http.StatusCreated {
+		return MountResult{true, resp.Header.Get("Docker-Content-Digest") == d.String()}, up, nil
 	}
+
 	return MountResult{}, up, c.update(&up, resp, 0)
 }
 
-// PostBlob sends a whole blob with the request that opens the session (end-4b). It reports
-// whether the registry took it; if not, the Upload is open and PutUpload can send the blob.
+// PostBlob sends a whole blob with the request that opens the session (end-4b) and reports whether
+// the registry took it. If it answers 202, it has ignored the body: the result is false, and the
+// Upload is open for [Client.PutUpload]. The request is never repeated.
 func (c *Client) PostBlob(ctx context.Context, repo string, d digest.Digest, body Body) (bool, Upload, error) {
-	u := c.url(repo, "blobs", "uploads/")
+	u := c.conn.Endpoint(repo, "blobs", "uploads/")
 	u.RawQuery = "digest=" + url.QueryEscape(d.String())
 	r := c.bodyRequest(http.MethodPost, u, "end-4b", repo, body, "")
-	r.slow, r.want, r.check = true, []int{http.StatusCreated, http.StatusAccepted}, checkLocation
+	r.Slow, r.Want, r.Check = true, []int{http.StatusCreated, http.StatusAccepted}, checkLocation
+
 	up := Upload{Repo: repo}
-	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusAccepted)
+	resp, err := c.conn.Do(ctx, r, http.StatusCreated, http.StatusAccepted)
 	if err != nil {
 		return false, up, err
 	}
-	if resp.status == http.StatusCreated {
+
+	if resp.Status == http.StatusCreated {
 		return true, up, nil
 	}
 	return false, up, c.update(&up, resp, 0)
 }
 
-// bodyRequest returns a request that carries bytes of a blob, or none.
-func (c *Client) bodyRequest(method string, u *url.URL, endpoint, repo string, body Body, contentRange string) *request {
-	r := &request{
-		method: method, url: u, endpoint: endpoint, scopes: []scope{push(repo)}, once: true,
-		header: http.Header{}, expect: body.Expect, length: body.ContentLength,
+// bodyRequest returns a request that carries bytes of a blob, or none. It is sent once: a registry
+// appends what it gets, so bytes that came twice would be in the blob twice.
+func (c *Client) bodyRequest(method string, u *url.URL, endpoint, repo string, body Body, contentRange string) *wire.Request {
+	r := &wire.Request{
+		Method: method, URL: u, Endpoint: endpoint, Scopes: []wire.Scope{wire.PushScope(repo)}, Once: true,
+		Header: http.Header{}, Expect: body.Expect, Length: body.ContentLength,
 	}
+
 	switch {
 	case body.ContentRange != "":
 		contentRange = body.ContentRange
 	case body.NoRange:
 		contentRange = ""
 	}
+
 	if contentRange != "" {
-		r.header.Set("Content-Range", contentRange)
+		r.Header.Set("Content-Range", contentRange)
 	}
-	r.header.Set("Content-Type", "application/octet-stream") // never a form type, which swallows bodies
+
+	r.Header.Set("Content-Type", "application/octet-stream") // never a form type, which swallows bodies
 	if body.ContentType != "" {
-		r.header.Set("Content-Type", body.ContentType)
+		r.Header.Set("Content-Type", body.ContentType)
 	}
+
 	if body.Reader != nil && body.Size > 0 {
-		r.body = newSource(body.Reader, body.Size)
-		r.body.cut = body.CutAfter
+		r.Body = wire.NewBody(body.Reader, body.Size)
+		r.Body.Cut = body.CutAfter
 		if body.CutAfter > 0 || body.ContentLength > body.Size {
-			r.expect = +1 // the head goes out before the body, so all of it that there is does
+			r.Expect = +1 // the head goes out before the body, so all of it that there is does
 		}
 	}
+
 	return r
 }
 
@@ -154,78 +176,95 @@ func chunkRange(offset, size int64) string {
 	return fmt.Sprintf("%d-%d", offset, offset+size-1)
 }
 
-// PatchUpload sends bytes at up.Offset (end-5) and brings up to the new state. The request is
-// never repeated: after an error the caller asks with [Client.UploadStatus] what the registry
-// has. Content-Range is sent unless body says otherwise.
+// PatchUpload sends the bytes that belong at up.Offset (end-5) and sets up to the new state. It
+// sends Content-Range unless body says otherwise. The request is never repeated; after an error
+// [Client.UploadStatus] says how many bytes the registry has. An answer that comes before all
+// bytes were taken gives [ErrProtocol], also with a status of success.
 func (c *Client) PatchUpload(ctx context.Context, up *Upload, body Body) error {
-	u, err := up.url()
+	u, err := wire.ParseLocation(up.Location)
 	if err != nil {
 		return err
 	}
+
 	r := c.bodyRequest(http.MethodPatch, u, "end-5", up.Repo, body, chunkRange(up.Offset, body.Size))
-	r.want = []int{http.StatusAccepted}
-	r.check = func(resp *response) {
+	r.Want = []int{http.StatusAccepted}
+	r.Check = func(resp *wire.Response) {
 		checkLocation(resp)
-		if resp.status < 300 {
+		if resp.Status < 300 {
 			checkRange(resp, up.Offset+body.Size)
 		}
 	}
-	resp, err := c.do(ctx, r, http.StatusAccepted, http.StatusOK, http.StatusCreated, http.StatusNoContent)
+
+	resp, err := c.conn.Do(ctx, r, http.StatusAccepted, http.StatusOK, http.StatusCreated, http.StatusNoContent)
 	if err != nil {
 		c.learnRange(up, resp)
 		return err
 	}
-	if resp.sent < body.Size && body.ContentLength == 0 {
-		return fmt.Errorf("PATCH %s: %w: status %d after %d of %d bytes", c.red.url(resp.url), ErrProtocol, resp.status, resp.sent, body.Size)
+
+	// A success for a part of the bytes cannot be true. Offset would count bytes that the
+	// registry never saw.
+	if resp.Sent < body.Size && body.ContentLength == 0 {
+		return fmt.Errorf("PATCH %s: %w: status %d after %d of %d bytes", c.conn.Red.URL(resp.URL), ErrProtocol, resp.Status, resp.Sent, body.Size)
 	}
-	if resp.status != http.StatusAccepted && resp.header.Get("Location") == "" {
-		resp.header.Set("Location", up.Location)
+
+	// A 202 has to name the next Location. Registries that answer with another 2xx often name
+	// none and go on under the old one.
+	if resp.Status != http.StatusAccepted && resp.Header.Get("Location") == "" {
+		resp.Header.Set("Location", up.Location)
 	}
+
 	return c.update(up, resp, body.Size)
 }
 
-// UploadStatus asks how many bytes the registry has (end-13) and brings up to that: Server,
-// Location, Ambiguous; Offset stays. A session that is gone gives an error that
-// [IsUploadLost] recognizes.
+// UploadStatus asks how many bytes the registry has (end-13) and sets Server, Ambiguous and Location
+// of up; Offset stays, since it is the caller's count. A session that is gone gives an error for
+// which [IsUploadLost] is true.
 func (c *Client) UploadStatus(ctx context.Context, up *Upload) error {
-	u, err := up.url()
+	u, err := wire.ParseLocation(up.Location)
 	if err != nil {
 		return err
 	}
-	r := &request{method: http.MethodGet, url: u, endpoint: "end-13", scopes: []scope{push(up.Repo)}, want: []int{http.StatusNoContent}}
-	r.check = func(resp *response) {
+
+	r := &wire.Request{Method: http.MethodGet, URL: u, Endpoint: "end-13", Scopes: []wire.Scope{wire.PushScope(up.Repo)}, Want: []int{http.StatusNoContent}}
+	r.Check = func(resp *wire.Response) {
 		checkLocation(resp)
-		if resp.status == http.StatusNoContent {
+		if resp.Status == http.StatusNoContent {
 			checkRange(resp, up.Offset)
 		}
 	}
-	resp, err := c.do(ctx, r, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
+
+	resp, err := c.conn.Do(ctx, r, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
 	var status *StatusError
-	if errors.As(err, &status) && status.Status == http.StatusNotFound && u.Query().Has("_state") && c.isHome(u) {
+	if errors.As(err, &status) && status.Status == http.StatusNotFound && u.Query().Has("_state") && c.conn.IsHome(u) {
 		// This registry finds a session whose state was lost by its path alone.
 		bare := *u
 		bare.RawQuery = ""
-		r.url = &bare
-		if again, err2 := c.do(ctx, r, http.StatusNoContent); err2 == nil {
+		r.URL = &bare
+		if again, err2 := c.conn.Do(ctx, r, http.StatusNoContent); err2 == nil {
 			resp, err = again, nil
 		}
 	}
 	if err != nil {
 		return err
 	}
-	if resp.header.Get("Location") == "" {
-		resp.header.Set("Location", up.Location)
+
+	if resp.Header.Get("Location") == "" {
+		resp.Header.Set("Location", up.Location)
 	}
+
 	return c.update(up, resp, 0)
 }
 
-// IsUploadLost reports whether err says that there is no such session (any more), or that
-// the registry cannot tell: 404, or 400 and 405 from an endpoint that does not know how.
+// IsUploadLost reports whether err, from a request to an upload session, means that the session
+// cannot be gone on with: it does not exist any more (404, 410, or an error code that says so), or
+// the registry cannot tell how far it is (400 or 405 in answer to a GET).
 func IsUploadLost(err error) bool {
 	var status *StatusError
 	if !errors.As(err, &status) {
 		return false
 	}
+
+	// A 416 is about the place of the bytes. The session lives on, whatever code comes with it.
 	if status.Has("BLOB_UPLOAD_UNKNOWN", "BLOB_UPLOAD_INVALID") && status.Status != http.StatusRequestedRangeNotSatisfiable {
 		return true
 	}
@@ -238,46 +277,55 @@ func IsUploadLost(err error) bool {
 	return false
 }
 
-// PutUpload closes the session (end-6): the blob gets the digest d, if its bytes have it. The
-// rest of the bytes may be in body. The request is never repeated; after an error
-// [Client.HeadBlob] tells whether it did its work.
+// PutUpload closes the session (end-6): the registry stores the blob as d if its bytes have that
+// digest. The rest of the bytes may come in body. The request is never repeated; after an error
+// [Client.HeadBlob] tells whether the blob was stored all the same.
 func (c *Client) PutUpload(ctx context.Context, up *Upload, d digest.Digest, body Body) error {
-	u, err := up.url()
+	u, err := wire.ParseLocation(up.Location)
 	if err != nil {
 		return err
 	}
-	addQuery(u, "digest="+url.QueryEscape(d.String()))
+
+	wire.AddQuery(u, "digest="+url.QueryEscape(d.String()))
+
+	// A PUT with the whole blob has no Content-Range in the spec; only the last part of a blob
+	// in chunks does.
 	contentRange := ""
 	if up.Offset > 0 {
 		contentRange = chunkRange(up.Offset, body.Size)
 	}
+
 	r := c.bodyRequest(http.MethodPut, u, "end-6", up.Repo, body, contentRange)
-	r.slow, r.want = true, []int{http.StatusCreated}
-	r.check = func(resp *response) {
+	r.Slow, r.Want = true, []int{http.StatusCreated}
+	r.Check = func(resp *wire.Response) {
 		checkLocation(resp)
-		if resp.status == http.StatusCreated {
+		if resp.Status == http.StatusCreated {
 			checkDigestHeader(resp, d)
 		}
 	}
-	resp, err := c.do(ctx, r, http.StatusCreated, http.StatusNoContent, http.StatusOK)
+
+	resp, err := c.conn.Do(ctx, r, http.StatusCreated, http.StatusNoContent, http.StatusOK)
 	if err != nil {
 		c.learnRange(up, resp)
 		return err
 	}
-	if body.Reader != nil && resp.sent < body.Size && body.ContentLength == 0 {
-		return fmt.Errorf("PUT %s: %w: status %d after %d of %d bytes", c.red.url(resp.url), ErrProtocol, resp.status, resp.sent, body.Size)
+
+	if body.Reader != nil && resp.Sent < body.Size && body.ContentLength == 0 {
+		return fmt.Errorf("PUT %s: %w: status %d after %d of %d bytes", c.conn.Red.URL(resp.URL), ErrProtocol, resp.Status, resp.Sent, body.Size)
 	}
+
 	up.Offset += body.Size
 	return nil
 }
 
-// CancelUpload closes the session and drops its bytes (end-14). Not every registry can.
+// CancelUpload closes the session and drops its bytes (end-14). The spec does not ask registries for
+// that; one that cannot gives a [StatusError].
 func (c *Client) CancelUpload(ctx context.Context, up Upload) error {
-	u, err := up.url()
+	u, err := wire.ParseLocation(up.Location)
 	if err != nil {
 		return err
 	}
-	r := &request{method: http.MethodDelete, url: u, endpoint: "end-14", scopes: []scope{push(up.Repo)}, once: true, want: []int{http.StatusNoContent}}
-	_, err = c.do(ctx, r, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
+	r := &wire.Request{Method: http.MethodDelete, URL: u, Endpoint: "end-14", Scopes: []wire.Scope{wire.PushScope(up.Repo)}, Once: true, Want: []int{http.StatusNoContent}}
+	_, err = c.conn.Do(ctx, r, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
 	return err
 }

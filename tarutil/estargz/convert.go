@@ -44,12 +44,14 @@ const maxRecords = 32 << 20
 // before and all header blocks of this one.
 type rawReader struct {
 	r    io.Reader
+	size int64     // of all that was taken
 	to   io.Writer // nil: keep
 	kept []byte
 }
 
 func (r *rawReader) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
+	r.size += int64(n)
 	if r.to == nil {
 		r.kept = append(r.kept, p[:n]...)
 	} else if _, werr := r.to.Write(p[:n]); werr != nil {
@@ -82,21 +84,27 @@ func (c *converter) convert(r io.Reader) (Info, error) {
 	if _, err := c.Write(tarHeader(noLandmark, len(landmarkContent))); err != nil {
 		return Info{}, err
 	}
+
+	// The landmark takes the way of every file: the content is in the tar, and hashed by chunks.
 	file := io.TeeReader(strings.NewReader(landmarkContent), c)
 	if err := c.chunks(entry{Name: noLandmark, Type: "reg", Size: 1}, file); err != nil {
 		return Info{}, err
 	}
+
 	if _, err := c.Write(zeros(padding(1))); err != nil {
 		return Info{}, err
 	}
+
 	c.raw.r = r
 	c.tr = tar.NewReader(&c.raw)
 	if err := c.entries(); err != nil {
 		return Info{}, err
 	}
+
 	if _, err := io.Copy(io.Discard, r); err != nil { // what follows the end of the tar
 		return Info{}, err
 	}
+
 	return c.finish()
 }
 
@@ -105,24 +113,33 @@ func (c *converter) entries() error {
 	pad := 0      // bytes of padding before the next header
 	keep := false // whether they belong into the output
 	for {
+		// Next takes the padding of the entry before it together with the header. So the header
+		// blocks are kept until it is known whether the entry goes into the output, and the
+		// padding goes with the entry before.
 		c.raw.to, c.raw.kept = nil, c.raw.kept[:0]
 		h, err := c.tr.Next()
 		kept := c.raw.kept
+
 		switch {
 		case err == io.EOF:
 			return c.end(kept, pad, keep)
 		case err != nil:
 			return fmt.Errorf("tar: %w", err)
 		}
+
 		if !keep {
 			kept, pad = kept[pad:], 0
 		}
+
 		if keep = !reserved(h.Name); !keep {
 			kept = kept[:pad]
 		}
+
 		if _, err := c.Write(kept); err != nil {
 			return err
 		}
+
+		// From here on the reader takes content.
 		c.raw.to = io.Discard
 		if keep {
 			c.raw.to = c
@@ -133,7 +150,10 @@ func (c *converter) entries() error {
 		if err != nil {
 			return fmt.Errorf("entry %q: %w", h.Name, err)
 		}
-		pad = padding(h.Size)
+
+		// The size in the header would not do: a link or a directory may have one, though nothing
+		// follows it, and of a global header or a sparse file the reader tells another.
+		pad = padding(c.raw.size)
 	}
 }
 
@@ -156,51 +176,66 @@ func (c *converter) entry(h *tar.Header) error {
 	if h.Typeflag == tar.TypeXGlobalHeader { // says nothing of a file
 		return nil
 	}
+
 	for key, value := range h.PAXRecords {
 		c.records += len(key) + len(value)
 	}
+
 	if c.records > maxRecords {
 		return fmt.Errorf("%w: extended headers of over %d bytes in all", ErrUnsupported, maxRecords)
 	}
+
 	e, err := c.toc.describe(h)
 	if err != nil {
 		return err
 	}
+
+	// A reader finds entries by their names, and would take the content of one for the other.
 	if name := cleanName(h.Name); h.Typeflag != tar.TypeDir {
 		if c.names[name] {
 			return fmt.Errorf("%w: it appears twice", ErrUnsupported)
 		}
 		c.names[name] = true
 	}
+
 	if h.Typeflag != tar.TypeReg {
 		c.toc.add(e)
 		return nil
 	}
+
 	return c.chunks(e, c.tr)
 }
 
-// chunks enters the regular file e into the table of contents and reads its payload from r,
-// which itself sends it to c. Each chunk begins a gzip member.
+// chunks enters the regular file e into the table of contents and reads its payload from r. Whatever is
+// read from r goes into the blob by itself. Each chunk begins a gzip member.
 func (c *converter) chunks(e entry, r io.Reader) error {
 	whole := digest.NewHasher(digest.SHA256)
 	first, size := c.toc.add(e), e.Size
 	at := first
+
 	for off := int64(0); off < size; off += chunkSize {
 		n := min(size-off, chunkSize)
 		if off > 0 {
 			at = c.toc.add(entry{Type: "chunk", Name: e.Name, ChunkOffset: off})
 		}
+
 		if n == chunkSize {
 			at.ChunkSize = n
 		}
+
+		// The offset is known once the member before it was written, which may be later; see
+		// finish.
 		if err := c.z.EndMember(at.setOffset); err != nil {
 			return err
 		}
+
+		// A file of one chunk need not be hashed twice.
 		part := digest.NewHasher(digest.SHA256)
 		to := io.Writer(part)
 		if size > chunkSize {
 			to = io.MultiWriter(part, whole)
 		}
+
 		got, err := io.CopyBuffer(to, io.LimitReader(r, n), c.buf)
 		if err == nil && got < n {
 			err = io.ErrUnexpectedEOF
@@ -208,12 +243,15 @@ func (c *converter) chunks(e entry, r io.Reader) error {
 		if err != nil {
 			return err
 		}
+
 		at.ChunkDigest = part.Digest()
 	}
+
 	first.Digest = whole.Digest()
 	if 0 < size && size <= chunkSize { // the same bytes
 		first.Digest = first.ChunkDigest
 	}
+
 	return nil
 }
 
@@ -223,9 +261,13 @@ func (c *converter) finish() (Info, error) {
 	if err := c.z.EndMember(func(at int64) { start = at }); err != nil {
 		return Info{}, err
 	}
+
 	if err := c.z.Sync(); err != nil { // from here on all offsets are known
 		return Info{}, err
 	}
+
+	// The table is a file like the others, so that the blob is a whole tar to a reader that knows
+	// nothing of it.
 	table := c.toc.json()
 	for _, p := range [][]byte{
 		tarHeader(tocName, len(table)),
@@ -236,12 +278,15 @@ func (c *converter) finish() (Info, error) {
 			return Info{}, err
 		}
 	}
+
 	if err := c.z.Close(); err != nil {
 		return Info{}, err
 	}
+
 	if _, err := c.w.Write(footer(start)); err != nil {
 		return Info{}, err
 	}
+
 	return Info{
 		DiffID:           c.plain.Digest(),
 		UncompressedSize: c.plain.Size(),

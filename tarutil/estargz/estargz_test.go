@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/tarutil/internal/tartest"
 )
 
 // content returns n bytes that compress a little, others for each seed.
@@ -328,6 +329,58 @@ func TestConvertedAgain(t *testing.T) {
 	}
 	if count[landmark] != 0 || count[noLandmark] != 1 || count["last"] != 1 {
 		t.Errorf("landmarks %d and %d, last file %d", count[landmark], count[noLandmark], count["last"])
+	}
+}
+
+// Whatever sizes the headers give, an entry that is dropped takes nothing of its neighbours along.
+func TestDroppedBehind(t *testing.T) {
+	one := func(h tar.Header, size string) []byte {
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
+		if err := errors.Join(w.WriteHeader(&h), w.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		if size != "" {
+			return tartest.Patch(buf.Bytes(), 0, 124, size)
+		}
+		return buf.Bytes()
+	}
+	file := func(name string, n int) []byte {
+		return append(append(tarHeader(name, n), content(n, 3)...), zeros(padding(int64(n)))...)
+	}
+	end := zeros(2 * tarBlock)
+
+	// A sparse file of 1000 bytes, one of which is stored.
+	sparse := append(append(tarHeader(landmark, 1), 'x'), zeros(tarBlock-1)...)
+	sparse[156] = tar.TypeGNUSparse
+	copy(sparse[257:], "ustar  \x00")
+	copy(sparse[386:], "00000001747\x0000000000001\x00")
+	copy(sparse[483:], "00000001750\x00")
+	sparse = tartest.Patch(sparse, 0, 124, "00000000001\x00")
+
+	for name, first := range map[string][]byte{
+		"global header": one(tar.Header{Typeflag: tar.TypeXGlobalHeader, PAXRecords: map[string]string{"comment": "x"}}, ""),
+		"hard link":     append(file("a", 600), one(tar.Header{Typeflag: tar.TypeLink, Name: "h", Linkname: "a"}, "00000001130")...),
+		"directory":     one(tar.Header{Typeflag: tar.TypeDir, Name: "d/"}, "00000000001"),
+		"symlink":       one(tar.Header{Typeflag: tar.TypeSymlink, Name: "s", Linkname: "a"}, "00000000777"),
+		"device":        one(tar.Header{Typeflag: tar.TypeChar, Name: "null"}, "00000000003"),
+		"file":          file("f", 1),
+		"nothing":       nil,
+	} {
+		for what, dropped := range map[string][]byte{"nothing": nil, "landmark": file(landmark, 1), "table": file(tocName, 700), "sparse landmark": sparse} {
+			for _, last := range [][]byte{nil, file("last", 513)} {
+				blob, info, err := convert(bytes.Join([][]byte{first, dropped, last, end}, nil), 1, 1, 1<<16)
+				if err != nil {
+					t.Errorf("%s, then %s: %v", name, what, err)
+					continue
+				}
+				want := append(bytes.Clone(first), last...)
+				plain := expand(t, blob)
+				if got := plain[2*tarBlock:]; !bytes.HasPrefix(got, want) || !bytes.HasPrefix(got[len(want):], []byte(tocName)) || digest.FromBytes(plain) != info.DiffID {
+					t.Errorf("%s, then %s: other bytes than what was kept", name, what)
+				}
+			}
+		}
 	}
 }
 

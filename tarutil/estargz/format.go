@@ -2,7 +2,7 @@ package estargz
 
 import "fmt"
 
-// zeros returns n of them.
+// zeros returns n zero bytes.
 func zeros(n int) []byte { return make([]byte, n) }
 
 // padding returns how many bytes follow a payload of n bytes in a tar.
@@ -16,15 +16,19 @@ func tarHeader(name string, size int) []byte {
 	for _, field := range [][]byte{h[100:107], h[108:115], h[116:123]} { // mode, owner, group
 		copy(field, "0000000")
 	}
+
 	copy(h[124:135], fmt.Sprintf("%011o", size))
 	copy(h[136:147], "00000000000") // time
 	copy(h[148:156], "        ")    // the checksum counts as blanks in itself
 	h[156] = '0'
 	copy(h[257:265], "ustar\x0000")
+
+	// The checksum is six digits, a zero byte and a blank.
 	sum := 0
 	for _, c := range h {
 		sum += int(c)
 	}
+
 	copy(h[148:155], fmt.Sprintf("%06o\x00", sum))
 	return h
 }

@@ -15,7 +15,7 @@ import (
 	"ocikit/digest"
 )
 
-// toc is the table of contents: TOC in the eStargz specification.
+// toc is the table of contents, called TOC in the eStargz specification. Its zero value is empty.
 type toc struct {
 	entries []*entry
 	users   map[int]string // the name last written for a number
@@ -69,6 +69,7 @@ func typeName(flag byte) string {
 	case tar.TypeFifo:
 		return "fifo"
 	}
+
 	return ""
 }
 
@@ -84,15 +85,23 @@ func (t *toc) describe(h *tar.Header) (entry, error) {
 		GroupName: changed(&t.groups, h.Gid, h.Gname),
 		ModTime:   modTime(h.ModTime),
 	}
+
+	if h.Typeflag == tar.TypeGNUSparse {
+		return entry{}, ErrSparse
+	}
+
 	if e.Type == "" {
 		return entry{}, fmt.Errorf("%w: type %q", ErrUnsupported, h.Typeflag)
 	}
+
 	if !utf8.ValidString(h.Name) || !utf8.ValidString(h.Linkname) {
 		return entry{}, fmt.Errorf("%w: a name that is not UTF-8", ErrUnsupported)
 	}
+
+	// archive/tar reads sparse files of PAX as regular ones, so only their records tell them apart.
 	for key, value := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
-			return entry{}, fmt.Errorf("%w: a sparse file", ErrUnsupported)
+			return entry{}, ErrSparse
 		}
 		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
 			if e.Xattrs == nil {
@@ -101,6 +110,7 @@ func (t *toc) describe(h *tar.Header) (entry, error) {
 			e.Xattrs[name] = value
 		}
 	}
+
 	switch h.Typeflag {
 	case tar.TypeReg:
 		e.Size = h.Size
@@ -109,10 +119,12 @@ func (t *toc) describe(h *tar.Header) (entry, error) {
 	case tar.TypeChar, tar.TypeBlock:
 		e.DevMajor, e.DevMinor = h.Devmajor, h.Devminor
 	}
+
 	return e, nil
 }
 
-// changed returns name if it is not the one last seen for id: a reader remembers those.
+// changed returns name if it is not the one last written for id, and else "": a reader remembers the
+// names.
 func changed(last *map[int]string, id int, name string) string {
 	if *last == nil {
 		*last = map[int]string{}
@@ -124,6 +136,7 @@ func changed(last *map[int]string, id int, name string) string {
 	return name
 }
 
+// modTime returns a time as the specification has it, or "" for none.
 func modTime(t time.Time) string {
 	if t.IsZero() || t.Unix() == 0 {
 		return ""
@@ -136,7 +149,7 @@ func cleanName(name string) string {
 	return strings.TrimPrefix(path.Clean("/"+name), "/")
 }
 
-// reserved tells whether an entry of this name is made by eStargz writers, not by users.
+// reserved reports whether an entry of this name is made by eStargz writers and not by users.
 func reserved(name string) bool {
 	switch cleanName(name) {
 	case tocName, landmark, noLandmark:
@@ -159,6 +172,8 @@ func (t *toc) json() []byte {
 	return append(b, "\n]}\n"...)
 }
 
+// appendJSON appends an entry. Fields that are zero or empty are left out, as in the reference
+// writer. Xattrs are base64, since their values are bytes.
 func (e *entry) appendJSON(b []byte) []byte {
 	b = append(quote(append(b, `{"name":`...), e.Name), `,"type":"`+e.Type+`"`...)
 	b = number(b, "size", e.Size)
@@ -172,6 +187,7 @@ func (e *entry) appendJSON(b []byte) []byte {
 	b = number(b, "offset", e.Offset)
 	b = number(b, "devMajor", e.DevMajor)
 	b = number(b, "devMinor", e.DevMinor)
+
 	for i, name := range slices.Sorted(maps.Keys(e.Xattrs)) {
 		if i == 0 {
 			b = append(b, `,"xattrs":{`...)
@@ -181,9 +197,11 @@ func (e *entry) appendJSON(b []byte) []byte {
 		b = append(quote(b, name), ':', '"')
 		b = append(base64.StdEncoding.AppendEncode(b, []byte(e.Xattrs[name])), '"')
 	}
+
 	if len(e.Xattrs) > 0 {
 		b = append(b, '}')
 	}
+
 	b = text(b, "digest", e.Digest.String())
 	b = number(b, "chunkOffset", e.ChunkOffset)
 	b = number(b, "chunkSize", e.ChunkSize)

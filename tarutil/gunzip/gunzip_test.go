@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"testing"
 	"testing/iotest"
+
+	"ocikit/tarutil/internal/tartest"
 )
 
 // model makes content that repeats itself, near and far.
@@ -58,16 +60,8 @@ func decompress(r io.Reader) ([]byte, error) {
 	return io.ReadAll(z)
 }
 
-// reps returns how often a test does what it does: under -short it is a part.
-func reps(full, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return full
-}
-
 func TestRoundTrip(t *testing.T) {
-	for seed := range uint64(reps(25, 8)) {
+	for seed := range uint64(tartest.Reps(25, 8)) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		content := model(rnd, rnd.IntN(1<<rnd.IntN(21)))
 		for _, level := range []int{gzip.NoCompression, gzip.BestSpeed, gzip.DefaultCompression, gzip.BestCompression, gzip.HuffmanOnly} {
@@ -163,7 +157,7 @@ func TestDamage(t *testing.T) {
 		content := model(rnd, 1500)
 		for _, level := range []int{gzip.NoCompression, gzip.BestSpeed, gzip.BestCompression, gzip.HuffmanOnly} {
 			packed := compress(t, content, level)
-			for i := 0; i < len(packed); i += reps(1, 7) {
+			for i := 0; i < len(packed); i += tartest.Reps(1, 7) {
 				bad := bytes.Clone(packed)
 				bad[i] ^= 1 << rnd.IntN(8)
 				sameAsStandard(t, bad)
@@ -180,7 +174,7 @@ func TestDamage(t *testing.T) {
 func TestRawBlocks(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(9, 9))
 	header := compress(t, nil, 6)[:10]
-	for range reps(6_000, 1_000) {
+	for range tartest.Reps(6_000, 1_000) {
 		data := bytes.Clone(header)
 		for range 1 + rnd.IntN(80) {
 			data = append(data, byte(rnd.Uint32()))

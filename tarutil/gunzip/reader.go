@@ -18,20 +18,36 @@ type Reader struct {
 	err    error
 }
 
-// NewReader reads the header of the first member from r, and returns a Reader of all. r is
-// read in pieces of 64 KiB, but at its end no further than the stream goes if it is a
-// [bufio.Reader].
+// NewReader reads the header of the first member from r, and returns a Reader of all
+// members. r is read to its end, in pieces of 64 KiB.
 //
 // Errors take the place of io.EOF: one that wraps [ErrCorrupt] or io.ErrUnexpectedEOF says
 // that the stream was damaged or cut. Zero bytes behind the last member, which some programs
 // write as padding, are dropped; other bytes are an error.
 func NewReader(r io.Reader) (*Reader, error) {
 	z := &Reader{member: 1}
-	z.f.src = bufio.NewReaderSize(r, 64<<10)
+	z.f.read = &counter{r: r}
+	z.f.src = bufio.NewReaderSize(z.f.read, 64<<10)
 	if err := z.header(); err != nil {
 		return nil, err
 	}
 	return z, nil
+}
+
+// OnBlock has f called at the begin of each block, from within Read: with how much of the contents
+// comes before it, and with how many bits of r. It is called before the first Read.
+func (z *Reader) OnBlock(f func(pos, bit int64)) { z.f.onBlock = f }
+
+// A counter counts what is read through it.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
 }
 
 // Read implements io.Reader.
@@ -52,18 +68,21 @@ func (z *Reader) next() error {
 	if z.f.state == atEnd {
 		return z.nextMember()
 	}
+
 	z.f.slide()
 	z.unread = z.f.at
 	err := z.f.decode()
+
 	content := z.f.buf[z.unread:z.f.at]
 	z.sum = crc32.Update(z.sum, crc32.IEEETable, content)
-	z.size += uint32(len(content))
+	z.size += uint32(len(content)) // modulo 2^32, as the trailer has it
 	if err == nil && z.f.state == atEnd {
 		err = z.trailer()
 	}
 	if err != nil {
 		return fmt.Errorf("member %d: %w", z.member, err)
 	}
+
 	return nil
 }
 
@@ -96,22 +115,26 @@ func (z *Reader) fill(b []byte) error {
 
 // nextMember goes on to the next member. It returns io.EOF if there is none.
 func (z *Reader) nextMember() error {
+	// Zeros may fill the stream up to a block of some medium, but nothing may follow them.
 	c, err := z.f.readByte()
 	padded := false
 	for err == nil && c == 0 {
 		padded = true
 		c, err = z.f.readByte()
 	}
+
 	switch {
 	case err != nil:
 		return err
 	case padded:
 		return fmt.Errorf("%w: bytes behind the padding after member %d", ErrCorrupt, z.member)
 	}
-	z.f.acc, z.f.n = z.f.acc<<8|uint64(c), z.f.n+8 // it was not ours to take
+
+	z.f.acc, z.f.n = z.f.acc<<8|uint64(c), z.f.n+8 // put back: it is the first of the header
 	if err := z.header(); err != nil {
 		return fmt.Errorf("bytes behind member %d: %w", z.member, err)
 	}
+
 	z.member++
 	return nil
 }
@@ -123,15 +146,19 @@ const (
 	hasComment = 1 << 4
 )
 
-// header reads the header of a member.
+// header reads the header of a member (RFC 1952, section 2.3). Names, comments and extra fields are
+// read over: the checksum of the header may cover them.
 func (z *Reader) header() error {
 	var h [10]byte
 	if err := z.fill(h[:]); err != nil {
 		return err
 	}
+
 	if h[0] != 0x1f || h[1] != 0x8b || h[2] != 8 {
 		return fmt.Errorf("%w: no gzip header", ErrCorrupt)
 	}
+
+	// The rest is optional, and goes into the sum like the start.
 	sum := crc32.ChecksumIEEE(h[:])
 	more := func(n int) ([]byte, error) {
 		b := make([]byte, n)
@@ -139,6 +166,7 @@ func (z *Reader) header() error {
 		sum = crc32.Update(sum, crc32.IEEETable, b)
 		return b, err
 	}
+
 	flags := h[3]
 	if flags&hasExtra != 0 {
 		b, err := more(2)
@@ -149,6 +177,7 @@ func (z *Reader) header() error {
 			return err
 		}
 	}
+
 	for _, flag := range []byte{hasName, hasComment} {
 		for i := 0; flags&flag != 0; i++ {
 			b, err := more(1)
@@ -163,6 +192,8 @@ func (z *Reader) header() error {
 			}
 		}
 	}
+
+	// The checksum of a header is the lower half of the CRC-32 of all before it.
 	if flags&hasSum != 0 {
 		want := uint16(sum)
 		b, err := more(2)
@@ -173,6 +204,7 @@ func (z *Reader) header() error {
 			return fmt.Errorf("%w: checksum of the header", ErrCorrupt)
 		}
 	}
+
 	z.sum, z.size = 0, 0
 	z.f.begin()
 	return nil

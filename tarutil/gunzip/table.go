@@ -36,8 +36,9 @@ func (e entry) value() uint32 { return uint32(e >> 16) }
 type table []entry
 
 // build fills the table for a code that has symbols of the given lengths, 0 for those that
-// do not occur. It says false if they make up no code; but one symbol alone, of length 1, is
-// one, and so is none at all. what returns the entry of a symbol, without its length.
+// do not occur. It returns false if they make up no code: all bits must stand for a symbol. One
+// symbol alone, of length 1, makes up a code, and so does none at all. The function what returns the
+// entry of a symbol, without its length.
 func (t *table) build(lengths []uint8, first uint, what func(symbol int) entry) bool {
 	var count [maxCodeLen + 1]int
 	longest := uint8(0)
@@ -45,10 +46,14 @@ func (t *table) build(lengths []uint8, first uint, what func(symbol int) entry) 
 		count[n]++
 		longest = max(longest, n)
 	}
+
 	*t = append((*t)[:0], make([]entry, 1<<first)...)
 	if longest == 0 {
 		return true
 	}
+
+	// The codes of one length are numbers in a row, in the order of the symbols; those of the next
+	// length begin behind them (RFC 1951, section 3.2.2).
 	count[0] = 0
 	var next [maxCodeLen + 2]uint // the next code of each length
 	code := uint(0)
@@ -56,24 +61,32 @@ func (t *table) build(lengths []uint8, first uint, what func(symbol int) entry) 
 		code = (code + uint(count[n-1])) << 1
 		next[n] = code
 	}
+
+	// A code that adds up ends with the last number of its longest length.
 	code = next[longest] + uint(count[longest])
 	if code != 1<<longest && !(code == 1 && longest == 1) {
 		return false
 	}
+
 	for symbol, n := range lengths {
 		if n == 0 {
 			continue
 		}
+
 		// Codes are sent with their first bit first, which is the lowest here.
 		reversed := uint(bits.Reverse16(uint16(next[n])) >> (16 - n))
 		next[n]++
 		e := what(symbol) | entry(n)
+
+		// Whatever bits follow a short code, the entry is the same.
 		if uint(n) <= first {
 			for i := reversed; i < 1<<first; i += 1 << n {
 				(*t)[i] = e
 			}
 			continue
 		}
+
+		// Long codes with the same first bits share a table, which is looked up by the rest.
 		head, tail := reversed&(1<<first-1), reversed>>first
 		link := (*t)[head]
 		if link == 0 {
@@ -82,10 +95,12 @@ func (t *table) build(lengths []uint8, first uint, what func(symbol int) entry) 
 			(*t)[head] = link
 			*t = append(*t, make([]entry, 1<<more)...)
 		}
+
 		for i := tail; i < 1<<link.extra(); i += 1 << (uint(n) - first) {
 			(*t)[uint(link.value())+i] = e
 		}
 	}
+
 	return true
 }
 

@@ -59,9 +59,9 @@ func storedBits(n int) int {
 	return 8*n + 8*5*(n/maxStored+1) + 7
 }
 
-// tokens appends the codes of ts, for which there is room, and stepBytes to spare. It is the innermost loop of all
-// writing, so it has no branches: a literal is a match whose distance takes no bits. A token
-// takes at most 48 bits: 15 and 5 for the length, 15 and 13 for the distance.
+// tokens appends the codes of ts. There must be room for them, and stepBytes to spare. It is the
+// innermost loop of all writing, so it has no branches: a literal is a match whose distance takes no
+// bits. A token takes at most 48 bits: 15 and 5 for the length, 15 and 13 for the distance.
 func (w *bitWriter) tokens(ts []uint32, c *codes) {
 	acc, n, o := w.acc, w.n, len(w.out)
 	out := w.out[:cap(w.out)]
@@ -70,6 +70,10 @@ func (w *bitWriter) tokens(ts []uint32, c *codes) {
 		ts = ts[len(step):]
 		chunk := (*[stepBytes + 8]byte)(out[o:])
 		p := 0
+
+		// Each token is added to at most 7 bits and stored as eight bytes, of which the whole
+		// ones count. The next store overwrites the rest. The mask only tells the compiler that
+		// the index is in range.
 		for _, t := range step {
 			l := c.litLen[t&tokenLitLen]
 			d := c.dist[t>>tokenDistShift&31]
@@ -82,7 +86,9 @@ func (w *bitWriter) tokens(ts []uint32, c *codes) {
 			acc >>= n & 56
 			n &= 7
 		}
+
 		o += p
 	}
+
 	w.acc, w.n, w.out = acc, n, out[:o]
 }

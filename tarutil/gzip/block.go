@@ -6,7 +6,7 @@ import "encoding/binary"
 // of the level, unknown system. Nothing in it can change.
 const memberHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
-// block is one piece of input on its way through a goroutine.
+// block is one piece of input on its way through a goroutine. While that runs, nothing else touches it.
 type block struct {
 	in     buffer // up to windowSize bytes before the block, then the block
 	window int    // how many come before the block
@@ -17,7 +17,7 @@ type block struct {
 	size   uint32
 	ended  []func(offset int64)
 
-	out  []byte        // the result, once done: it takes the place of the input in in
+	out  []byte        // the result, once done: a part of in, where it overwrites the input
 	done chan struct{} // receives one value when out is ready
 }
 
@@ -25,8 +25,8 @@ func newBlock() *block {
 	return &block{done: make(chan struct{}, 1)}
 }
 
-// reset empties the block but for its window, what the block before ends with. Without one
-// it begins a member.
+// reset empties the block, and gives it a window, the last bytes of the block before. Without a
+// window it begins a member.
 func (b *block) reset(window []byte) {
 	b.window = copy(b.in[:], window)
 	b.end, b.first, b.last = b.window, len(window) == 0, false
@@ -46,15 +46,20 @@ func (b *block) run(encoders chan *encoder, level int) {
 	if e == nil {
 		e = newEncoder(level)
 	}
+
+	// The result is made in a buffer of the encoder and then copied over the input, so that a
+	// waiting block holds one buffer and not two.
 	out := e.room(b.end - b.window)
 	if b.first {
 		out = append(out, memberHeader...)
 	}
+
 	out = e.encode(out, &b.in, b.window, b.end, b.last)
 	if b.last {
 		out = binary.LittleEndian.AppendUint32(out, b.crc)
 		out = binary.LittleEndian.AppendUint32(out, b.size)
 	}
+
 	b.out = b.in[:copy(b.in[:], out)]
 	encoders <- e
 	b.done <- struct{}{}

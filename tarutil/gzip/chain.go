@@ -45,6 +45,8 @@ func (p *chainParser) insert(to int) {
 	p.inserted = max(p.inserted, to)
 }
 
+// next implements parser. Behind bytes without a match it takes steps that grow slowly, since
+// data of that kind is mostly not compressible.
 func (p *chainParser) next(pos, limit int, t *tokens) int {
 	b, end := p.b, p.end
 	s, anchor := pos, pos // the bytes from anchor to s are literals not yet added
@@ -60,12 +62,14 @@ func (p *chainParser) next(pos, limit int, t *tokens) int {
 			}
 			continue
 		}
+
 		s, n, d = p.ahead(s, n, d)
 		t.literals(b, anchor, s)
 		t.match(n, d)
 		s += n
 		anchor = s
 	}
+
 	return t.rest(b, anchor, end, limit)
 }
 
@@ -87,21 +91,28 @@ func (p *chainParser) longer(s, n, dist, depth int) (n1, dist1 int) {
 	v := load64(b, s)
 	c := p.head[chainHash(v)]
 	ends := uint32(load64(b, s+best-3)) // a longer match has these four bytes at its end
+
+	// The places in a chain get ever farther away. One that does not was overwritten, and ends
+	// it.
 	for range depth {
 		d := int(uint16(s) - c)
 		if d <= last || d > windowSize {
 			break
 		}
+
 		last = d
 		c = p.prev[c&(windowSize-1)]
 		if uint32(load64(b, s-d+best-3)) != ends {
 			continue
 		}
+
+		// The first eight bytes are compared at once, and the rest only if all of them agree.
 		x := load64(b, s-d) ^ v
 		k := bits.TrailingZeros64(x) >> 3
 		if x == 0 {
 			k = matchLen(b, s, d, p.end)
 		}
+
 		if k = min(k, p.end-s, maxMatch); k > best {
 			best, n, dist = k, k, d
 			if k >= fineMatch {
@@ -110,26 +121,33 @@ func (p *chainParser) longer(s, n, dist, depth int) (n1, dist1 int) {
 			ends = uint32(load64(b, s+best-3))
 		}
 	}
+
 	return n, dist
 }
 
-// ahead returns the match of n bytes at s, or a longer one not far behind.
+// ahead returns the match of n bytes at s, or a longer one that begins one or two bytes behind it. That
+// one is tried in the same way, again and again.
 func (p *chainParser) ahead(s, n, d int) (s1, n1, d1 int) {
 	for n < fineMatch && s+2 < p.end {
+		// The better the match at hand, the less is spent on another.
 		depth := chainDepth
 		if n >= goodMatch {
 			depth /= 4
 		}
+
 		next := n
 		for i := 1; i <= 2 && next == n; i++ {
 			if next, d1 = p.longer(s+i, n, d, depth/i); next > n {
 				s, d = s+i, d1
 			}
 		}
+
 		if next == n {
 			break
 		}
+
 		n = next
 	}
+
 	return s, n, d
 }

@@ -1,7 +1,9 @@
 package gzip
 
-// description is the code of one DEFLATE block as lengths, and how these are themselves
-// written in front of the block (RFC 1951, section 3.2.7).
+import "ocikit/tarutil/entropy"
+
+// description holds the code lengths of one DEFLATE block, and how these are written in front of the
+// block: as items, which have a third code of their own (RFC 1951, section 3.2.7).
 type description struct {
 	litLen [288]uint8
 	dist   [30]uint8
@@ -18,18 +20,24 @@ type description struct {
 // itemOrder is the order in which the lengths of the third code are written.
 const itemOrder = "\x10\x11\x12\x00\x08\x07\x09\x06\x0a\x05\x0b\x04\x0c\x03\x0d\x02\x0e\x01\x0f"
 
-// init finds the best codes for the counts.
+// init finds the codes for the counts, and the shortest description of them.
 func (d *description) init(c *counts) {
-	codeLengths(d.litLen[:286], c.litLen[:], 15)
-	codeLengths(d.dist[:], c.dist[:], 15)
+	entropy.CodeLengths(d.litLen[:286], c.litLen[:], 15)
+	entropy.CodeLengths(d.dist[:], c.dist[:], 15)
+
+	// Lengths of zero at the end are not written, but 257 and one must be.
 	d.nLit, d.nDist = 286, 30
 	for d.litLen[d.nLit-1] == 0 {
 		d.nLit--
 	}
+
 	d.nLit = max(d.nLit, 257)
 	for d.nDist > 1 && d.dist[d.nDist-1] == 0 {
 		d.nDist--
 	}
+
+	// Both lists of lengths are one sequence, in which a run may go on from the first to the
+	// second.
 	var all [316]uint8
 	n := copy(all[:], d.litLen[:d.nLit])
 	n += copy(all[n:], d.dist[:d.nDist])
@@ -38,31 +46,37 @@ func (d *description) init(c *counts) {
 	for _, it := range d.items[:d.n] {
 		freq[it&31]++
 	}
-	codeLengths(d.lens[:], freq[:], 7)
+
+	entropy.CodeLengths(d.lens[:], freq[:], 7)
 	assignCodes(d.codes[:], d.lens[:])
 	d.nLens = 19
 	for d.lens[itemOrder[d.nLens-1]] == 0 {
 		d.nLens--
 	}
+
 	d.bits = 5 + 5 + 4 + 3*d.nLens
 	for _, it := range d.items[:d.n] {
 		d.bits += int(d.lens[it&31]) + itemExtra(it&31)
 	}
 }
 
-// runs turns lengths into items: 16 repeats the length before 3 to 6 times, 17 and 18 stand
-// for 3 to 10 and 11 to 138 zeros.
+// runs turns lengths into items. Symbol 16 repeats the length before 3 to 6 times; 17 and 18 stand for
+// 3 to 10 and for 11 to 138 zeros.
 func (d *description) runs(all []uint8) {
 	for i := 0; i < len(all); {
 		l, n := all[i], 1
 		for i+n < len(all) && all[i+n] == l {
 			n++
 		}
+
 		i += n
+
+		// A length stands once before it can be repeated. Zeros need not.
 		if l > 0 {
 			d.item(uint16(l), 0)
 			n--
 		}
+
 		for n >= 3 {
 			switch {
 			case l > 0:
@@ -78,17 +92,21 @@ func (d *description) runs(all []uint8) {
 				n -= k
 			}
 		}
+
+		// Fewer than three are not worth a repeat.
 		for ; n > 0; n-- {
 			d.item(uint16(l), 0)
 		}
 	}
 }
 
+// item adds an item with the value of its extra bits.
 func (d *description) item(sym uint16, extra int) {
 	d.items[d.n] = sym | uint16(extra)<<5
 	d.n++
 }
 
+// itemExtra returns how many extra bits an item has.
 func itemExtra(sym uint16) int {
 	switch sym {
 	case 16:
@@ -115,6 +133,7 @@ func (d *description) fixed() {
 			d.litLen[i] = 8
 		}
 	}
+
 	for i := range d.dist {
 		d.dist[i] = 5
 	}
@@ -132,6 +151,7 @@ func (d *description) dataBits(c *counts) int {
 	return n
 }
 
+// write writes the description, behind the three bits of the block header.
 func (d *description) write(w *bitWriter) {
 	w.put(uint64(d.nLit-257), 5)
 	w.put(uint64(d.nDist-1), 5)
@@ -152,6 +172,8 @@ type codes struct {
 	end    uint32      // of the end of the block, like litLen
 }
 
+// init lays out the codes of d. The extra bits of a length follow its code directly, so they are
+// part of the table; those of a distance come from the token.
 func (c *codes) init(d *description, length *[256]lengthCode) {
 	var lit [288]uint16
 	var dist [30]uint16

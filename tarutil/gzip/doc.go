@@ -16,14 +16,14 @@
 //
 // # Design
 //
-// The output of a level is frozen: golden digests in testdata hold it. Whoever finds a
-// better encoding gives it to a level that equals its neighbour today.
+// The output of a level is frozen, and golden digests in testdata hold it. A better encoding goes to
+// a level that equals its neighbour today.
 //
 // Three ways of finding matches make the three kinds of levels. fastParser asks one table,
 // doubleParser two, and chainParser walks a chain of all candidates. All of them hand tokens
 // to the same encoder, which cuts them into DEFLATE blocks where the statistics change and
 // writes each block in the shortest of the three ways there are.
 //
-// Assembly and package unsafe would save a few instructions per byte. Masked indices into
-// arrays save most of them as well, and the same code runs everywhere.
+// Assembly and package unsafe would save a few instructions per byte. Masked indices into arrays save
+// most of them too, and the same code runs everywhere.
 package gzip

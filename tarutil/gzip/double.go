@@ -54,6 +54,8 @@ func (p *doubleParser) next(pos, limit int, t *tokens) int {
 	b, end := p.b, p.end
 	s, anchor := pos, pos // the bytes from anchor to s are literals not yet added
 	for s < end && t.n < limit {
+		// Both tables are asked and updated. A place for eight equal bytes is tried first, and
+		// that for four only if it is none.
 		v := load64(b, s)
 		hs, hl := shortHash(v), longHash(v)
 		ds, dl := int(uint16(s)-p.short[hs]), int(uint16(s)-p.long[hl])
@@ -62,6 +64,7 @@ func (p *doubleParser) next(pos, limit int, t *tokens) int {
 		if uint32(x)|tooFar(d) != 0 {
 			d, x = ds, load64(b, s-ds)^v
 		}
+
 		if uint32(x)|tooFar(d) != 0 {
 			s += 1 + (s-anchor)>>7
 			if s-anchor >= maxRun {
@@ -71,6 +74,8 @@ func (p *doubleParser) next(pos, limit int, t *tokens) int {
 			}
 			continue
 		}
+
+		// Most matches are shorter than sixteen bytes, and these are measured without a loop.
 		n := bits.TrailingZeros64(x) >> 3
 		if x == 0 {
 			x = load64(b, s+8) ^ load64(b, s+8-d)
@@ -78,23 +83,30 @@ func (p *doubleParser) next(pos, limit int, t *tokens) int {
 				n = matchLen(b, s, d, end)
 			}
 		}
+
 		if n < longMatch {
 			s, n, d = p.ahead(s, n, d)
 		}
+
 		for s > anchor && s > d && b[(s-1)&(bufferSize-1)] == b[(s-1-d)&(bufferSize-1)] {
 			s-- // strides and gaps in the tables may have missed the beginning
 			n++
 		}
+
+		// A match may have been measured past the end of the block. If too little is left of it,
+		// the block ends with literals.
 		n = min(n, end-s, maxMatch)
 		if n < 4 {
 			break
 		}
+
 		t.literals(b, anchor, s)
 		t.match(n, d)
 		p.insertMatch(s+1, s+n)
 		s += n
 		anchor = s
 	}
+
 	return t.rest(b, anchor, end, limit)
 }
 
@@ -106,25 +118,30 @@ func (p *doubleParser) ahead(s, n, d int) (s1, n1, d1 int) {
 	v1, v2 := load64(b, s+1), load64(b, s+2)
 	long1, long2 := p.long[longHash(v1)], p.long[longHash(v2)]
 	short1 := p.short[shortHash(v1)]
+
 	// A longer match has equal bytes where its last four would be.
 	if d := int(uint16(s+1) - long1); unequal(b, s+n1-2, d) == 0 {
 		if n := p.length(s+1, d); n > n1 {
 			s1, n1, d1 = s+1, n, d
 		}
 	}
+
 	if d := int(uint16(s+2) - long2); unequal(b, s+n1-1, d) == 0 {
 		if n := p.length(s+2, d); n > n1 {
 			s1, n1, d1 = s+2, n, d
 		}
 	}
+
 	if n1 >= 8 {
 		return s1, n1, d1
 	}
+
 	if d := int(uint16(s+1) - short1); unequal(b, s+n1-2, d) == 0 {
 		if n := p.length(s+1, d); n > n1 {
 			return s + 1, n, d
 		}
 	}
+
 	return s1, n1, d1
 }
 

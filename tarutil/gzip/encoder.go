@@ -1,8 +1,11 @@
 package gzip
 
+import "ocikit/tarutil/entropy"
+
 const minSegment = 2 << 10 // the least number of tokens in a DEFLATE block that is not the last
 
-// encoder compresses blocks, one after the other, each without a trace of those before.
+// encoder compresses blocks, one after the other. The result for a block does not depend on those
+// before, so it is no matter which encoder gets it.
 type encoder struct {
 	out     []byte // see room
 	w       bitWriter
@@ -10,7 +13,7 @@ type encoder struct {
 	segment int    // tokens between two decisions about where a DEFLATE block ends
 	length  [256]lengthCode
 	fixed   description
-	log     logTable
+	log     entropy.Logs
 	tokens  tokens
 	codes   codes
 }
@@ -24,7 +27,7 @@ func newEncoder(level int) *encoder {
 		e.length[i] = codeOfLength(i + minMatch)
 	}
 	e.fixed.fixed()
-	e.log.init()
+	e.log.Init()
 	return e
 }
 
@@ -54,9 +57,12 @@ func (e *encoder) encode(out []byte, b *buffer, window, end int, last bool) []by
 		e.parse.reset(b, window, end)
 		e.blocks(b, window, end, last)
 	}
+
+	// The next block is joined to this one as bytes.
 	if !last && e.w.n > 0 {
 		e.w.stored(nil, false)
 	}
+
 	e.w.align()
 	return e.w.out
 }
@@ -68,27 +74,34 @@ func (e *encoder) blocks(b *buffer, start, end int, last bool) {
 	t.n = 0
 	var cur, seg, both counts // of the tokens kept, the latest ones, and both
 	pos, curCost := start, int64(0)
+
 	for pos < end {
 		from, kept := pos, t.n
 		clear(t.dist[:])
 		pos = e.parse.next(pos, kept+e.segment, t)
 		seg.collect(t, kept, &e.length)
 		segCost := seg.cost(&e.log)
+
 		if kept == 0 {
 			cur, curCost = seg, segCost
 			continue
 		}
+
+		// The segment joins if one block costs less than two, unless the list of tokens is full.
 		both.sum(&cur, &seg)
 		bothCost := both.cost(&e.log)
 		if bothCost <= curCost+segCost && t.n <= maxTokens {
 			cur, curCost = both, bothCost
 			continue
 		}
+
+		// Else the block is written without the segment, which begins the next.
 		e.block(t.list[:kept], &cur, b[start:from], false)
 		t.n = copy(t.list[:], t.list[kept:t.n])
 		cur, curCost = seg, segCost
 		start = from
 	}
+
 	e.block(t.list[:t.n], &cur, b[start:end], last)
 }
 
@@ -103,10 +116,13 @@ func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
 	if last {
 		final = 1
 	}
+
+	// On equal sizes stored is taken first, then fixed codes.
 	if n := storedBits(len(in)); n <= min(ownBits, fixedBits) {
 		e.w.stored(in, last)
 		return
 	}
+
 	if fixedBits <= ownBits {
 		e.w.put(final|1<<1, 3)
 		e.codes.init(&e.fixed, &e.length)
@@ -115,6 +131,7 @@ func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
 		own.write(&e.w)
 		e.codes.init(&own, &e.length)
 	}
+
 	e.w.tokens(ts, &e.codes)
 	e.w.put(uint64(e.codes.end>>5), uint(e.codes.end&31))
 }

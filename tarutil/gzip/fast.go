@@ -29,6 +29,7 @@ func (p *fastParser) insert(i int) {
 	p.table[fastHash(load64(p.b, i))] = uint16(i)
 }
 
+// next implements parser.
 func (p *fastParser) next(pos, limit int, t *tokens) int {
 	b, end := p.b, p.end
 	s, anchor := pos, pos // the bytes from anchor to s are literals not yet added
@@ -38,6 +39,7 @@ func (p *fastParser) next(pos, limit int, t *tokens) int {
 		d := int(uint16(s) - p.table[h])
 		p.table[h] = uint16(s)
 		x := load64(b, s-d) ^ v
+
 		if uint32(x)|tooFar(d) != 0 {
 			s += 1 + (s-anchor)>>5
 			if s-anchor >= maxRun {
@@ -47,16 +49,21 @@ func (p *fastParser) next(pos, limit int, t *tokens) int {
 			}
 			continue
 		}
+
 		n := bits.TrailingZeros64(x) >> 3
 		if x == 0 {
 			n = matchLen(b, s, d, end)
 		}
+
 		n = min(n, end-s, maxMatch)
 		if n < 4 {
 			break
 		}
+
 		t.literals(b, anchor, s)
 		t.match(n, d)
+
+		// Only two positions at either end of the match are entered.
 		p.insert(s + 1)
 		p.insert(s + 2)
 		s += n
@@ -64,5 +71,6 @@ func (p *fastParser) next(pos, limit int, t *tokens) int {
 		p.insert(s - 1)
 		anchor = s
 	}
+
 	return t.rest(b, anchor, end, limit)
 }

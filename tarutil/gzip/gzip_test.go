@@ -4,6 +4,7 @@ import (
 	"bytes"
 	stdgzip "compress/gzip"
 	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -62,13 +64,36 @@ func expand(t testing.TB, z []byte) []byte {
 	return data
 }
 
-func TestRoundTrip(t *testing.T) {
+// A packed is a sample at one level.
+type packed struct {
+	sample
+	level  int
+	member []byte
+}
+
+// allPacked are all samples at all levels, for the tests that read them. They are made once.
+var allPacked = sync.OnceValue(func() (list []packed) {
 	for _, s := range samples() {
 		for _, level := range kinds {
-			got := expand(t, compress(t, s.data, level, 2, whole))
-			if !bytes.Equal(got, s.data) {
-				t.Errorf("%s, level %d: the round trip changed the data", s.name, level)
+			var out bytes.Buffer
+			z, err := NewWriter(&out, level, 3)
+			if err == nil {
+				_, err = z.Write(s.data)
+				err = errors.Join(err, z.Close())
 			}
+			if err != nil {
+				panic(err)
+			}
+			list = append(list, packed{s, level, out.Bytes()})
+		}
+	}
+	return list
+})
+
+func TestRoundTrip(t *testing.T) {
+	for _, p := range allPacked() {
+		if !bytes.Equal(expand(t, p.member), p.data) {
+			t.Errorf("%s, level %d: the round trip changed the data", p.name, p.level)
 		}
 	}
 }
@@ -76,11 +101,8 @@ func TestRoundTrip(t *testing.T) {
 // The digests must never change but by a decision to change the format.
 func TestGolden(t *testing.T) {
 	var got strings.Builder
-	for _, s := range samples() {
-		for _, level := range kinds {
-			z := compress(t, s.data, level, 3, whole)
-			fmt.Fprintf(&got, "%s %d %d %x\n", s.name, level, len(z), sha256.Sum256(z))
-		}
+	for _, p := range allPacked() {
+		fmt.Fprintf(&got, "%s %d %d %x\n", p.name, p.level, len(p.member), sha256.Sum256(p.member))
 	}
 	golden := filepath.Join("testdata", "golden.txt")
 	if *update {
@@ -112,25 +134,27 @@ func TestLevels(t *testing.T) {
 	}
 }
 
+// Neither how writes are cut nor how many blocks are compressed at once has to do with the level,
+// so the ways are shared out among the levels.
 func TestSameBytesHoweverWritten(t *testing.T) {
 	data := mixed(5 * blockSize / 2)
 	r := random(5)
-	cuts := map[string]func() int{
-		"whole":  whole,
-		"block":  func() int { return blockSize },
-		"random": func() int { return 1 + r.below(300000) },
-		"small":  func() int { return 1 + r.below(2000) },
+	cut := func() int { return 1 + r.below(300000) }
+	ways := []struct {
+		workers int
+		cut     func() int
+	}{
+		{2, cut}, {0, cut}, {3, cut}, {8, cut},
+		{2, whole},
+		{2, func() int { return blockSize }},
+		{2, func() int { return 1 + r.below(2000) }},
 	}
-	for _, level := range kinds {
+	for i, level := range kinds {
 		want := compress(t, data, level, 1, whole)
-		for name, cut := range cuts {
-			if got := compress(t, data, level, 2, cut); !bytes.Equal(got, want) {
-				t.Errorf("level %d, %s writes: other bytes", level, name)
-			}
-		}
-		for _, workers := range []int{0, 3, 8} {
-			if got := compress(t, data, level, workers, cuts["random"]); !bytes.Equal(got, want) {
-				t.Errorf("level %d, %d workers: other bytes", level, workers)
+		for j := i; j < len(ways); j += len(kinds) {
+			way := ways[j]
+			if got := compress(t, data, level, way.workers, way.cut); !bytes.Equal(got, want) {
+				t.Errorf("level %d, way %d with %d workers: other bytes", level, j, way.workers)
 			}
 		}
 	}
@@ -164,10 +188,8 @@ func TestEncoderForgets(t *testing.T) {
 // start than to read.
 func TestOtherReaders(t *testing.T) {
 	var stream []byte
-	for _, s := range samples() {
-		for _, level := range kinds {
-			stream = append(stream, compress(t, s.data, level, 2, whole)...)
-		}
+	for _, p := range allPacked() {
+		stream = append(stream, p.member...)
 	}
 	for _, args := range [][]string{
 		{"gunzip", "-t"},

@@ -43,9 +43,9 @@ func load64(b *buffer, i int) uint64 {
 	return binary.LittleEndian.Uint64(b[p : p+8])
 }
 
-// tooFar returns 0 if d, from 0 to 2^16-1, is the distance of a match, and something else if
-// not. Joined to a difference of bytes it makes one branch of two, and those between a
-// match and none are what parsing takes its time with: no processor can predict them.
+// tooFar returns 0 if d, from 0 to 2^16-1, can be the distance of a match, and something else if not.
+// Joined to a difference of bytes it makes one branch of two. No processor can predict the branch
+// between a match and none, and parsing spends most of its time there.
 func tooFar(d int) uint32 { return uint32(d-1) / windowSize }
 
 // unequal returns 0 if the four bytes at i equal those d before and d is a distance.

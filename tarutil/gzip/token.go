@@ -26,16 +26,20 @@ const (
 	listSize  = 64 << 10
 )
 
-// tokens is a list of tokens and what of their statistics is taken while it grows.
+// tokens is a list of tokens. The distances are counted while it grows, and the rest later; see
+// counts.collect.
 type tokens struct {
 	n    int                  // tokens in list
 	list [listSize + 8]uint32 // some more may be written than are added
 	dist [32]uint32           // counts by bits 9-13 since they were last cleared
 }
 
-// literals adds the bytes b[from:to].
+// literals adds the bytes b[from:to]. It writes them by eights, up to seven too many, which the next
+// tokens overwrite.
 func (t *tokens) literals(b *buffer, from, to int) {
 	n := t.n
+
+	// Eight stores without a branch are faster than a loop of the right length.
 	for i := from; i < to; i += 8 {
 		v := load64(b, i)
 		n &= listSize - 1
@@ -50,6 +54,7 @@ func (t *tokens) literals(b *buffer, from, to int) {
 		l[6] = uint32(v >> 48 & 255)
 		l[7] = uint32(v >> 56)
 	}
+
 	t.n += to - from
 }
 
@@ -66,6 +71,7 @@ func (t *tokens) rest(b *buffer, from, end, limit int) int {
 // match adds a match of 3 to 258 bytes at a distance of 1 to 32768. Distance symbols come
 // two to each power of two from 4 on (RFC 1951, section 3.2.5).
 func (t *tokens) match(length, dist int) {
+	// Of x the highest two bits give the symbol, and those below them are the extra bits.
 	x := uint32(dist - 1)
 	n := uint32(max(bits.Len32(x), 2) - 2)
 	top := x >> (n & 31)

@@ -8,7 +8,7 @@ import (
 	"runtime"
 )
 
-// DefaultLevel is the level for callers without a wish of their own.
+// DefaultLevel is the level for callers without a preference.
 const DefaultLevel = 6
 
 const (
@@ -19,12 +19,13 @@ const (
 
 var errClosed = errors.New("gzip: write after close")
 
-// Writer compresses what is written to it; see the package comment for what its output
-// depends on. The methods of a Writer must not be called concurrently. The underlying
-// writer is called from within the methods only, never from another goroutine.
+// Writer compresses what is written to it; see the package comment for what its output depends on.
+// The methods of a Writer must not be called concurrently. The underlying writer is called from within
+// the methods only, never from another goroutine. Its first error is final: every later call returns
+// it.
 //
-// A Writer holds nothing that outlives it: one which is dropped without Close writes no
-// trailer, and its goroutines end by themselves with the block they work on.
+// A Writer may be dropped without Close. Then it writes no trailer, and its goroutines end by
+// themselves with the blocks they work on.
 type Writer struct {
 	w        io.Writer
 	err      error // the first error of w; every later call returns it
@@ -41,9 +42,9 @@ type Writer struct {
 	level    int
 }
 
-// NewWriter returns a Writer which sends its output to w. The level is 0 (stored),
-// 1 (fastest) to 9 (smallest), or an error comes back. Up to workers blocks are compressed
-// at once; zero or less means one per processor, 16 at most.
+// NewWriter returns a Writer which sends its output to w. The level is 0 (stored) or 1 (fastest) to 9
+// (smallest); any other is an error. Up to workers blocks are compressed at once, which changes the
+// speed and not the output. Zero or less means one for each processor, 16 at most.
 func NewWriter(w io.Writer, level, workers int) (*Writer, error) {
 	if level < 0 || level > 9 {
 		return nil, fmt.Errorf("gzip: level %d is not one of 0 to 9", level)
@@ -58,12 +59,13 @@ func NewWriter(w io.Writer, level, workers int) (*Writer, error) {
 	return z, nil
 }
 
-// Write compresses p as part of the current member, beginning one if none is open. It
-// waits for the oldest block when too many are under way.
+// Write compresses p as part of the current member, and begins one if none is open. When too many
+// blocks are under way it waits for the oldest. It keeps no reference to p.
 func (z *Writer) Write(p []byte) (int, error) {
 	if err := z.usable(); err != nil {
 		return 0, err
 	}
+
 	n := 0
 	for n < len(p) {
 		if z.cur == nil {
@@ -71,6 +73,7 @@ func (z *Writer) Write(p []byte) (int, error) {
 				return n, err
 			}
 		}
+
 		k := z.cur.fill(p[n:])
 		if k == 0 { // full, and more follows: so it is not the last of its member
 			if err := z.dispatch(); err != nil {
@@ -78,23 +81,28 @@ func (z *Writer) Write(p []byte) (int, error) {
 			}
 			continue
 		}
+
+		// The checksum is one for the whole member, so it cannot be left to the blocks.
 		z.crc = crc32.Update(z.crc, crc32.IEEETable, p[n:n+k])
 		z.size += uint32(k)
 		n += k
 	}
+
 	return n, nil
 }
 
-// EndMember ends the current gzip member; the next Write begins another, which shares no
-// history with it. Without bytes since the last end there is no member to end. Once the
-// last byte of the member was accepted by the underlying writer, a later method of z calls
-// ended (if it is not nil) with the number of bytes written so far: the offset at which the
-// next member starts. Calls come in order, and all of them before Sync or Close returns
-// without an error.
+// EndMember ends the current gzip member. The next Write begins another, which shares no history with
+// it. If nothing was written since the last end, no member is ended.
+//
+// If ended is not nil, it is called once the underlying writer has accepted the last byte of the
+// member, with the number of bytes written so far: the offset at which the next member starts. It is
+// called from within this method or a later one, in the order of the members, and before Sync or
+// Close returns without an error.
 func (z *Writer) EndMember(ended func(offset int64)) error {
 	if err := z.usable(); err != nil {
 		return err
 	}
+
 	if z.cur == nil { // the member before ended here as well, but may still be under way
 		if ended == nil {
 			return nil
@@ -107,11 +115,12 @@ func (z *Writer) EndMember(ended func(offset int64)) error {
 		last.ended = append(last.ended, ended)
 		return nil
 	}
+
 	return z.endMember(ended)
 }
 
-// Sync waits until all blocks handed out, and so all ended members, are written. It neither
-// ends a block nor changes the output.
+// Sync waits until all ended members are written, and calls the functions that [Writer.EndMember] got
+// for them. It does not end a block, so it does not change the output.
 func (z *Writer) Sync() error {
 	if err := z.usable(); err != nil {
 		return err
@@ -119,33 +128,40 @@ func (z *Writer) Sync() error {
 	return z.drain(0)
 }
 
-// Close ends the member and waits until everything is written. It does not close the
-// underlying writer. Only Close makes the output whole, so call it on success alone.
+// Close ends the current member and waits until everything is written. If nothing was written at all,
+// the output is one empty member. Close does not close the underlying writer. Only Close makes the
+// output whole, so call it on success alone. A second Close does nothing.
 func (z *Writer) Close() error {
 	if z.closed {
 		return z.err
 	}
+
 	if z.err != nil {
 		return z.err
 	}
+
 	if z.cur == nil && z.members == 0 { // no input at all: an empty member
 		if err := z.begin(); err != nil {
 			return err
 		}
 	}
+
 	if z.cur != nil {
 		if err := z.endMember(nil); err != nil {
 			return err
 		}
 	}
+
 	if err := z.drain(0); err != nil {
 		return err
 	}
+
 	z.closed = true
 	z.free = nil
 	return nil
 }
 
+// usable returns the error of a call that comes after an error or after Close.
 func (z *Writer) usable() error {
 	if z.err == nil && z.closed {
 		return errClosed
@@ -163,6 +179,7 @@ func (z *Writer) begin() error {
 	return nil
 }
 
+// endMember hands out the current block as the last of its member.
 func (z *Writer) endMember(ended func(int64)) error {
 	b := z.cur
 	z.cur = nil
@@ -181,14 +198,15 @@ func (z *Writer) dispatch() error {
 	return z.take(z.window[:])
 }
 
+// start gives a block to a goroutine.
 func (z *Writer) start(b *block) {
 	z.queue = append(z.queue, b)
 	go b.run(z.encoders, z.level)
 }
 
-// take makes the current block an empty one with this window: an idle one, a new one, or
-// after waiting the oldest under way. There is one block more than workers, which keeps
-// these busy while the oldest is written and filled again.
+// take makes the current block an empty one with this window. It waits for the oldest block if as many
+// are under way as there are workers. So there is one block more than workers, and these stay busy
+// while that one is filled.
 func (z *Writer) take(window []byte) error {
 	if err := z.drain(cap(z.encoders)); err != nil {
 		return err
@@ -217,11 +235,13 @@ func (z *Writer) drain(keep int) error {
 			z.cur, z.queue, z.free = nil, nil, nil
 			return err
 		}
+
 		z.queue = z.queue[:copy(z.queue, z.queue[1:])]
 		z.free = append(z.free, b)
 		for _, f := range b.ended {
 			f(z.written)
 		}
 	}
+
 	return z.err
 }

@@ -5,10 +5,9 @@ import (
 	stdgzip "compress/gzip"
 	"errors"
 	"io"
-	"runtime"
 	"slices"
 	"testing"
-	"time"
+	"testing/synctest"
 )
 
 var errDisk = errors.New("disk full")
@@ -33,67 +32,56 @@ func (w *breaking) Write(p []byte) (int, error) {
 }
 
 func TestWriteErrors(t *testing.T) {
-	data := mixed(5 * blockSize / 2)
-	before := runtime.NumGoroutine()
-	for _, short := range []bool{false, true} {
-		for k := 1; ; k++ {
-			w := &breaking{k: k, short: short}
-			z, _ := NewWriter(w, 1, 3)
-			_, err := io.Copy(struct{ io.Writer }{z}, bytes.NewReader(data))
-			err = errors.Join(err, z.Close())
-			if w.k > 0 { // all Writes went well
-				break
-			}
-			want := errDisk
-			if short {
-				want = io.ErrShortWrite
-			}
-			if !errors.Is(err, want) {
-				t.Fatalf("write %d broken: got %v, want %v", k, err, want)
-			}
-			for name, f := range map[string]func() error{
-				"Write":     func() error { _, err := z.Write(data[:1]); return err },
-				"EndMember": func() error { return z.EndMember(nil) },
-				"Sync":      z.Sync,
-				"Close":     z.Close,
-			} {
-				if err := f(); err != want {
-					t.Errorf("%s after the error = %v, want %v", name, err, want)
+	synctest.Test(t, func(t *testing.T) { // which ends when all goroutines have
+		data := mixed(5 * blockSize / 2)
+		for _, short := range []bool{false, true} {
+			for k := 1; ; k++ {
+				w := &breaking{k: k, short: short}
+				z, _ := NewWriter(w, 1, 3)
+				_, err := io.Copy(struct{ io.Writer }{z}, bytes.NewReader(data))
+				err = errors.Join(err, z.Close())
+				if w.k > 0 { // all Writes went well
+					break
 				}
-			}
-			if r, err := stdgzip.NewReader(&w.Buffer); err == nil {
-				if _, err := io.Copy(io.Discard, r); err == nil {
-					t.Fatalf("write %d broken: the output looks whole", k)
+				want := errDisk
+				if short {
+					want = io.ErrShortWrite
+				}
+				if !errors.Is(err, want) {
+					t.Fatalf("write %d broken: got %v, want %v", k, err, want)
+				}
+				for name, f := range map[string]func() error{
+					"Write":     func() error { _, err := z.Write(data[:1]); return err },
+					"EndMember": func() error { return z.EndMember(nil) },
+					"Sync":      z.Sync,
+					"Close":     z.Close,
+				} {
+					if err := f(); err != want {
+						t.Errorf("%s after the error = %v, want %v", name, err, want)
+					}
+				}
+				if r, err := stdgzip.NewReader(&w.Buffer); err == nil {
+					if _, err := io.Copy(io.Discard, r); err == nil {
+						t.Fatalf("write %d broken: the output looks whole", k)
+					}
 				}
 			}
 		}
-	}
-	settle(t, before)
-}
-
-// settle waits until no more than n goroutines are left.
-func settle(t *testing.T, n int) {
-	t.Helper()
-	for range 200 {
-		if runtime.NumGoroutine() <= n {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Errorf("%d goroutines, %d before", runtime.NumGoroutine(), n)
+	})
 }
 
 func TestDroppedWriter(t *testing.T) {
-	before := runtime.NumGoroutine()
-	var out bytes.Buffer
-	z, _ := NewWriter(&out, 9, 4)
-	z.Write(mixed(4 * blockSize))
-	settle(t, before)
-	if r, err := stdgzip.NewReader(&out); err == nil {
-		if _, err := io.Copy(io.Discard, r); err == nil {
-			t.Error("without Close the output looks whole")
+	synctest.Test(t, func(t *testing.T) { // which ends when all goroutines have
+		var out bytes.Buffer
+		z, _ := NewWriter(&out, 9, 4)
+		z.Write(mixed(4 * blockSize))
+		synctest.Wait()
+		if r, err := stdgzip.NewReader(&out); err == nil {
+			if _, err := io.Copy(io.Discard, r); err == nil {
+				t.Error("without Close the output looks whole")
+			}
 		}
-	}
+	})
 }
 
 func TestMembers(t *testing.T) {

@@ -3,6 +3,7 @@ package zstd
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // A backward reads the bit streams of entropy codes, which begin at the last byte: the
@@ -15,10 +16,12 @@ type backward struct {
 	n    int    // how many of these count; negative after an overrun
 }
 
+var errNoStart = corrupt("bit stream without a start")
+
 // init begins to read data. It fails if there is no mark.
 func (b *backward) init(data []byte) error {
 	if len(data) == 0 || data[len(data)-1] == 0 {
-		return corrupt("bit stream without a start")
+		return errNoStart
 	}
 	*b = backward{data: data, off: len(data)}
 	b.fill()
@@ -26,8 +29,9 @@ func (b *backward) init(data []byte) error {
 	return nil
 }
 
-// fill loads bits, so that at least 56 are there unless the stream has less left. Those
-// below the n that count may be loaded, too; they are the same when they are loaded again.
+// fill loads bits, so that at least 56 are there unless the stream has less left. It loads eight
+// bytes at once where it can, and counts whole bytes only. The bits beyond the n that count are
+// those that come next in the stream: loading them again changes nothing.
 func (b *backward) fill() {
 	if b.off >= 8 {
 		b.acc |= binary.LittleEndian.Uint64(b.data[b.off-8:]) >> uint(b.n)
@@ -41,6 +45,11 @@ func (b *backward) fill() {
 		b.acc |= uint64(b.data[b.off]) << uint(56-b.n)
 		b.n += 8
 	}
+}
+
+// peek returns the k highest bits behind those that were taken.
+func peek(acc uint64, taken int, k uint8) uint {
+	return uint(acc << (taken & 63) >> 1 >> (63 - k&63))
 }
 
 // take returns the next k bits, at most 56 since the last fill.
@@ -82,4 +91,54 @@ func (f *forward) peek(k uint) uint {
 func (f *forward) bytes() (int, bool) {
 	n := (f.at + 7) >> 3
 	return int(n), n <= uint(len(f.data))
+}
+
+// A bitWriter appends bits to bytes, the first bit in the lowest place. Streams that are read
+// backwards end with a mark, see [bitWriter.mark].
+type bitWriter struct {
+	out []byte
+	acc uint64 // bits not yet in out
+	n   uint   // how many; fewer than 8 between calls
+}
+
+// put appends the low n bits of v, at most 48; the bits above must be zero.
+func (w *bitWriter) put(v uint64, n uint) {
+	w.acc |= v << (w.n & 63)
+	w.n += n
+	for w.n >= 8 {
+		w.out = append(w.out, byte(w.acc))
+		w.acc >>= 8
+		w.n -= 8
+	}
+}
+
+// align fills the last byte up with zero bits, and returns all bytes.
+func (w *bitWriter) align() []byte {
+	if w.n > 0 {
+		w.put(0, 8-w.n)
+	}
+	return w.out
+}
+
+// mark appends the bit that shows a reader from the end where to begin.
+func (w *bitWriter) mark() []byte {
+	w.put(1, 1)
+	return w.align()
+}
+
+// store writes acc, which holds n bits, to buf at o, where there is room for eight bytes. It
+// returns what is left: the offset behind the whole bytes, and the bits that make none.
+func store(buf []byte, o int, acc uint64, n uint) (int, uint64, uint) {
+	binary.LittleEndian.PutUint64(buf[o:], acc)
+	return o + int(n>>3), acc >> (n & 56), n & 7
+}
+
+// room makes space for n bytes behind out.
+func room(out []byte, n int) []byte { return slices.Grow(out, n) }
+
+// appendLittle appends the low n bytes of v.
+func appendLittle(out []byte, v uint64, n int) []byte {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], v)
+	return append(out, b[:n]...)
 }

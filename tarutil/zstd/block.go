@@ -1,9 +1,28 @@
 package zstd
 
+import "encoding/binary"
+
 const (
 	maxBlock = 128 << 10
-	slack    = 32 // bytes behind what counts, so that short copies may be rounded up
+	slack    = 32 // bytes behind what counts: short copies are rounded up to a fixed size
+	margin   = 32 // bytes before a compressed block: loads of eight bytes may begin there
+
+	// Indexes that are masked need no check against bounds. Right ones are below the mask anyway.
+	packedMask   = 2*maxBlock - 1
+	literalsMask = 2*maxBlock - 1
 )
+
+// A packedBlock holds a compressed block, behind the margin.
+type packedBlock [packedMask + 1 + 8]byte
+
+// content returns the block itself.
+func (p *packedBlock) content(size int) []byte { return p[margin : margin+size] }
+
+// load returns the eight bytes from i on, as one number.
+func (p *packedBlock) load(i int) uint64 {
+	i &= packedMask
+	return binary.LittleEndian.Uint64(p[i : i+8])
+}
 
 // The modes of literals ("Literals_Block_Type") and of tables ("Compression_Mode").
 const (
@@ -22,13 +41,14 @@ const (
 
 // A blockDecoder holds what lasts from block to block of one frame.
 type blockDecoder struct {
-	literals [maxBlock + slack]byte
+	literals [literalsMask + 1 + slack]byte // up to maxBlock
 	code     code
 	tables   [3]table // of the kinds, in the order in which they are described
 	kinds    [3]kind
 	preset   [3]table
 	scratch  table
 	recent   [3]int // offsets
+	decoded  [decodedAtOnce]decoded
 }
 
 var (
@@ -60,24 +80,38 @@ func (d *blockDecoder) reset() {
 	d.recent = [3]int{1, 4, 8}
 }
 
-// decode appends what the compressed block data holds to out, whose last reach bytes matches
-// may lead to. At most limit bytes are appended; out has room for these and slack.
-func (d *blockDecoder) decode(out, data []byte, reach, window, limit int) ([]byte, error) {
+// decode appends what a compressed block holds to out, whose last reach bytes matches may lead
+// to. The block is packed, behind a margin. At most limit bytes are appended; out has room for
+// these and slack.
+func (d *blockDecoder) decode(out []byte, packed *packedBlock, size, reach, window, limit int) ([]byte, error) {
+	data := packed.content(size)
 	literals, rest, err := d.readLiterals(data, limit)
 	if err != nil {
 		return out, err
 	}
+
 	count, rest, err := d.readTables(rest)
 	if err != nil {
 		return out, err
 	}
+
+	// A block without sequences is its literals alone.
 	if count == 0 {
 		if len(rest) > 0 {
 			return out, corrupt("bytes behind the literals of a block without sequences")
 		}
 		return append(out, literals...), nil
 	}
-	return d.sequences(out, literals, rest, count, reach, window, limit)
+
+	r := sequenceReader{packed: packed, end: margin + size, first: margin + size - len(rest), recent: d.recent}
+
+	x := execution{buf: out[:cap(out)], start: len(out), at: len(out), limit: len(out) + limit, lowest: len(out) - reach, window: window}
+	if err := d.sequences(&r, &x, count, len(literals)); err != nil {
+		return out, err
+	}
+
+	d.recent = r.recent
+	return x.buf[:x.at], nil
 }
 
 // readLiterals decodes the "Literals Section". The literals have room behind them.
@@ -85,6 +119,9 @@ func (d *blockDecoder) readLiterals(data []byte, limit int) (literals, rest []by
 	if len(data) == 0 {
 		return nil, nil, errLiteralsCut
 	}
+
+	// The header says how many literals there are and, if they are in a code, how many bytes these
+	// take. The format is how wide the numbers are, and also whether there are four streams.
 	mode, format := data[0]&3, data[0]>>2&3
 	var size, packed, head int
 	if mode <= literalsRepeated {
@@ -107,9 +144,11 @@ func (d *blockDecoder) readLiterals(data []byte, limit int) (literals, rest []by
 		h := little(data[:head]) >> 4
 		size, packed = int(h&(1<<width-1)), int(h>>width&(1<<width-1))
 	}
+
 	if size > limit {
 		return nil, nil, corrupt("%d literals in a block of at most %d bytes", size, limit)
 	}
+
 	if data = data[head:]; packed > len(data) {
 		return nil, nil, errLiteralsCut
 	}
@@ -129,9 +168,12 @@ func (d *blockDecoder) readLiterals(data []byte, limit int) (literals, rest []by
 		}
 		data = data[used:]
 	}
+
+	// The code may be that of an earlier block of the frame.
 	if d.code.log == 0 {
 		return nil, nil, corrupt("literals by a code that was never given")
 	}
+
 	if format == 0 {
 		return literals, rest, d.code.decode1(literals, data)
 	}
@@ -161,6 +203,8 @@ func (d *blockDecoder) readTables(data []byte) (count int, rest []byte, err erro
 	if len(data) == 0 {
 		return 0, nil, errHeaderCut
 	}
+
+	// The count takes one, two or three bytes, as the first one says.
 	switch first := int(data[0]); {
 	case first < 128:
 		count, data = first, data[1:]
@@ -171,17 +215,22 @@ func (d *blockDecoder) readTables(data []byte) (count int, rest []byte, err erro
 	default:
 		count, data = int(data[1])+int(data[2])<<8+0x7f00, data[3:]
 	}
+
 	if count == 0 {
 		return 0, data, nil
 	}
+
 	if len(data) == 0 {
 		return 0, nil, errHeaderCut
 	}
+
+	// Two bits for each table, the first one highest.
 	modes := data[0]
 	data = data[1:]
 	if modes&3 != 0 {
 		return 0, nil, corrupt("reserved bits in the header of sequences")
 	}
+
 	for i := range d.tables {
 		used, err := d.readTable(i, modes>>(6-2*i)&3, data)
 		if err != nil {
@@ -189,6 +238,7 @@ func (d *blockDecoder) readTables(data []byte) (count int, rest []byte, err erro
 		}
 		data = data[used:]
 	}
+
 	return count, data, nil
 }
 
@@ -217,115 +267,11 @@ func (d *blockDecoder) readTable(i int, mode uint8, data []byte) (used int, err 
 		t.set(dist, log, k.values)
 		return used, nil
 	}
+
+	// What is left is modeRepeat: the table stays as an earlier block of the frame has set it.
 	if !t.ok {
 		return 0, corrupt("table of %s that was never given", k.name)
 	}
+
 	return 0, nil
-}
-
-// sequences decodes and executes count sequences ("Decoding Sequences", "Sequence
-// Execution").
-func (d *blockDecoder) sequences(out, literals, data []byte, count, reach, window, limit int) ([]byte, error) {
-	var b backward
-	if err := b.init(data); err != nil {
-		return out, err
-	}
-	lengths, offsets, matches := &d.tables[kindLiterals], &d.tables[kindOffset], &d.tables[kindMatch]
-	const mask = 1<<maxTableLog - 1
-	lengthState := b.take(lengths.log)
-	offsetState := b.take(offsets.log)
-	matchState := b.take(matches.log)
-	start, at := len(out), len(out)
-	end := start + limit
-	buf := out[:cap(out)]
-	recent := d.recent
-	unused := len(literals)                    // literals that were not copied
-	padded := d.literals[:len(literals)+slack] // what may be read
-	for i := range count {
-		lc, oc, mc := &lengths.cells[lengthState&mask], &offsets.cells[offsetState&mask], &matches.cells[matchState&mask]
-		b.fill()
-		offset := int(oc.base) + int(b.take(oc.extra))
-		match := int(mc.base) + int(b.take(mc.extra))
-		b.fill()
-		length := int(lc.base) + int(b.take(lc.extra))
-		if i < count-1 {
-			lengthState = uint64(lc.next) + b.take(lc.bits)
-			matchState = uint64(mc.next) + b.take(mc.bits)
-			offsetState = uint64(oc.next) + b.take(oc.bits)
-		}
-		if oc.base > 3 {
-			recent[2], recent[1] = recent[1], recent[0]
-			offset -= 3
-			recent[0] = offset
-		} else if offset = repeated(&recent, offset, length); offset <= 0 {
-			return out, corrupt("offset %d", offset)
-		}
-		switch {
-		case b.n < 0:
-			return out, corrupt("sequences are cut off")
-		case length > unused:
-			return out, corrupt("more literals used than there are")
-		case length+match > end-at:
-			return out, corrupt("block of over %d bytes", limit)
-		case offset > window || offset > reach+at-start+length:
-			return out, corrupt("match %d bytes back, where there are %d", offset, min(window, reach+at-start+length))
-		}
-		from := len(literals) - unused
-		if length <= 16 {
-			copy(buf[at:at+16], padded[from:from+16])
-		} else {
-			copy(buf[at:at+length], padded[from:])
-		}
-		at += length
-		unused -= length
-		at = copyMatch(buf, at, offset, match)
-	}
-	if !b.done() {
-		return out, corrupt("stream of sequences has a wrong length")
-	}
-	if unused > end-at {
-		return out, corrupt("block of over %d bytes", limit)
-	}
-	at += copy(buf[at:], literals[len(literals)-unused:])
-	d.recent = recent
-	return buf[:at], nil
-}
-
-// repeated returns the offset that the values 1 to 3 stand for ("Repeat Offsets").
-func repeated(recent *[3]int, value, length int) int {
-	if length == 0 {
-		value++
-	}
-	offset := recent[0]
-	switch value {
-	case 1:
-		return offset
-	case 2:
-		offset = recent[1]
-	case 3:
-		offset = recent[2]
-		recent[2] = recent[1]
-	case 4:
-		offset--
-		recent[2] = recent[1]
-	}
-	recent[1], recent[0] = recent[0], offset
-	return offset
-}
-
-// copyMatch copies n bytes from offset bytes before buf[at], and returns where they end.
-func copyMatch(buf []byte, at, offset, n int) int {
-	from := at - offset
-	switch {
-	case offset >= 16 && n <= 16:
-		copy(buf[at:at+16], buf[from:from+16])
-	case offset >= n:
-		copy(buf[at:at+n], buf[from:from+n])
-	default: // what is copied is copied again
-		dst := buf[at : at+n]
-		for done := copy(dst, buf[from:at]); done < n; {
-			done += copy(dst[done:], dst[:done])
-		}
-	}
-	return at + n
 }

@@ -7,14 +7,23 @@ const (
 	maxSymbols  = 256 // of any table; those of sequences have fewer
 )
 
-// A cell of a table of finite state entropy: what a state stands for, and how the next
-// state is found.
-type cell struct {
-	base  uint32 // of the value; or the symbol itself
-	next  uint16 // what the bits are added to
-	bits  uint8  // to read for the next state
-	extra uint8  // to read and to add to base
+// A cell of a table of finite state entropy says what a state stands for, and how the next state is
+// found. It is one number, since the decoder has too few registers for the fields of three.
+//
+//	bits 0-7    how many bits to read for the next state
+//	bits 8-15   how many to read and to add to the base
+//	bits 16-31  what the bits for the next state are added to
+//	bits 32-63  the base of the value; or the symbol itself
+type cell uint64
+
+func newCell(base uint32, next uint16, bits, extra uint8) cell {
+	return cell(base)<<32 | cell(next)<<16 | cell(extra)<<8 | cell(bits)
 }
+
+func (c cell) base() uint32 { return uint32(c >> 32) }
+func (c cell) next() uint16 { return uint16(c >> 16) }
+func (c cell) bits() uint8  { return uint8(c) }
+func (c cell) extra() uint8 { return uint8(c >> 8) }
 
 // A table decodes one kind of symbol.
 type table struct {
@@ -41,7 +50,7 @@ type value struct {
 // setSingle makes t decode nothing but one code.
 func (t *table) setSingle(v value) {
 	t.log, t.ok = 0, true
-	t.cells[0] = cell{base: v.base, extra: v.bits}
+	t.cells[0] = newCell(v.base, 0, 0, v.bits)
 }
 
 // set makes t decode by a distribution ("From normalized distribution to decoding tables"):
@@ -49,18 +58,41 @@ func (t *table) setSingle(v value) {
 func (t *table) set(counts []int16, log uint8, values []value) {
 	size := uint(1) << log
 	t.log, t.ok = log, true
-	var symbols [1 << maxTableLog]uint8
+	symbols := spread(counts, log)
 	var states [maxSymbols]uint16 // the number of the next state of each code
+	for s, c := range counts {
+		states[s] = uint16(share(c))
+	}
+
+	// The states of a code share out all next states: the earlier ones take one bit more, and with
+	// it twice as many.
+	for i := range size {
+		s := symbols[i]
+		x := states[s]
+		states[s]++
+		n := log + 1 - uint8(bits.Len16(x))
+		v := value{base: uint32(s)}
+		if values != nil {
+			v = values[s]
+		}
+		t.cells[i] = newCell(v.base, uint16(uint(x)<<n-size), n, v.bits)
+	}
+}
+
+// spread returns which symbol each of the 1<<log states of a distribution stands for.
+func spread(counts []int16, log uint8) (symbols [1 << maxTableLog]uint8) {
+	size := uint(1) << log
+
+	// Codes with a share of less than one get a state each, from the end.
 	high := size
 	for s, c := range counts {
 		if c == -1 {
 			high--
 			symbols[high] = uint8(s)
-			states[s] = 1
-		} else {
-			states[s] = uint16(c)
 		}
 	}
+
+	// The step has no factor in common with the size, so it comes by every state once.
 	at, step, mask := uint(0), size>>1+size>>3+3, size-1
 	for s, c := range counts {
 		for range c {
@@ -69,17 +101,8 @@ func (t *table) set(counts []int16, log uint8, values []value) {
 			}
 		}
 	}
-	for i := range size {
-		s := symbols[i]
-		x := states[s]
-		states[s]++
-		n := log + 1 - uint8(bits.Len16(x))
-		c := cell{base: uint32(s), bits: n, next: uint16(uint(x)<<n - size)}
-		if values != nil {
-			c.base, c.extra = values[s].base, values[s].bits
-		}
-		t.cells[i] = c
-	}
+
+	return symbols
 }
 
 // readCounts reads a distribution ("FSE Table Description") of at most len(counts) codes. It
@@ -91,12 +114,14 @@ func readCounts(data []byte, counts []int16, maxLog uint8) ([]int16, uint8, int,
 	if log > maxLog {
 		return nil, 0, 0, corrupt("table of accuracy %d, over the limit of %d", log, maxLog)
 	}
+
 	left := 1 << log // what is to be shared out
 	n := 0
 	for left > 0 {
 		if n == len(counts) {
 			return nil, 0, 0, corrupt("table with more than %d codes", len(counts))
 		}
+
 		// A number from 0 to left+1. The small ones take one bit less.
 		width := uint(bits.Len(uint(left + 1)))
 		short := uint(1)<<width - uint(left+2) // how many do
@@ -110,6 +135,9 @@ func readCounts(data []byte, counts []int16, maxLog uint8) ([]int16, uint8, int,
 			}
 			f.at += width
 		}
+
+		// Behind a zero stands how many more there are, in numbers of two bits; 3 says that another
+		// follows.
 		c := int16(v) - 1
 		counts[n] = c
 		n++
@@ -127,9 +155,11 @@ func readCounts(data []byte, counts []int16, maxLog uint8) ([]int16, uint8, int,
 			left -= max(int(c), 1)
 		}
 	}
+
 	used, ok := f.bytes()
 	if left < 0 || !ok {
 		return nil, 0, 0, corrupt("table that does not add up")
 	}
+
 	return counts[:n], log, used, nil
 }

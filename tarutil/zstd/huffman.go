@@ -27,6 +27,9 @@ func (c *code) read(data []byte, scratch *table) (int, error) {
 	if len(data) == 0 {
 		return 0, corrupt("literals without a Huffman code")
 	}
+
+	// From 128 on, the first byte says how many weights follow, of four bits each. Below, it says how
+	// many bytes a code of the weights takes.
 	var weights [maxWeights + 1]uint8
 	var n, used int
 	if head := int(data[0]); head >= 128 {
@@ -48,6 +51,7 @@ func (c *code) read(data []byte, scratch *table) (int, error) {
 			return 0, err
 		}
 	}
+
 	return used, c.set(&weights, n)
 }
 
@@ -58,11 +62,13 @@ func readWeights(data []byte, weights []uint8, t *table) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+
 	t.set(dist, log, nil)
 	var b backward
 	if err := b.init(data[used:]); err != nil {
 		return 0, err
 	}
+
 	var states [2]uint64
 	for i := range states {
 		states[i] = b.take(log)
@@ -70,30 +76,35 @@ func readWeights(data []byte, weights []uint8, t *table) (int, error) {
 	if b.overrun() {
 		return 0, corrupt("weights of a Huffman code are cut off")
 	}
+
+	// No count says how many weights there are: they end when the bits do. The state that would
+	// have been next then gives the last weight.
 	for n := 0; ; {
 		turn := n & 1
-		c := &t.cells[states[turn]]
+		c := t.cells[states[turn]]
 		if n == len(weights) {
 			return 0, corrupt("Huffman code of more than 256 literals")
 		}
-		weights[n] = uint8(c.base)
+		weights[n] = uint8(c.base())
 		n++
+
 		b.fill()
-		states[turn] = uint64(c.next) + b.take(c.bits)
+		states[turn] = uint64(c.next()) + b.take(c.bits())
 		if !b.overrun() {
 			continue
 		}
 		if n == len(weights) {
 			return 0, corrupt("Huffman code of more than 256 literals")
 		}
-		weights[n] = uint8(t.cells[states[1-turn]].base)
+		weights[n] = uint8(t.cells[states[1-turn]].base())
 		return n + 1, nil
 	}
 }
 
 // set makes the table from n weights, and that of the literal behind them.
 func (c *code) set(weights *[maxWeights + 1]uint8, n int) error {
-	c.log = 0
+	c.log = 0 // no code is left if this one is wrong
+
 	var ranks [maxCodeLen + 2]uint // how many have each weight
 	sum := uint(0)
 	for _, w := range weights[:n] {
@@ -105,20 +116,26 @@ func (c *code) set(weights *[maxWeights + 1]uint8, n int) error {
 			sum += 1 << (w - 1)
 		}
 	}
+
 	log := uint(bits.Len(sum))
 	if sum == 0 || log > maxCodeLen {
 		return corrupt("Huffman code that does not add up")
 	}
+
+	// The cells that the described weights leave free belong to the last literal. Their number must
+	// be a power of two, as that of any literal is.
 	rest := uint(1)<<log - sum
 	if rest&(rest-1) != 0 {
 		return corrupt("Huffman code that does not add up")
 	}
+
 	last := uint8(bits.Len(rest))
 	weights[n] = last
 	ranks[last]++
 	if ranks[1] < 2 {
 		return corrupt("Huffman code without a longest one")
 	}
+
 	// The codes of the lowest weight come first, each with 1<<(weight-1) cells.
 	var next [maxCodeLen + 2]uint
 	at := uint(0)
@@ -126,6 +143,7 @@ func (c *code) set(weights *[maxWeights + 1]uint8, n int) error {
 		next[w] = at
 		at += ranks[w] << (w - 1)
 	}
+
 	for s, w := range weights[:n+1] {
 		if w == 0 {
 			continue
@@ -137,6 +155,7 @@ func (c *code) set(weights *[maxWeights + 1]uint8, n int) error {
 			cells[i] = codeCell{byte(s), uint8(log) + 1 - w}
 		}
 	}
+
 	c.log = uint8(log)
 	return nil
 }
@@ -147,6 +166,8 @@ func (c *code) decode1(dst, data []byte) error {
 	if err := b.init(data); err != nil {
 		return err
 	}
+
+	// Five codes have at most 55 bits, so one fill is enough for them.
 	shift := 64 - c.log
 	for len(dst) >= 5 {
 		b.fill()
@@ -157,15 +178,18 @@ func (c *code) decode1(dst, data []byte) error {
 		}
 		dst = dst[5:]
 	}
+
 	b.fill()
 	for i := range dst {
 		e := c.cells[b.acc>>(shift&63)&(1<<maxCodeLen-1)]
 		dst[i] = e.symbol
 		b.skip(uint(e.len) & 63)
 	}
+
 	if !b.done() {
 		return corrupt("stream of literals has a wrong length")
 	}
+
 	return nil
 }
 
@@ -176,6 +200,7 @@ func (c *code) decode4(dst, data []byte) error {
 	if len(data) < jumpTable {
 		return corrupt("streams of literals are cut off")
 	}
+
 	var b [4]backward
 	rest := data[jumpTable:]
 	for i := range b {
@@ -191,19 +216,26 @@ func (c *code) decode4(dst, data []byte) error {
 		}
 		rest = rest[n:]
 	}
+
+	// All streams but the last give the same number of literals.
 	quarter := (len(dst) + 3) / 4
 	if 3*quarter > len(dst) {
 		return corrupt("four streams for %d literals", len(dst))
 	}
+
 	d0, d1, d2, d3 := dst[:quarter], dst[quarter:2*quarter], dst[2*quarter:3*quarter], dst[3*quarter:]
 	b0, b1, b2, b3 := &b[0], &b[1], &b[2], &b[3]
 	shift := 64 - c.log
 	at := 0
+
+	// The last stream is the shortest one, so its room is room in all. The state of the streams is
+	// kept in variables of its own here, which the compiler can put into registers.
 	for ; at+5 <= len(d3); at += 5 {
 		b0.fill()
 		b1.fill()
 		b2.fill()
 		b3.fill()
+
 		o0, o1, o2, o3 := d0[at:at+5], d1[at:at+5], d2[at:at+5], d3[at:at+5]
 		a0, a1, a2, a3 := b0.acc, b1.acc, b2.acc, b3.acc
 		n0, n1, n2, n3 := b0.n, b1.n, b2.n, b3.n
@@ -222,17 +254,20 @@ func (c *code) decode4(dst, data []byte) error {
 			n2 -= int(e2.len)
 			n3 -= int(e3.len)
 		}
+
 		b0.acc, b1.acc, b2.acc, b3.acc = a0, a1, a2, a3
 		b0.n, b1.n, b2.n, b3.n = n0, n1, n2, n3
 		if n0|n1|n2|n3 < 0 { // one was overrun
 			return corrupt("stream of literals has a wrong length")
 		}
 	}
+
 	for i, d := range [][]byte{d0[at:], d1[at:], d2[at:], d3[at:]} {
 		if err := c.finish(&b[i], d); err != nil {
 			return err
 		}
 	}
+
 	return nil
 }
 

@@ -8,9 +8,9 @@ import (
 	"io"
 )
 
-// MaxWindow is how far back a frame may refer: 128 MiB, as `zstd --long` does, and sixteen
-// times what it does without. Memory of up to one and a quarter windows is used when a frame
-// makes use of them.
+// MaxWindow is how far back a frame may refer, in bytes: 128 MiB, the window of `zstd --long` and
+// sixteen times that of its usual levels. A [Reader] needs up to one and a quarter windows of
+// memory, and 4 MiB, but only once a frame has that much content.
 const MaxWindow = 128 << 20
 
 var (
@@ -40,7 +40,7 @@ type Reader struct {
 	done    uint64 // bytes of the frame's content so far
 	sum     xxhash
 	blocks  *blockDecoder
-	packed  []byte // a compressed block
+	packed  *packedBlock
 	buf     []byte // content, the last of which were not read yet
 	unread  int    // where these begin
 	history int    // bytes before the end of buf that belong to the frame
@@ -48,11 +48,11 @@ type Reader struct {
 
 // A header is what stands at the start of a frame.
 type header struct {
-	window  int
+	window  int // how far back matches may lead
 	block   int // the size of the largest block
 	hasSum  bool
 	hasSize bool
-	size    uint64
+	size    uint64 // of the content, if hasSize
 }
 
 // NewReader returns a Reader of all frames that r holds, to its end. Between and behind
@@ -60,8 +60,8 @@ type header struct {
 //
 // Errors take the place of io.EOF: one that wraps [ErrCorrupt] or io.ErrUnexpectedEOF says
 // that the stream was damaged or cut, [ErrUnsupported] that it needs what is not here. Bytes
-// that were read before the end are not verified. r is read in pieces of 64 KiB, but at
-// its end no further than the stream goes if it is a [bufio.Reader].
+// that were read before the end are not verified. r is read to its end, in pieces of
+// 64 KiB; a [bufio.Reader] of that size or more is used as it is.
 func NewReader(r io.Reader) *Reader {
 	return &Reader{src: bufio.NewReaderSize(r, 64<<10)}
 }
@@ -89,57 +89,67 @@ func (z *Reader) next() error {
 	if !z.open {
 		return z.nextFrame()
 	}
+
+	// A "Block_Header" is 24 bits: last, type, size.
 	head, err := z.bytes(3)
 	if err != nil {
 		return err
 	}
+
 	h := int(little(head))
 	last, kind, size := h&1 == 1, h>>1&3, h>>3
 	if size > z.block {
 		return corrupt("block of %d bytes, over the limit of %d", size, z.block)
 	}
+
 	z.reserve()
 	before := len(z.buf)
 	switch kind {
-	case 0:
+	case 0: // raw
 		z.buf = z.buf[:before+size]
 		_, err = io.ReadFull(z.src, z.buf[before:])
 		err = unexpected(err)
-	case 1:
+	case 1: // one byte repeated
 		var c byte
 		c, err = z.src.ReadByte()
 		err = unexpected(err)
 		z.buf = z.buf[:before+size]
 		fillBytes(z.buf[before:], c)
-	case 2:
+	case 2: // compressed
 		if z.packed == nil {
-			z.packed = make([]byte, maxBlock)
+			z.packed = new(packedBlock)
 		}
-		if _, err = io.ReadFull(z.src, z.packed[:size]); err != nil {
+		if _, err = io.ReadFull(z.src, z.packed.content(size)); err != nil {
 			err = unexpected(err)
 			break
 		}
-		z.buf, err = z.blocks.decode(z.buf, z.packed[:size], z.history, z.window, z.block)
+		z.buf, err = z.blocks.decode(z.buf, z.packed, size, z.history, z.window, z.block)
 	default:
 		err = corrupt("block of a reserved type")
 	}
+
 	if err != nil {
 		z.buf = z.buf[:before]
 		return err
 	}
+
+	// The size is checked block by block, so that a frame with a wrong one is not read to its end.
 	content := z.buf[before:]
 	z.done += uint64(len(content))
 	z.history += len(content)
 	if z.hasSize && (z.done > z.size || last && z.done < z.size) {
 		return corrupt("content of %d bytes, the header says %d", z.done, z.size)
 	}
+
 	if z.hasSum {
 		z.sum.write(content)
 	}
+
 	if last {
 		z.open = false
 		return z.checkSum()
 	}
+
 	return nil
 }
 
@@ -160,14 +170,18 @@ func (z *Reader) checkSum() error {
 
 // nextFrame reads the header of a frame, or skips one. At the end it returns io.EOF.
 func (z *Reader) nextFrame() error {
+	// Between frames the stream may end; an end further on is an error.
 	if _, err := z.src.Peek(1); err != nil {
 		return err
 	}
+
 	z.frame++
 	b, err := z.bytes(4)
 	if err != nil {
 		return err
 	}
+
+	// A frame to be skipped holds what other programs put there (section 3.1.2).
 	switch m := binary.LittleEndian.Uint32(b); {
 	case m&magicSkipMask == magicSkip:
 		if b, err = z.bytes(4); err != nil {
@@ -180,9 +194,11 @@ func (z *Reader) nextFrame() error {
 	case m != magic:
 		return corrupt("it does not begin with a frame")
 	}
+
 	if err := z.readHeader(); err != nil {
 		return err
 	}
+
 	if z.blocks == nil {
 		z.blocks = newBlockDecoder()
 	}
@@ -192,18 +208,23 @@ func (z *Reader) nextFrame() error {
 	return nil
 }
 
-// readHeader reads a "Frame_Header".
+// readHeader reads a "Frame_Header" (RFC 8878, section 3.1.1.1).
 func (z *Reader) readHeader() error {
 	b, err := z.bytes(1)
 	if err != nil {
 		return err
 	}
+
 	d := b[0]
 	single := d&0x20 != 0
 	if d&0x08 != 0 {
 		return corrupt("reserved bit in the header")
 	}
+
 	z.header = header{hasSum: d&0x04 != 0}
+
+	// The window is a power of two, and some eighths of that more. A frame of a single segment has
+	// none: its window is all of its content.
 	window := uint64(0)
 	if !single {
 		if b, err = z.bytes(1); err != nil {
@@ -212,12 +233,14 @@ func (z *Reader) readHeader() error {
 		window = 1 << (10 + b[0]>>3)
 		window += window / 8 * uint64(b[0]&7)
 	}
+
 	if b, err = z.bytes([...]int{0, 1, 2, 4}[d&3]); err != nil {
 		return err
 	}
-	if id := little(b); id != 0 {
+	if id := little(b); id != 0 { // 0 stands for no dictionary
 		return fmt.Errorf("dictionary %d is needed, and dictionaries are %w", id, ErrUnsupported)
 	}
+
 	width := [...]int{0, 2, 4, 8}[d>>6]
 	if single && width == 0 {
 		width = 1
@@ -225,17 +248,20 @@ func (z *Reader) readHeader() error {
 	if b, err = z.bytes(width); err != nil {
 		return err
 	}
+
 	z.hasSize = width > 0
 	z.size = little(b)
-	if width == 2 {
+	if width == 2 { // smaller ones take one byte
 		z.size += 256
 	}
+
 	if single {
 		window = z.size
 	}
 	if window > MaxWindow {
 		return fmt.Errorf("window of %d bytes, over the limit of %d, is %w: compress it again without --long, or with --long=27", window, MaxWindow, ErrUnsupported)
 	}
+
 	z.window = int(window)
 	z.block = min(z.window, maxBlock)
 	return nil
@@ -247,12 +273,18 @@ func (z *Reader) reserve() {
 	if len(z.buf)+need <= cap(z.buf) {
 		return
 	}
+
 	keep := min(z.history, z.window)
-	// The copying of the window below is spread over as many bytes as there are spare.
-	full := z.window + max(z.window/4, 1<<20) + need
+
+	// A full buffer has spare bytes beyond the window: the window is copied to the front each time
+	// that these are used up, so the more of them, the less is copied.
+	full := z.window + max(z.window/4, min(z.window, 4<<20), 1<<20) + need
 	if z.hasSize && z.size < uint64(full) {
 		full = max(int(z.size)+need, keep+need)
 	}
+
+	// The buffer grows in steps, each only when the one before is used up: a header may claim a
+	// large window for nothing.
 	to := z.buf[:0]
 	if cap(z.buf) < full && keep+need > cap(z.buf)/4 {
 		size := max(4*cap(z.buf), 4*need)
@@ -261,6 +293,7 @@ func (z *Reader) reserve() {
 		}
 		to = make([]byte, 0, max(size, keep+need))
 	}
+
 	z.buf = append(to, z.buf[len(z.buf)-keep:]...)
 	z.unread = len(z.buf)
 }

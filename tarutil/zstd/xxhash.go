@@ -26,6 +26,7 @@ func (x *xxhash) reset() {
 	*x = xxhash{lanes: [4]uint64{p1 + p2, p2, 0, -p1}}
 }
 
+// write takes in p. Whole blocks go to the lanes, what is left over waits in block.
 func (x *xxhash) write(p []byte) {
 	x.total += uint64(len(p))
 	if x.n > 0 {
@@ -59,7 +60,9 @@ func round(lane, v uint64) uint64 {
 	return bits.RotateLeft64(lane+v*prime2, 31) * prime1
 }
 
+// sum returns the checksum of all that was written, and changes nothing.
 func (x *xxhash) sum() uint64 {
+	// The lanes count once they have a block; a shorter input has only its rest.
 	h := prime5
 	if x.total >= 32 {
 		h = 0
@@ -70,18 +73,23 @@ func (x *xxhash) sum() uint64 {
 			h = (h^round(0, lane))*prime1 + prime4
 		}
 	}
+
 	h += x.total
 	p := x.block[:x.n]
 	for ; len(p) >= 8; p = p[8:] {
 		h = bits.RotateLeft64(h^round(0, binary.LittleEndian.Uint64(p)), 27)*prime1 + prime4
 	}
+
 	if len(p) >= 4 {
 		h = bits.RotateLeft64(h^uint64(binary.LittleEndian.Uint32(p))*prime1, 23)*prime2 + prime3
 		p = p[4:]
 	}
+
 	for _, c := range p {
 		h = bits.RotateLeft64(h^uint64(c)*prime5, 11) * prime1
 	}
+
+	// Every bit of the input shall change about half of the result.
 	h = (h ^ h>>33) * prime2
 	h = (h ^ h>>29) * prime3
 	return h ^ h>>32

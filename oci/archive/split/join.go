@@ -32,12 +32,12 @@ type Problem struct {
 	Want string `json:"want"`          // the digest in the index
 }
 
-// Open reads the index in dir. Parts that it does not list, or a second index, give
-// [ErrStale]. The caller closes the Set.
+// Open reads the index in dir. Parts of its name that it does not list, or a second index, give
+// [ErrStale]; files of other programs do not. The caller closes the Set.
 func Open(dir string) (*Set, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w", dir, pathless(err))
+		return nil, fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	}
 	s := &Set{root: root, dir: dir}
 	if err := s.open(); err != nil {
@@ -53,54 +53,60 @@ func (s *Set) Close() error { return s.root.Close() }
 func (s *Set) open() error {
 	files, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
-		return pathless(err)
+		return oci.Pathless(err)
 	}
-	var indexes, others []string
-	for _, f := range files {
-		switch name := f.Name(); {
-		case strings.HasPrefix(name, tempPrefix):
-		case strings.HasSuffix(name, indexSuffix):
-			indexes = append(indexes, name)
-		case partGrammar().MatchString(name):
-			others = append(others, name)
+
+	// A file that only ends as an index does is passed over, unless there is no other: then it
+	// may be the index, damaged, and reading it says what is wrong.
+	names := indexesIn(s.root, files)
+	if len(names) == 0 {
+		for _, f := range files {
+			if IsIndex(f.Name()) {
+				names = append(names, strings.TrimSuffix(f.Name(), indexSuffix))
+				break
+			}
 		}
 	}
-	switch len(indexes) {
+
+	switch len(names) {
 	case 0:
 		return fmt.Errorf("no file NAME%s, which lists the parts: %w", indexSuffix, fs.ErrNotExist)
 	case 1:
 	default:
-		return fmt.Errorf("%w: %q and %q", ErrStale, indexes[0], indexes[1])
+		return fmt.Errorf("%w: %q and %q", ErrStale, names[0]+indexSuffix, names[1]+indexSuffix)
 	}
-	if err := s.readIndex(indexes[0]); err != nil {
-		return fmt.Errorf("%q: %w", indexes[0], err)
+
+	index := names[0] + indexSuffix
+	if err := s.readIndex(index); err != nil {
+		return fmt.Errorf("%q: %w", index, err)
 	}
-	for _, name := range others {
-		if !slices.ContainsFunc(s.Index.Parts, func(p Part) bool { return p.Name == name }) {
-			return fmt.Errorf("%w: %q is not in %q", ErrStale, name, indexes[0])
+
+	// A part of this name that is not listed is of another run, and of no use among these.
+	for _, f := range files {
+		if partOf(f.Name()) == s.Index.Name && !slices.ContainsFunc(s.Index.Parts, func(p Part) bool { return p.Name == f.Name() }) {
+			return fmt.Errorf("%w: %q is not in %q", ErrStale, f.Name(), index)
 		}
 	}
+
 	return nil
 }
 
 // readIndex reads and checks the index: names that lead nowhere else, sizes that add up.
 func (s *Set) readIndex(name string) error {
-	f, err := s.openFile(name)
+	data, err := s.readFile(name)
 	if err != nil {
-		return pathless(err)
+		return oci.Pathless(err)
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, oci.MaxDocument+1))
-	if err != nil {
-		return pathless(err)
-	}
+
 	x := &s.Index
 	if err := oci.Decode(data, x); err != nil {
 		return err
 	}
+
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %w", oci.ErrMalformed, fmt.Errorf(format, args...))
 	}
+
 	switch {
 	case x.MediaType != indexType || x.SchemaVersion != 1:
 		return bad("mediaType %q, schemaVersion %d", x.MediaType, x.SchemaVersion)
@@ -111,6 +117,9 @@ func (s *Set) readIndex(name string) error {
 	case !x.Digest.Verifiable():
 		return bad("digest %s", x.Digest)
 	}
+
+	// All parts but the last are of one size: an offset in the stream leads to its part by
+	// division.
 	var total int64
 	for i, p := range x.Parts {
 		last := i == len(x.Parts)-1
@@ -121,10 +130,22 @@ func (s *Set) readIndex(name string) error {
 			return bad("the sizes overflow")
 		}
 	}
+
 	if total != x.Size {
 		return bad("the parts have %d bytes, the whole %d", total, x.Size)
 	}
+
 	return nil
+}
+
+// readFile reads a regular file of the size of a document; of a larger one only the beginning.
+func (s *Set) readFile(name string) ([]byte, error) {
+	f, err := s.openFile(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, oci.MaxDocument+1))
 }
 
 // openFile opens a regular file, and nothing else.
@@ -133,29 +154,48 @@ func (s *Set) openFile(name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("it is not a regular file: %w", oci.ErrMalformed)
 	}
+
 	f, err := s.root.OpenFile(name, os.O_RDONLY|openFlags, 0)
 	if err != nil {
 		return nil, err
 	}
+
 	if now, err := f.Stat(); err != nil || !os.SameFile(info, now) {
 		f.Close()
 		return nil, fmt.Errorf("it was replaced while it was opened: %w", oci.ErrMalformed)
 	}
+
 	return f, nil
 }
 
-// Check reads all parts and says what is wrong with them.
+// Check reads all parts and says what is wrong with them. If all are right, and together have
+// another digest than the index says, the error wraps [ErrBad].
 func (s *Set) Check(ctx context.Context) ([]Problem, error) {
-	return s.check(ctx, s.Index.Parts)
+	whole := digest.NewHasher(digest.SHA256)
+	found, err := s.check(ctx, s.Index.Parts, whole)
+	if err == nil && len(found) == 0 {
+		err = s.checkWhole(whole)
+	}
+	return found, err
 }
 
-func (s *Set) check(ctx context.Context, parts []Part) ([]Problem, error) {
+// checkWhole compares the digest of all parts together with that of the index.
+func (s *Set) checkWhole(whole *digest.Hasher) error {
+	if got := whole.Digest(); got != s.Index.Digest {
+		return fmt.Errorf("%q: %w: all parts are right, but together they are %s, want %s", s.dir, ErrBad, got, s.Index.Digest)
+	}
+	return nil
+}
+
+// check reads some parts, and writes to also what is in them.
+func (s *Set) check(ctx context.Context, parts []Part, also io.Writer) ([]Problem, error) {
 	var found []Problem
 	for _, p := range parts {
-		err := s.read(ctx, io.Discard, p, io.Discard, func() error { return nil })
+		err := s.read(ctx, io.Discard, p, also, func() error { return nil })
 		var bad *partError
 		switch {
 		case errors.As(err, &bad):
@@ -177,8 +217,8 @@ func (e *partError) Error() string {
 	return fmt.Sprintf("%q is bad: got %s, want %s", e.Name, e.Got, e.Want)
 }
 
-// Describe says in one line what problems there are.
-func Describe(problems []Problem) string {
+// describe says in one line what problems there are.
+func describe(problems []Problem) string {
 	var list []string
 	for _, p := range problems {
 		list = append(list, (&partError{p}).Error())
@@ -186,10 +226,13 @@ func Describe(problems []Problem) string {
 	return strings.Join(list, "; ")
 }
 
-// Join writes the stream to w. Whether all parts are there, and have their sizes, is looked at
-// before the first byte; the digest of each part before its last ones. What is bad or missing
-// is named in the error, which wraps [ErrBad], all of it: the others are looked at as well.
+// Join writes the stream to w. Before it writes anything it checks that all parts are there
+// with their sizes, and before the last bytes of each part its digest. The error for parts that
+// are bad or missing wraps [ErrBad] and names all of them, since Join looks at the others as
+// well.
 func (s *Set) Join(ctx context.Context, w io.Writer) error {
+	// A part that is missing or of another size is found without reading. Then nothing is
+	// written, and the other parts are read only to name all that is bad at once.
 	var problems []Problem
 	for _, p := range s.Index.Parts {
 		f, err := s.openPart(p)
@@ -203,23 +246,21 @@ func (s *Set) Join(ctx context.Context, w io.Writer) error {
 		}
 		f.Close()
 	}
+
 	whole := digest.NewHasher(digest.SHA256)
 	if len(problems) == 0 {
 		for i, p := range s.Index.Parts {
 			end := func() error { return nil }
 			if i == len(s.Index.Parts)-1 {
-				end = func() error {
-					if got := whole.Digest(); got != s.Index.Digest {
-						return fmt.Errorf("%q: %w: all parts are right, but together they are %s, want %s", s.dir, ErrBad, got, s.Index.Digest)
-					}
-					return nil
-				}
+				end = func() error { return s.checkWhole(whole) }
 			}
 			err := s.read(ctx, w, p, whole, end)
 			var bad *partError
 			if errors.As(err, &bad) {
 				problems = append(problems, bad.Problem)
-				rest, err := s.check(ctx, s.Index.Parts[i+1:])
+				// The parts behind it are read too, so that one trip brings all that is to be
+				// replaced.
+				rest, err := s.check(ctx, s.Index.Parts[i+1:], io.Discard)
 				if err != nil {
 					return err
 				}
@@ -237,16 +278,18 @@ func (s *Set) Join(ctx context.Context, w io.Writer) error {
 				others = append(others, p)
 			}
 		}
-		more, err := s.check(ctx, others)
+		more, err := s.check(ctx, others, io.Discard)
 		if err != nil {
 			return err
 		}
 		problems = append(problems, more...)
 		slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Name, b.Name) })
 	}
+
 	if len(problems) > 0 {
-		return fmt.Errorf("%q: %w: %s", s.dir, ErrBad, Describe(problems))
+		return fmt.Errorf("%q: %w: %s", s.dir, ErrBad, describe(problems))
 	}
+
 	return nil
 }
 
@@ -256,14 +299,16 @@ func (s *Set) openPart(p Part) (*os.File, error) {
 	bad := func(got string) error {
 		return &partError{Problem{Name: p.Name, What: "bad", Got: got, Want: p.Digest.String()}}
 	}
+
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, &partError{Problem{Name: p.Name, What: "missing", Want: p.Digest.String()}}
 	case errors.Is(err, oci.ErrMalformed):
 		return nil, bad("no regular file")
 	case err != nil:
-		return nil, fmt.Errorf("%q: %w", p.Name, pathless(err))
+		return nil, fmt.Errorf("%q: %w", p.Name, oci.Pathless(err))
 	}
+
 	info, err := f.Stat()
 	if err == nil && info.Size() != p.Size {
 		err = bad(fmt.Sprintf("%d bytes", info.Size()))
@@ -272,6 +317,7 @@ func (s *Set) openPart(p Part) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
+
 	return f, nil
 }
 
@@ -283,6 +329,7 @@ func (s *Set) read(ctx context.Context, w io.Writer, p Part, also io.Writer, end
 		return err
 	}
 	defer f.Close()
+
 	task := progress.NewTask(s.Progress, progress.Event{Name: p.Name, Size: p.Size})
 	defer task.Stop()
 	h := digest.NewHasher(p.Digest.Algorithm())
@@ -293,12 +340,15 @@ func (s *Set) read(ctx context.Context, w io.Writer, p Part, also io.Writer, end
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
+
 		n, readErr := io.ReadFull(src, next)
 		task.Add(n)
 		if readErr != nil && readErr != io.EOF && readErr != io.ErrUnexpectedEOF {
 			// A medium that cannot be read is a bad part, too.
-			return &partError{Problem{Name: p.Name, What: "bad", Got: "unreadable (" + pathless(readErr).Error() + ")", Want: p.Digest.String()}}
+			return &partError{Problem{Name: p.Name, What: "bad", Got: "unreadable (" + oci.Pathless(readErr).Error() + ")", Want: p.Digest.String()}}
 		}
+
+		// At its end the part has been hashed, and its last piece is still held back.
 		if readErr != nil {
 			if got := h.Digest(); got != p.Digest {
 				return &partError{Problem{Name: p.Name, What: "bad", Got: got.String(), Want: p.Digest.String()}}
@@ -307,9 +357,11 @@ func (s *Set) read(ctx context.Context, w io.Writer, p Part, also io.Writer, end
 				return err
 			}
 		}
+
 		if _, err := w.Write(piece); err != nil {
 			return err
 		}
+
 		piece, next = next[:n], piece[:cap(piece)]
 		if readErr != nil {
 			task.Done()

@@ -1,15 +1,16 @@
 // Package split cuts a stream into parts of the size of a medium and joins them again.
 //
-// [Split] writes the parts, NAME.0001 and so on, and last the index NAME.parts.json with the
-// digest of each part and of the whole. The parts are plain pieces: "cat NAME.0*" gives the
-// stream as well. [Open] reads the index, [Set.Check] says what is wrong with the parts, and
-// [Set.Join] writes the stream: no byte of a part that is damaged comes out as its last one, so
-// that a reader behind a pipe never takes for whole what is not.
+// [Split] writes the parts, NAME.0001 and so on, and last the index NAME.parts.json with the digest
+// of each part and of the whole. The parts are plain pieces: "cat NAME.0*" gives the stream as
+// well. [Open] reads the index, [Set.Check] says what is wrong with the parts, and [Set.Join]
+// writes the stream. The last bytes of a part come out only when its digest is right, so that a
+// reader behind a pipe never takes for whole what is not.
 package split
 
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ const (
 type Index struct {
 	Digest        digest.Digest `json:"digest"` // of the stream
 	MediaType     string        `json:"mediaType"`
-	Name          string        `json:"name"`
+	Name          string        `json:"name"`     // that those of the files begin with
 	PartSize      int64         `json:"partSize"` // of each part but the last
 	Parts         []Part        `json:"parts"`
 	SchemaVersion int           `json:"schemaVersion"`
@@ -62,7 +63,7 @@ var (
 	partGrammar = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(.+)\.([0-9]{4})$`) })
 )
 
-// CheckName reports whether name may begin the names of parts.
+// CheckName returns an error if name cannot begin the names of parts.
 func CheckName(name string) error {
 	if !nameGrammar().MatchString(name) {
 		return fmt.Errorf("name %q: want letters, digits and . _ + -", name)
@@ -72,16 +73,39 @@ func CheckName(name string) error {
 
 func partName(name string, i int) string { return fmt.Sprintf("%s.%04d", name, i+1) }
 
-// isOurs reports whether a file is a part, an index, or what a killed run left behind.
-func isOurs(name string) bool {
-	return strings.HasSuffix(name, indexSuffix) || strings.HasPrefix(name, tempPrefix) || partGrammar().MatchString(name)
+// partOf returns NAME if file is called as a part of it, NAME.0001, and "" for any other file.
+func partOf(file string) string {
+	if m := partGrammar().FindStringSubmatch(file); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// indexesIn returns the names of sets whose index is among files: those that say themselves that
+// they are one. Any program may call a file NAME.parts.json.
+func indexesIn(root *os.Root, files []fs.DirEntry) []string {
+	s := &Set{root: root}
+	var names []string
+	for _, f := range files {
+		name, ok := strings.CutSuffix(f.Name(), indexSuffix)
+		if !ok || CheckName(name) != nil {
+			continue
+		}
+		var x struct {
+			MediaType string `json:"mediaType"`
+		}
+		if data, err := s.readFile(f.Name()); err == nil && json.Unmarshal(data, &x) == nil && x.MediaType == indexType {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Options say how to split.
 type Options struct {
 	Name  string // that those of the parts begin with
 	Size  int64  // of each part but the last
-	Force bool   // remove parts that are there already
+	Force bool   // remove parts that are there already: of Name, and of each set whose index is there
 	// Input is the file that is read, nil if it is none. If it looks like a part that Force
 	// would remove, nothing is removed: should the run fail, its bytes would be gone.
 	Input fs.FileInfo
@@ -90,28 +114,36 @@ type Options struct {
 	Pipe bool
 }
 
-// Split writes the bytes of r into files of the size in dir, which is made if need be. A
-// directory that has parts already gives [ErrStale]. After an error nothing is left.
+// Split writes the bytes of r into files of o.Size bytes each in dir, which is made if need be;
+// its parent must be there. A directory that has parts already gives [ErrStale], unless Force
+// is set. A file counts as a part if it has the name of this set, or of one whose index is there:
+// what merely ends as a part does, such as report.2024, is never touched. After an error nothing
+// that this run wrote is left.
 func Split(ctx context.Context, r io.Reader, dir string, o Options) (x Index, err error) {
 	if err := CheckName(o.Name); err != nil {
 		return x, err
 	}
+
 	if o.Size <= 0 {
 		return x, fmt.Errorf("parts of %d bytes", o.Size)
 	}
+
 	made, err := makeDir(dir)
 	if err != nil {
 		return x, err
 	}
+
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return x, fmt.Errorf("%q: %w", dir, pathless(err))
+		return x, fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	}
 	defer root.Close()
+
 	s := &splitter{root: root, dir: dir, x: Index{MediaType: indexType, Name: o.Name, PartSize: o.Size, SchemaVersion: 1}}
 	if err := s.clear(o); err != nil {
 		return x, err
 	}
+
 	if err = s.run(ctx, r, o.Pipe); err != nil {
 		for _, f := range s.written {
 			root.Remove(f)
@@ -121,6 +153,7 @@ func Split(ctx context.Context, r io.Reader, dir string, o Options) (x Index, er
 		}
 		return x, err
 	}
+
 	return s.x, nil
 }
 
@@ -130,7 +163,7 @@ func makeDir(dir string) (made bool, err error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("%q: %w", dir, pathless(err))
+		return false, fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	}
 	return true, nil
 }
@@ -146,22 +179,35 @@ type splitter struct {
 func (s *splitter) clear(o Options) error {
 	files, err := fs.ReadDir(s.root.FS(), ".")
 	if err != nil {
-		return fmt.Errorf("%q: %w", s.dir, pathless(err))
+		return fmt.Errorf("%q: %w", s.dir, oci.Pathless(err))
 	}
-	files = slices.DeleteFunc(files, func(f fs.DirEntry) bool { return !isOurs(f.Name()) })
+
+	// Of a killed run only the parts are there, so the name to be written counts without an index.
+	names := append(indexesIn(s.root, files), o.Name)
+	files = slices.DeleteFunc(files, func(f fs.DirEntry) bool {
+		name, ok := strings.CutSuffix(f.Name(), indexSuffix)
+		if !ok {
+			name = partOf(f.Name())
+		}
+		return !strings.HasPrefix(f.Name(), tempPrefix) && (name == "" || !slices.Contains(names, name))
+	})
+
 	if len(files) > 0 && !o.Force {
 		return fmt.Errorf("%q: %w: %q", s.dir, ErrStale, files[0].Name())
 	}
+
 	for _, f := range files {
 		if info, err := f.Info(); err == nil && o.Input != nil && os.SameFile(info, o.Input) {
 			return fmt.Errorf("%q: %q would be removed, and is the file to cut: name another directory", s.dir, f.Name())
 		}
 	}
+
 	for _, f := range files {
 		if err := s.root.Remove(f.Name()); err != nil {
-			return fmt.Errorf("%q: %w", f.Name(), pathless(err))
+			return fmt.Errorf("%q: %w", f.Name(), oci.Pathless(err))
 		}
 	}
+
 	return nil
 }
 
@@ -171,9 +217,13 @@ func (s *splitter) run(ctx context.Context, r io.Reader, pipe bool) error {
 	if err != nil && err != io.EOF {
 		return err
 	}
+
 	if len(head) == 0 {
 		return tarutil.ErrEmpty
 	}
+
+	// A program that fails leaves a pipe that merely ends. A tar without its end must not
+	// become a set that looks whole.
 	whole := digest.NewHasher(digest.SHA256)
 	sink := io.Writer(whole)
 	check := &tarutil.Checker{AllowUnknownTypes: true}
@@ -181,6 +231,7 @@ func (s *splitter) run(ctx context.Context, r io.Reader, pipe bool) error {
 	if isTar {
 		sink = io.MultiWriter(whole, check)
 	}
+
 	src := io.TeeReader(in, sink)
 	for {
 		if _, err := in.Peek(1); err == io.EOF {
@@ -195,16 +246,20 @@ func (s *splitter) run(ctx context.Context, r io.Reader, pipe bool) error {
 			return err
 		}
 	}
+
 	if isTar {
 		if err := check.Close(); err != nil {
 			return err
 		}
 	}
+
 	s.x.Digest, s.x.Size = whole.Digest(), whole.Size()
 	data, err := oci.Encode(s.x)
 	if err != nil {
 		return err
 	}
+
+	// The index is last: without it there is no set.
 	return s.file(s.x.Name+indexSuffix, func(w io.Writer) error {
 		_, err := w.Write(append(data, '\n'))
 		return err
@@ -227,25 +282,29 @@ func (s *splitter) file(name string, write func(io.Writer) error) error {
 	tmp := tempPrefix + name
 	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return fmt.Errorf("%q: %w", name, pathless(err))
+		return fmt.Errorf("%q: %w", name, oci.Pathless(err))
 	}
+
 	s.written = append(s.written, tmp, name)
 	out := &writer{f: f, name: name}
 	if err := write(out); err != nil {
 		f.Close()
 		return err
 	}
+
 	err = errors.Join(f.Sync(), f.Close())
 	if err == nil {
 		err = s.root.Rename(tmp, name)
 	}
 	if err != nil {
-		return fmt.Errorf("%q: %w", name, pathless(err))
+		return fmt.Errorf("%q: %w", name, oci.Pathless(err))
 	}
+
 	if d, err := s.root.Open("."); err == nil {
 		d.Sync() // media need not be able to
 		d.Close()
 	}
+
 	return nil
 }
 
@@ -258,21 +317,9 @@ type writer struct {
 func (w *writer) Write(p []byte) (int, error) {
 	n, err := w.f.Write(p)
 	if err != nil {
-		err = fmt.Errorf("%q: %w", w.name, pathless(err))
+		err = fmt.Errorf("%q: %w", w.name, oci.Pathless(err))
 	}
 	return n, err
-}
-
-func pathless(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	var le *os.LinkError
-	if errors.As(err, &le) {
-		return le.Err
-	}
-	return err
 }
 
 func copyTo(ctx context.Context, w io.Writer, r io.Reader) error {

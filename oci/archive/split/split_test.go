@@ -93,8 +93,9 @@ func TestJoinNamesWhatIsWrong(t *testing.T) {
 			os.Rename(file(dir, 9), file(dir, 2))
 		}, []string{"x.tar.0001", "x.tar.0002"}, ErrBad},
 		{"one too many", func(dir string) { os.WriteFile(file(dir, 8), []byte("x"), 0o644) }, []string{"x.tar.0008"}, ErrStale},
-		{"of another name", func(dir string) { os.WriteFile(filepath.Join(dir, "y.tar.0001"), []byte("x"), 0o644) }, []string{"y.tar.0001"}, ErrStale},
-		{"two indexes", func(dir string) { os.WriteFile(filepath.Join(dir, "y.parts.json"), []byte("x"), 0o644) }, []string{"y.parts.json"}, ErrStale},
+		{"two indexes", func(dir string) {
+			spoilCopy(t, filepath.Join(dir, "x.tar.parts.json"), filepath.Join(dir, "y.parts.json"))
+		}, []string{"y.parts.json"}, ErrStale},
 		{"no index", func(dir string) { os.Remove(filepath.Join(dir, "x.tar.parts.json")) }, []string{"parts.json"}, os.ErrNotExist},
 	}
 	for _, test := range tests {
@@ -165,6 +166,24 @@ func TestIndexIsNotTrusted(t *testing.T) {
 	}
 }
 
+// Parts that are right one by one may together be something else than the index promises.
+func TestCheckComparesTheWhole(t *testing.T) {
+	dir := split(t, noise(2500), 1000)
+	set, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer set.Close()
+	if problems, err := set.Check(t.Context()); len(problems) > 0 || err != nil {
+		t.Fatalf("Check of good parts = %v, %v", problems, err)
+	}
+
+	set.Index.Digest = set.Index.Parts[0].Digest
+	if problems, err := set.Check(t.Context()); len(problems) > 0 || !errors.Is(err, ErrBad) {
+		t.Errorf("Check with the digest of something else = %v, %v, want %v", problems, err, ErrBad)
+	}
+}
+
 func TestSplitRefusesStaleParts(t *testing.T) {
 	dir := split(t, noise(2500), 1000)
 	again := func(force bool) error {
@@ -182,6 +201,56 @@ func TestSplitRefusesStaleParts(t *testing.T) {
 	}
 	if got, err := join(t, dir); err != nil || len(got) != 1500 {
 		t.Fatalf("join: %d bytes, %v", len(got), err)
+	}
+}
+
+// A name that ends as that of a part or of an index, but has none of ours, once was removed with
+// --force, and refused without.
+func TestSplitLeavesFilesOfOthers(t *testing.T) {
+	dir := split(t, noise(2500), 1000)
+	foreign := []string{"report.2024", "y.tar.0001", "notes.parts.json", "list.parts.json", "list.0001", "plain"}
+	for _, name := range foreign {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(`{"mediaType":"text/plain"}`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// An index of the empty name is nobody's, nor are the files that no part's name ends.
+	spoilCopy(t, filepath.Join(dir, "x.tar.parts.json"), filepath.Join(dir, ".parts.json"))
+	if got, err := join(t, dir); err != nil || len(got) != 2500 {
+		t.Errorf("join among them: %d bytes, %v", len(got), err)
+	}
+
+	again := func(o Options) error {
+		o.Size = 1000
+		_, err := Split(t.Context(), bytes.NewReader(noise(1500)), dir, o)
+		return err
+	}
+	if err := again(Options{Name: "z", Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := join(t, dir); err != nil || len(got) != 1500 {
+		t.Errorf("join: %d bytes, %v", len(got), err)
+	}
+	for _, name := range foreign {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// Nor do they stand in the way of a first set.
+	for _, name := range []string{"z.0001", "z.0002", "z.parts.json"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := again(Options{Name: "w"}); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"report", "list"} { // what would be replaced is refused
+		if err := again(Options{Name: name}); !errors.Is(err, ErrStale) {
+			t.Errorf("set %q: error %v, want %v", name, err, ErrStale)
+		}
 	}
 }
 

@@ -1,34 +1,41 @@
 package probe
 
-// advise says what ocikit push will do, as far as it was tried.
+// advise adds to the profile what ocikit push will do, as far as the probes that decide it were tried.
 func (r *run) advise() {
 	if r.denied != "" {
 		r.advice("cannot work: " + r.denied)
 	}
+
 	if r.profile.ReadOnly {
 		return
 	}
+
 	if r.tried("put", "put-stream") {
 		r.advice(r.modeAdvice())
 	}
+
 	if r.tried("chunk", "put-tail") {
 		r.advice(r.chunkAdvice())
 	}
+
 	if r.tried("cut") {
 		r.advice(map[string]string{
 			"exact": "a broken upload goes on at the byte where it broke",
 			"part":  "a broken upload goes on before the byte where it broke",
 		}[r.facts.resume], "a broken upload starts over")
 	}
+
 	switch {
 	case r.works["mount"]:
 		r.advice("--mount-from saves uploads")
 	case r.tried("mount"):
 		r.advice("--mount-from is of no use")
 	}
+
 	if r.tried("tags-at-once") && !r.works["tags-at-once"] {
 		r.advice("several tags take a request each")
 	}
+
 	if r.tried("referrers") && !r.works["referrers"] {
 		r.advice("--referrers keeps the list of referrers under a tag")
 	}
@@ -54,6 +61,7 @@ func (r *run) tried(ids ...string) bool {
 	return true
 }
 
+// modeAdvice says which --mode sends a blob that needs no chunks.
 func (r *run) modeAdvice() string {
 	switch put, stream := r.works["put"], r.works["put-stream"]; {
 	case put && stream:
@@ -66,19 +74,27 @@ func (r *run) modeAdvice() string {
 	return "no way to send a blob was found"
 }
 
+// chunkAdvice says whether chunks work, and how large they may be.
 func (r *run) chunkAdvice() string {
 	if !r.works["chunk"] || !r.works["put-tail"] && !r.works["put-chunks"] {
 		return "--mode chunk does not work"
 	}
+
 	text := "--mode chunk works"
 	if r.facts.chunkMin != "" {
 		text += ", with chunks of at least " + plain(r.facts.chunkMin) + " bytes"
 	}
+
 	if r.facts.chunkMax != "" {
 		text += ", with chunks of at most " + plain(r.facts.chunkMax) + " bytes"
 	}
-	if r.tried("chunk-large") && !r.works["chunk-large"] {
+
+	switch {
+	case r.facts.bodyLimit > 0:
+		text += ", with --chunk-size " + sizeText(r.facts.bodyLimit) + " or less"
+	case r.tried("chunk-large") && !r.works["chunk-large"]:
 		text += ", with --chunk-size 4MiB or less"
 	}
+
 	return text
 }

@@ -79,6 +79,7 @@ func chunkResult(r *run, a answer, want int64) *result {
 	return res
 }
 
+// tryChunk sends the first chunk, and compares what the registry says with what was sent.
 func (r *run) tryChunk() *result {
 	s, _ := r.start("end-4a", "")
 	a := s.patch(noise(size), s.next(size))
@@ -95,8 +96,8 @@ func (r *run) tryChunk() *result {
 	return res.then(s.statusResult())
 }
 
-// statusResult asks for the status, and judges it by what was sent. That there is no status
-// is the finding of another probe.
+// statusResult asks for the status, and judges it by what was sent. Having no status is no fault here:
+// another probe is about that.
 func (s *session) statusResult() *result {
 	a := s.status()
 	res := judge(a, OK)
@@ -113,7 +114,7 @@ func (r *run) tryGap() *result {
 	return res.then(s.statusResult()).pushes(a.done(), "compares the Range of each answer, and the digest")
 }
 
-// tryStale sends to an old Location. That registries refuse it is no fault.
+// tryStale sends to an old Location. A refusal is right: the spec wants the newest one to be used.
 func (r *run) tryStale() *result {
 	s := r.begun()
 	if s.location == s.first {

@@ -8,6 +8,7 @@ import (
 	"ocikit/oci/registry"
 )
 
+// commitProbes are about the requests that end an upload. What they store is read by later ones.
 func commitProbes() []probe {
 	row := func(id, asks string) Row { return Row{ID: id, Endpoint: "end-6", Asks: asks, Writes: true} }
 	return []probe{
@@ -62,7 +63,7 @@ func commitProbes() []probe {
 	}
 }
 
-// stored judges the answer to a commit, and whether the blob is there then.
+// stored judges the answer to a commit, and looks whether the blob is there then.
 func (r *run) stored(a answer, d string) *result {
 	res := judge(a, Violation, 201)
 	if !a.done() {
@@ -83,6 +84,7 @@ func (r *run) headBlob(d string) answer {
 	return r.ask(registry.Call{Endpoint: "end-2", Method: "HEAD", Path: r.repo + "/blobs/" + d})
 }
 
+// tryPut stores the blob that later probes read.
 func (r *run) tryPut() *result {
 	data := noise(size)
 	s, _ := r.start("end-4a", "")
@@ -94,8 +96,8 @@ func (r *run) tryPut() *result {
 	return res.pushes(!a.done(), "sends each blob in one PATCH")
 }
 
-// tryEmpty stores the blob without bytes. It is the same one for everybody, so it is only
-// removed again if it was not there before.
+// tryEmpty stores the blob without bytes. Others may use the same one, so it is removed at the end
+// only if it was not there before.
 func (r *run) tryEmpty() *result {
 	d := digestOf(nil)
 	before := r.headBlob(d)
@@ -107,7 +109,8 @@ func (r *run) tryEmpty() *result {
 	return res
 }
 
-// chunked sends half of a blob in n chunks and lets finish do the rest.
+// chunked sends n of the two chunks that a blob has, and calls finish with the rest of its bytes to
+// commit it.
 func (r *run) chunked(n int, finish func(s *session, rest []byte, d string) answer) *result {
 	data := noise(2 * size)
 	s, _ := r.start("end-4a", "")
@@ -118,6 +121,8 @@ func (r *run) chunked(n int, finish func(s *session, rest []byte, d string) answ
 	return r.stored(finish(s, data[s.offset:], d), d)
 }
 
+// tryWrong names a wrong digest, and then the right one in the same session. The spec wants a 400,
+// and leaves open whether the session lives on.
 func (r *run) tryWrong() *result {
 	data := noise(size)
 	right := digestOf(data)
@@ -131,13 +136,16 @@ func (r *run) tryWrong() *result {
 	case !after.done():
 		return res.say("then the session is gone: %s", describe(after)).pushes(true, "starts over")
 	}
-	if after.Range > 1 { // it has kept the bytes
+
+	if after.Range > 1 { // it has kept the bytes, and needs only the right digest
 		data = nil
 	}
+
 	again := s.put(right, data, "")
 	return res.say("then with the right one %s", describe(again)).pushes(true, "starts over")
 }
 
+// trySHA512 sends a blob that has a sha512 digest, and looks whether it is found by that digest.
 func (r *run) trySHA512() *result {
 	data := noise(size)
 	d := digest512(data)
@@ -145,21 +153,27 @@ func (r *run) trySHA512() *result {
 	if !start.done() {
 		return judge(start, Note, 202).pushes(true, "cannot send blobs with sha512 digests")
 	}
+
 	a := s.put(d, data, "")
 	res := judge(a, Note, 201)
 	if !a.done() {
 		return res.pushes(true, "cannot send blobs with sha512 digests")
 	}
+
 	if got := a.Header.Get("Docker-Content-Digest"); got != "" && !strings.HasPrefix(got, "sha512:") {
 		res.note("Docker-Content-Digest is of another algorithm")
 	}
+
 	head := r.headBlob(d)
 	if head.is(404) {
 		res.violation("then HEAD: %s", describe(head))
 	}
+
 	return res.pushes(head.is(404), "fails with sha512 digests: it looks whether the blob is there")
 }
 
+// tryPost sends a blob with the request that opens the session. A registry may open a session in
+// its place.
 func (r *run) tryPost() *result {
 	data := noise(size)
 	d := digestOf(data)
@@ -167,14 +181,18 @@ func (r *run) tryPost() *result {
 		Endpoint: "end-4b", Method: "POST", Path: r.repo + "/blobs/uploads/?digest=" + d, Body: data,
 		Header: map[string][]string{"Content-Type": {"application/octet-stream"}},
 	})
+
+	// A registry without this endpoint opens a session, which has to be closed.
 	r.session(a)
 	if a.is(201) {
 		r.keep("blob", d)
 		return r.stored(a, d)
 	}
+
 	res := judge(a, Violation, 202)
 	if a.is(202) {
 		res.say("a session was opened in its place")
 	}
+
 	return res.pushes(true, "opens a session first")
 }

@@ -27,6 +27,9 @@ func (r *run) tryCut() *result {
 	if !errors.Is(cut.err, registry.ErrCut) {
 		return judge(cut, Note).say("answered before the connection was cut")
 	}
+
+	// What the registry claims is only believed if the rest fits behind it: the digest at the
+	// end decides.
 	a := r.settled(s)
 	res := judge(a, Note, 204)
 	switch n := min(max(a.Range, 0), cutBody); {
@@ -49,17 +52,20 @@ func (r *run) tryCut() *result {
 		res.note("%d of %d bytes were kept", n, cutAfter).pushes(true, "goes on where the registry stands")
 		s.offset = n
 	}
+
 	s.patch(data[s.offset:], s.next(len(data)-int(s.offset)))
 	done := s.put(digestOf(data), nil, "")
 	if !done.done() {
 		r.facts.resume = "lost"
 		return res.note("the rest was refused: %s", describe(done)).pushes(true, "starts a broken blob over")
 	}
+
 	return res.say("then the rest: %s", describe(done))
 }
 
-// settled asks until the registry says the same twice: what was on its way when the
-// connection broke may still arrive.
+// settled asks for the status until it is the same twice, for a second at most: bytes that were on
+// their way when the connection broke may still arrive. A busy registry may not even have begun with
+// them, so that nothing kept is no answer before the second is over.
 func (r *run) settled(s *session) answer {
 	a := s.status()
 	for range 10 {
@@ -67,7 +73,8 @@ func (r *run) settled(s *session) answer {
 			return a
 		}
 		again := s.status()
-		if again.Status == a.Status && again.Range == a.Range {
+		none := again.done() && again.Range <= 1
+		if again.Status == a.Status && again.Range == a.Range && !none {
 			return again
 		}
 		a = again

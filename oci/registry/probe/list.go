@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/registry"
 )
 
@@ -63,9 +64,11 @@ func listProbes() []probe {
 			a, _ := r.referrers("potato")
 			return judge(a, Note, 400)
 		}},
+		{Row: Row{ID: "referrers-tag", Endpoint: "end-3", Asks: "GET of the tag that stands in for the list of referrers"}, needs: "get", try: (*run).tryReferrersTag},
 	}
 }
 
+// tags returns a page of the list of tags, nil if it cannot be read.
 func (r *run) tags(query string) (answer, []string) {
 	a := r.get("GET", "tags/list"+query)
 	var page struct {
@@ -77,6 +80,7 @@ func (r *run) tags(query string) (answer, []string) {
 	return a, page.Tags
 }
 
+// tryPage asks for a single tag. If there are more, a Link has to lead to them.
 func (r *run) tryPage() *result {
 	a, tags := r.tags("?n=1")
 	res := judge(a, Note, 200)
@@ -89,7 +93,7 @@ func (r *run) tryPage() *result {
 	return res
 }
 
-// checkLink says where the next page is.
+// checkLink adds where the next page is, if there is one.
 func (r *run) checkLink(res *result, a answer) {
 	target, _, _ := strings.Cut(strings.TrimPrefix(a.Header.Get("Link"), "<"), ">")
 	switch path := strings.TrimPrefix(target, r.c.URL()); {
@@ -103,6 +107,7 @@ func (r *run) checkLink(res *result, a answer) {
 	}
 }
 
+// referrers returns the list of referrers, nil if it cannot be read.
 func (r *run) referrers(what string) (answer, []oci.Descriptor) {
 	a := r.get("GET", "referrers/"+what)
 	var page oci.Index
@@ -112,20 +117,40 @@ func (r *run) referrers(what string) (answer, []oci.Descriptor) {
 	return a, page.Manifests
 }
 
+// tryReferrersTag asks for a list that nobody has written. One registry answers with the manifest
+// whose digest the tag spells (oras-project/oras-go#1396).
+func (r *run) tryReferrersTag() *result {
+	a := r.get("GET", "manifests/"+graph.FallbackTag(r.doc.desc.Digest), "Accept", oci.MediaTypeIndex+", "+oci.MediaTypeManifest)
+	res := judge(a, Note, 404)
+	if !a.done() {
+		return res
+	}
+	found := oci.Describe(oci.SniffDocument(a.Body), a.Body)
+	if found.Digest == r.doc.desc.Digest || !oci.IsIndex(found.MediaType) {
+		return res.violation("it is the manifest itself, no list").pushes(true, "takes that for no list")
+	}
+	return res.say("a list")
+}
+
+// tryReferrers asks for the list of referrers, which has to hold the one that was stored.
 func (r *run) tryReferrers() *result {
 	a, list := r.referrers(r.doc.digest())
 	res := judge(a, Note, 200)
 	if !a.done() {
 		return res.pushes(true, "keeps the list of referrers under a tag")
 	}
+
+	// Some registries answer every path with a 200. Only an index is a list of referrers.
 	if t, _, _ := strings.Cut(a.Header.Get("Content-Type"), ";"); t != oci.MediaTypeIndex {
 		res.works = false
 		return res.violation("Content-Type is %s", plain(t)).pushes(true, "keeps the list of referrers under a tag")
 	}
+
 	res.say("%d referrers", len(list))
 	if r.referrer.data == nil {
 		return res
 	}
+
 	i := slices.IndexFunc(list, func(d oci.Descriptor) bool { return d.Digest == r.referrer.desc.Digest })
 	switch {
 	case i < 0:
@@ -133,5 +158,6 @@ func (r *run) tryReferrers() *result {
 	case list[i].ArtifactType != artifactType:
 		res.violation("artifactType is %s, not %s", plain(list[i].ArtifactType), artifactType)
 	}
+
 	return res
 }

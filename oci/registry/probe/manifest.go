@@ -17,10 +17,11 @@ type document struct {
 
 func (d document) digest() string { return d.desc.Digest.String() }
 
-// artifactType is that of the manifest that refers to another.
+// artifactType is the type of our manifest that has a subject.
 const artifactType = "application/vnd.ocikit.probe"
 
-// newImage returns a manifest that no one has seen, of blobs that are there.
+// newImage returns a manifest of the blobs that were stored, after edit, which may be nil. It is
+// another one each time, so that nothing stored before answers for it.
 func (r *run) newImage(edit func(*oci.Manifest)) document {
 	m := oci.Manifest{
 		SchemaVersion: 2, MediaType: oci.MediaTypeManifest, Config: r.config, Layers: []oci.Descriptor{r.blob},
@@ -36,16 +37,22 @@ func (r *run) newImage(edit func(*oci.Manifest)) document {
 	return document{oci.Describe(m.MediaType, data), data}
 }
 
-// putDocument stores a manifest under a name, which may have a query.
+// putDocument puts a manifest under a name, which may have a query. What it stores is removed at the
+// end.
 func (r *run) putDocument(d document, name string, header ...string) answer {
 	call := registry.Call{
 		Endpoint: "end-7a", Method: "PUT", Path: r.repo + "/manifests/" + name, Body: d.data,
 		Header: map[string][]string{"Content-Type": {oci.MediaTypeManifest}},
 	}
+
 	for i := 0; i+1 < len(header); i += 2 {
 		call.Header[header[i]] = []string{header[i+1]}
 	}
+
 	a := r.ask(call)
+
+	// A manifest that was put by a tag is there under its digest as well, and may outlive the
+	// tag.
 	if a.done() {
 		name, _, _ = strings.Cut(name, "?")
 		kind := "tag"
@@ -55,9 +62,12 @@ func (r *run) putDocument(d document, name string, header ...string) answer {
 		r.keep(kind, name)
 		r.keep("manifest", d.digest())
 	}
+
 	return a
 }
 
+// putProbes are about storing manifests. Each stores one of its own, besides those about the same
+// tag.
 func putProbes() []probe {
 	row := func(id, asks string) Row { return Row{ID: id, Endpoint: "end-7a", Asks: asks, Writes: true} }
 	return []probe{
@@ -126,10 +136,20 @@ func (r *run) tryManifest() *result {
 	s, _ := r.start("end-4a", "")
 	s.put(digestOf(data), data, "")
 	r.config = oci.Describe(oci.MediaTypeConfig, data)
-	r.doc = r.newImage(nil)
-	return manifestResult(r.putDocument(r.doc, r.doc.digest()), r.doc)
+
+	// A manifest that was refused is not there to be read. Reading it would be found to be a second
+	// violation.
+	d := r.newImage(nil)
+	a := r.putDocument(d, d.digest())
+	if a.done() {
+		r.doc = d
+	}
+
+	return manifestResult(a, d)
 }
 
+// tryMissing puts a manifest of a layer that is not there. To take it is no violation, but good to
+// know.
 func (r *run) tryMissing() *result {
 	d := r.newImage(func(m *oci.Manifest) { m.Layers = []oci.Descriptor{oci.Describe(oci.MediaTypeLayer, noise(size))} })
 	a := r.putDocument(d, d.digest())
@@ -140,6 +160,7 @@ func (r *run) tryMissing() *result {
 	return res.pushes(true, "asks for every blob when a manifest is refused")
 }
 
+// tryManifest512 puts a manifest by its sha512 digest. One that is taken has to be found by it.
 func (r *run) tryManifest512() *result {
 	d := r.newImage(nil)
 	name := digest512(d.data)
@@ -154,6 +175,7 @@ func (r *run) tryManifest512() *result {
 	return res
 }
 
+// tryTags asks for two tags with one request, and believes only the tags that OCI-Tag names.
 func (r *run) tryTags() *result {
 	want := []string{r.tag + "-a", r.tag + "-b"}
 	a := r.putDocument(r.doc, r.doc.digest()+"?tag="+strings.Join(want, "&tag="))
@@ -164,6 +186,7 @@ func (r *run) tryTags() *result {
 			got = append(got, strings.TrimSpace(t))
 		}
 	}
+
 	set := 0
 	for _, t := range want {
 		if slices.Contains(got, t) {
@@ -171,23 +194,30 @@ func (r *run) tryTags() *result {
 			r.keep("tag", t)
 		}
 	}
+
+	// OCI-Tag is how a registry says that it knows the parameter (end-7b). One that ignores it
+	// answers 201 as well.
 	res.works = a.done() && set == len(want)
 	if !res.works {
 		return res.note("OCI-Tag names %d of 2", set).pushes(true, "sets tags one by one")
 	}
+
 	return res.say("OCI-Tag names both").pushes(true, "sets all tags with one request")
 }
 
+// trySubject puts a manifest that refers to the image. OCI-Subject says that the registry lists it.
 func (r *run) trySubject() *result {
 	d := r.newImage(func(m *oci.Manifest) {
 		m.ArtifactType = artifactType
 		m.Subject = &oci.Descriptor{MediaType: r.doc.desc.MediaType, Digest: r.doc.desc.Digest, Size: r.doc.desc.Size}
 	})
+
 	a := r.putDocument(d, d.digest())
 	res := manifestResult(a, d)
 	if !a.done() {
 		return res
 	}
+
 	r.referrer = d
 	switch got := a.Header.Get("OCI-Subject"); got {
 	case r.doc.digest():
@@ -199,7 +229,7 @@ func (r *run) trySubject() *result {
 	}
 }
 
-// tryPadded stores a manifest of exactly n bytes.
+// tryPadded puts a manifest of exactly n bytes: an annotation fills it up.
 func (r *run) tryPadded(n int, otherwise Level) *result {
 	pad := func(k int) document {
 		return r.newImage(func(m *oci.Manifest) {

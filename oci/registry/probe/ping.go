@@ -17,7 +17,7 @@ func pingProbes() []probe {
 	}
 }
 
-// ping ends everything if nobody is there, or lets us in.
+// ping asks whether there is a registry that lets us in. If not, nothing else is tried.
 func (r *run) ping() *result {
 	p, err := r.c.Ping(r.ctx)
 	if err != nil {
@@ -33,12 +33,15 @@ func (r *run) ping() *result {
 	return res.say("API version %s", plain(p.APIVersion))
 }
 
+// authorization says what the first answer asked for. Realms are named by their host alone: the rest
+// may be secret.
 func (r *run) authorization() *result {
 	p := r.pinged
 	res := &result{level: OK, works: true}
 	if p.Anonymous {
 		res.say("anonymous requests are answered")
 	}
+
 	for _, ch := range p.Challenges[:min(len(p.Challenges), 8)] {
 		text := "wants " + plain(ch.Scheme)
 		if realm := ch.Params["realm"]; ch.Scheme == "bearer" && strings.Contains(realm, "//") {
@@ -54,12 +57,15 @@ func (r *run) authorization() *result {
 			res.note("ocikit knows basic and bearer alone")
 		}
 	}
+
 	if len(res.got) == 0 {
 		res.note("credentials are wanted, without a word about how")
 	}
+
 	return res
 }
 
+// lastProbes send nothing: they sum up what the answers to all others had in common.
 func lastProbes() []probe {
 	return []probe{
 		{Row: Row{ID: "warnings", Endpoint: "-", Asks: "Warning headers of all answers"}, try: func(r *run) *result {

@@ -1,13 +1,13 @@
-// Package probe finds out what a registry supports, by trying it with tiny blobs in one
-// repository, and says what "ocikit push" will do about it.
+// Package probe finds out what a registry supports, by trying it with tiny blobs in one repository,
+// and says what "ocikit push" will do about it.
 //
-// [List] is the table of what is tried; [Run] tries it and returns a [Profile] with one
-// [Finding] for each row. A probe sends what it is about and nothing is put right for it: it
-// uses [registry.Client.Call], so the safety rules and limits of the client hold, and the
-// answers are those of the registry.
+// [List] returns the table of what is tried; [Run] tries it and returns a [Profile] with one
+// [Finding] for each row. A probe sends its requests with [registry.Client.Call]: the safety rules
+// and limits of the client hold, but nothing is corrected or worked around, so the answers are those
+// of the registry.
 //
-// Run uses a tag of its own that no one else can have, never changes one that is there, and
-// removes what it made as far as the registry lets it; the rest is listed in [Profile.Left].
+// Run uses a random tag of its own, never changes a tag that is there, and removes what it made as
+// far as the registry lets it. What is left is listed in [Profile.Left].
 package probe
 
 import (
@@ -17,7 +17,7 @@ import (
 	"ocikit/oci/registry"
 )
 
-// A Level says what a finding means.
+// A Level says how a [Finding] is to be taken.
 type Level string
 
 // The levels.
@@ -28,7 +28,7 @@ const (
 	Skipped   Level = "skipped"   // not tried
 )
 
-// A Finding is what came of one probe.
+// A Finding is the result of one probe.
 type Finding struct {
 	ID       string `json:"id"`
 	Endpoint string `json:"endpoint"` // in the table of the distribution-spec; "-" if it is not in there
@@ -38,8 +38,8 @@ type Finding struct {
 	Push     string `json:"push,omitempty"` // what ocikit push does about it
 }
 
-// A Profile is what is known about a registry. Its texts are free of secrets, but not all of
-// them fit for a terminal.
+// A Profile is what a probe found out about a registry. Its texts are free of secrets. Some hold the
+// registry's own words and have to be quoted for a terminal.
 type Profile struct {
 	Repository string    `json:"repository"` // HOST/REPO
 	URL        string    `json:"url"`
@@ -53,11 +53,11 @@ type Profile struct {
 	Sent       int64     `json:"sent"` // bytes
 }
 
-// Options of [Run]. The zero value tries everything that is small.
+// Options are the settings of [Run]. The zero value tries everything that is small.
 type Options struct {
 	ReadOnly bool     // write nothing
 	Large    bool     // try bodies of a few MiB, too
-	Only     []string // try these probes alone, and what they need; empty is all
+	Only     []string // the IDs of the probes to try, besides those that they need; empty is all
 
 	Sleep func(context.Context, time.Duration) error // nil waits
 }
@@ -71,8 +71,8 @@ type Row struct {
 	Large    bool   `json:"large,omitempty"` // is tried only with Options.Large
 }
 
-// List returns what Run will try, in its order. A name in [Options.Only] that is none is an
-// error.
+// List returns the probes that [Run] will try, in its order. An ID in [Options.Only] that does not
+// exist is an error.
 func List(o Options) ([]Row, error) {
 	chosen, err := choose(o)
 	var rows []Row
@@ -82,10 +82,13 @@ func List(o Options) ([]Row, error) {
 	return rows, err
 }
 
-// Run tries everything in one repository. What only reads is tried on what Run made, or if
-// nothing may be written on the manifest that name means, a tag or digest; "" is a tag of the
-// repository's list. An error means that the registry does not answer, or lets nobody in; the
-// Profile holds what was found before. Quirks are no errors.
+// Run tries the probes in one repository. Probes that read use what Run has written. If nothing may
+// be written, they use the manifest that name stands for, a tag or digest; "" stands for a tag of
+// the repository's list.
+//
+// An error means that the registry does not answer, or does not let this account in, or that ctx
+// ended; the Profile then holds what was found before. Faults of the registry are findings, not
+// errors. Run cleans up also after an error.
 func Run(ctx context.Context, c *registry.Client, repo, name string, o Options) (Profile, error) {
 	if o.Sleep == nil {
 		o.Sleep = registry.Sleep

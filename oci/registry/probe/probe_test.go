@@ -16,8 +16,8 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/probe"
-	"ocikit/oci/registry/regtest"
 	"ocikit/oci/registry/serve"
+	"ocikit/oci/registry/serve/servetest"
 )
 
 func newClient(t testing.TB, host string, change ...func(*registry.Options)) *registry.Client {
@@ -40,10 +40,36 @@ func newClient(t testing.TB, host string, change ...func(*registry.Options)) *re
 
 func noSleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
 
+// run probes a registry. Where a probe gives it a moment to notice a connection that was cut, it has
+// until it is done with each PATCH that was sent.
 func run(t testing.TB, h http.Handler, o probe.Options) (probe.Profile, error) {
 	t.Helper()
-	o.Sleep = noSleep
-	return probe.Run(t.Context(), newClient(t, regtest.Serve(t, h)), "app/x", "", o)
+	var sent atomic.Int32
+	done := make(chan struct{}, 1000)
+	counted := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPatch {
+			defer func() { done <- struct{}{} }()
+		}
+		h.ServeHTTP(w, r)
+	})
+	client := newClient(t, servetest.Serve(t, counted), func(o *registry.Options) {
+		o.Trace = func(e registry.Event) {
+			if e.Method == http.MethodPatch {
+				sent.Add(1)
+			}
+		}
+	})
+	o.Sleep = func(ctx context.Context, _ time.Duration) error {
+		for ; sent.Load() > 0; sent.Add(-1) {
+			select {
+			case <-done:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		return ctx.Err()
+	}
+	return probe.Run(t.Context(), client, "app/x", "", o)
 }
 
 func newServe(t testing.TB, o serve.Options) *serve.Server {
@@ -87,7 +113,7 @@ func TestServe(t *testing.T) {
 
 // What is there stays as it is.
 func TestOtherTagsStay(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	want := reg.PutManifest("app/x", "v1", oci.MediaTypeManifest, []byte("{}"))
 	p, err := run(t, reg, probe.Options{})
 	if err != nil || reg.Tag("app/x", "v1") != want || !reg.Has("app/x", want) {
@@ -106,7 +132,7 @@ func TestOtherTagsStay(t *testing.T) {
 // Each fault that serve can commit and a probe can see has its finding.
 func TestFaults(t *testing.T) {
 	for name, want := range map[string]string{
-		"location-absolute":      "start ok Location absolute",
+		"location-relative":      "start ok Location relative",
 		"location-no-scheme":     "start note without a scheme",
 		"location-path-relative": "start note relative to the path",
 		"location-missing":       "start violation no Location",
@@ -205,33 +231,33 @@ func TestFaults(t *testing.T) {
 func TestQuirks(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		set  func(*regtest.Registry)
+		set  func(*servetest.Quirky)
 		want string // "ID LEVEL part of what came"
 		push string // a line of advice
 	}{
-		{"by the book", func(g *regtest.Registry) {}, "chunk-gap ok 416", "a broken upload goes on at the byte where it broke"},
-		{"session is lost", func(g *regtest.Registry) { g.LoseSession = true }, "cut note the session is lost", "a broken upload starts over"},
-		{"parts are kept", func(g *regtest.Registry) { g.Granularity = 50_000 }, "cut note 50000 of 65536 bytes", "a broken upload goes on before the byte where it broke"},
-		{"no status", func(g *regtest.Registry) { g.NoStatus = true }, "status violation 400 NAME_INVALID", "a broken upload starts over"},
-		{"Content-Range is ignored", func(g *regtest.Registry) { g.IgnoreRange = true }, "chunk-gap violation 202", ""},
-		{"one stream", func(g *regtest.Registry) { g.OneStream = true }, "chunk-again note 400", "--mode chunk works"},
-		{"tail needs a range", func(g *regtest.Registry) { g.PutRange = true }, "put-tail-bare note 416", ""},
-		{"Location stays", func(g *regtest.Registry) { g.StableLocation = true }, "chunk ok another than before", ""},
-		{"no PATCH", func(g *regtest.Registry) { g.NoPatch = true }, "chunk violation 405", "--mode put is what works"},
-		{"no PUT with a body", func(g *regtest.Registry) { g.NoPut = true }, "put violation 405", "--mode stream is what works"},
-		{"no mount", func(g *regtest.Registry) { g.NoMount = 202 }, "mount note 202", "--mount-from is of no use"},
-		{"single POST", func(g *regtest.Registry) { g.SinglePost = true }, "post ok 201", ""},
-		{"no single POST", func(g *regtest.Registry) {}, "post ok a session was opened", ""},
-		{"no list of referrers", func(g *regtest.Registry) { g.NoReferrers = 404 }, "referrers note 404", "--referrers keeps the list of referrers under a tag"},
-		{"one tag a request", func(g *regtest.Registry) { g.NoMultiTag = true }, "tags-at-once note", "several tags take a request each"},
-		{"no digest header", func(g *regtest.Registry) { g.NoDigestHeader = true }, "manifest note no Docker-Content-Digest", ""},
-		{"no HEAD", func(g *regtest.Registry) { g.NoHead = true }, "head violation 405", ""},
-		{"hidden cause", func(g *regtest.Registry) { g.HideMissingBlobs = true }, "manifest-missing note does not say", ""},
-		{"immutable tags", func(g *regtest.Registry) { g.ImmutableTags = true }, "manifest-move note 400", ""},
+		{"by the book", func(g *servetest.Quirky) {}, "chunk-gap ok 416", "a broken upload goes on at the byte where it broke"},
+		{"session is lost", func(g *servetest.Quirky) { g.LoseSession = true }, "cut note the session is lost", "a broken upload starts over"},
+		{"parts are kept", func(g *servetest.Quirky) { g.Granularity = 50_000 }, "cut note 50000 of 65536 bytes", "a broken upload goes on before the byte where it broke"},
+		{"no status", func(g *servetest.Quirky) { g.NoStatus = true }, "status violation 400 NAME_INVALID", "a broken upload starts over"},
+		{"Content-Range is ignored", func(g *servetest.Quirky) { g.IgnoreRange = true }, "chunk-gap violation 202", ""},
+		{"one stream", func(g *servetest.Quirky) { g.OneStream = true }, "chunk-again note 400", "--mode chunk works"},
+		{"tail needs a range", func(g *servetest.Quirky) { g.PutRange = true }, "put-tail-bare note 416", ""},
+		{"Location stays", func(g *servetest.Quirky) { g.StableLocation = true }, "chunk ok another than before", ""},
+		{"no PATCH", func(g *servetest.Quirky) { g.NoPatch = true }, "chunk violation 405", "--mode put is what works"},
+		{"no PUT with a body", func(g *servetest.Quirky) { g.NoPut = true }, "put violation 405", "--mode stream is what works"},
+		{"no mount", func(g *servetest.Quirky) { g.NoMount = 202 }, "mount note 202", "--mount-from is of no use"},
+		{"single POST", func(g *servetest.Quirky) { g.SinglePost = true }, "post ok 201", ""},
+		{"no single POST", func(g *servetest.Quirky) {}, "post ok a session was opened", ""},
+		{"no list of referrers", func(g *servetest.Quirky) { g.NoReferrers = 404 }, "referrers note 404", "--referrers keeps the list of referrers under a tag"},
+		{"one tag a request", func(g *servetest.Quirky) { g.NoMultiTag = true }, "tags-at-once note", "several tags take a request each"},
+		{"no digest header", func(g *servetest.Quirky) { g.NoDigestHeader = true }, "manifest note no Docker-Content-Digest", ""},
+		{"no HEAD", func(g *servetest.Quirky) { g.NoHead = true }, "head violation 405", ""},
+		{"hidden cause", func(g *servetest.Quirky) { g.HideMissingBlobs = true }, "manifest-missing note does not say", ""},
+		{"immutable tags", func(g *servetest.Quirky) { g.ImmutableTags = true }, "manifest-move note 400", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			reg := regtest.New()
+			reg := servetest.NewQuirky(t)
 			c.set(reg)
 			id, rest, _ := strings.Cut(c.want, " ")
 			p, err := run(t, reg, probe.Options{Only: []string{id, "put-stream", "put-tail", "cut", "mount", "tags-at-once", "manifest", "get", "referrers"}})
@@ -252,9 +278,31 @@ func TestQuirks(t *testing.T) {
 	}
 }
 
+// oras-project/oras-go#1396: the tag that stands in for the list of referrers is answered with the
+// manifest whose digest it spells.
+func TestReferrersTagOfTheManifest(t *testing.T) {
+	reg := servetest.NewQuirky(t)
+	mangle := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.URL.Path = strings.Replace(r.URL.Path, "/manifests/sha256-", "/manifests/sha256:", 1)
+		reg.ServeHTTP(w, r)
+	})
+	for name, c := range map[string]struct {
+		h    http.Handler
+		want probe.Level
+	}{"mangled": {mangle, probe.Violation}, "by the book": {reg, probe.OK}} {
+		p, err := run(t, c.h, probe.Options{Only: []string{"manifest", "get", "referrers-tag"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f := find(p, "referrers-tag"); f.Level != c.want || (c.want == probe.Violation) != (f.Push == "takes that for no list") {
+			t.Errorf("%s: referrers-tag is %s: %s; push: %q", name, f.Level, f.Got, f.Push)
+		}
+	}
+}
+
 // Where nothing may be written, by choice or not, the rest is tried on what is there.
 func TestReadOnly(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	blob := reg.PutBlob("app/x", []byte(strings.Repeat("layer", 100)))
 	m, err := oci.Encode(oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, Config: oci.Descriptor{MediaType: oci.MediaTypeConfig, Digest: blob, Size: 500}})
 	if err != nil {
@@ -292,13 +340,13 @@ func TestReadOnly(t *testing.T) {
 
 // Who is not let in learns so, and sends little.
 func TestDenied(t *testing.T) {
-	reg := regtest.New()
-	reg.Auth = &regtest.Auth{User: "me", Password: "planted-secret"}
+	reg := servetest.NewQuirky(t)
+	reg.Auth = &servetest.Auth{User: "me", Password: "planted-secret"}
 	if _, err := run(t, reg, probe.Options{}); !errors.Is(err, registry.ErrDenied) {
 		t.Errorf("Run() = %v", err)
 	}
 	reg.Auth.Bearer = true
-	c := newClient(t, regtest.Serve(t, reg), func(o *registry.Options) { o.Username, o.Password = "me", "planted-secret" })
+	c := newClient(t, servetest.Serve(t, reg), func(o *registry.Options) { o.Username, o.Password = "me", "planted-secret" })
 	p, err := probe.Run(t.Context(), c, "app/x", "", probe.Options{Sleep: noSleep})
 	if f := find(p, "auth"); err != nil || !strings.Contains(f.Got, `wants bearer from the registry itself for service "test registry"`) {
 		t.Errorf("auth = %+v, %v", f, err)
@@ -345,7 +393,12 @@ func TestHostile(t *testing.T) {
 			t.Parallel()
 			s := httptest.NewServer(pinged(c.h))
 			t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
-			client := newClient(t, strings.TrimPrefix(s.URL, "http://"), func(o *registry.Options) { o.Timeout, o.Retry = 200*time.Millisecond, 0 })
+			client := newClient(t, strings.TrimPrefix(s.URL, "http://"), func(o *registry.Options) {
+				o.Retry = 0
+				if c.fail { // Those that answer get their time.
+					o.Timeout = 200 * time.Millisecond
+				}
+			})
 			p, err := probe.Run(t.Context(), client, "app/x", "", probe.Options{Sleep: noSleep})
 			if (err != nil) != c.fail {
 				t.Errorf("Run() = %v", err)
@@ -364,14 +417,14 @@ func TestHostile(t *testing.T) {
 
 // An interrupt gives the open sessions back.
 func TestInterrupt(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	h := regtest.BreakIf(1, func(r *http.Request) bool { return r.Method == "PATCH" }, func(h http.Handler, w http.ResponseWriter, r *http.Request) {
+	h := servetest.BreakIf(1, func(r *http.Request) bool { return r.Method == "PATCH" }, func(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		cancel()
 		<-r.Context().Done()
 	}, reg)
-	_, err := probe.Run(ctx, newClient(t, regtest.Serve(t, h)), "app/x", "", probe.Options{Sleep: noSleep})
+	_, err := probe.Run(ctx, newClient(t, servetest.Serve(t, h)), "app/x", "", probe.Options{Sleep: noSleep})
 	if !errors.Is(err, context.Canceled) || reg.Uploads() > 0 {
 		t.Errorf("Run() = %v, %d uploads are open", err, reg.Uploads())
 	}
@@ -393,9 +446,9 @@ func TestOnly(t *testing.T) {
 
 // The blob without bytes is the same for everybody. One that was there before stays.
 func TestEmptyBlobStays(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	empty := reg.PutBlob("app/x", nil)
-	c := newClient(t, regtest.Serve(t, reg))
+	c := newClient(t, servetest.Serve(t, reg))
 	p, err := probe.Run(t.Context(), c, "app/x", "", probe.Options{Sleep: noSleep})
 	if err != nil || find(p, "put-empty").Level != probe.OK {
 		t.Errorf("put-empty = %+v, %v", find(p, "put-empty"), err)
@@ -408,7 +461,7 @@ func TestEmptyBlobStays(t *testing.T) {
 // A registry that stops to answer is not asked to take back every upload that is open.
 func TestGoneRegistry(t *testing.T) {
 	var requests, open atomic.Int32
-	reg := regtest.New()
+	reg := servetest.NewQuirky(t)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if open.Load() >= 8 {
 			requests.Add(1)
@@ -419,9 +472,60 @@ func TestGoneRegistry(t *testing.T) {
 		}
 		reg.ServeHTTP(w, r)
 	})
-	c := newClient(t, regtest.Serve(t, h), func(o *registry.Options) { o.Retry = 0 })
+	c := newClient(t, servetest.Serve(t, h), func(o *registry.Options) { o.Retry = 0 })
 	p, err := probe.Run(t.Context(), c, "app/x", "", probe.Options{Sleep: noSleep})
 	if err == nil || requests.Load() > 8 || len(p.Left) == 0 {
 		t.Errorf("Run() = %v, %d requests in vain, left %q", err, requests.Load(), p.Left)
+	}
+}
+
+// The commonest reason why a push fails behind a proxy is that it takes no body over 1 MiB. The
+// limit is found with a few bytes, and what passes is advised. nginx counts the length that a
+// request claims; a session per question is all that it costs.
+func TestBodyLimit(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int64{64 << 10, 1 << 20, 10 << 20, 99<<20 + 5} {
+		s := newServe(t, serve.Options{})
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ContentLength > limit {
+				w.Header().Set("Server", "nginx/1.22.1")
+				http.Error(w, "<html>413 Request Entity Too Large</html>", http.StatusRequestEntityTooLarge)
+				return
+			}
+			s.ServeHTTP(w, r)
+		})
+		p, err := run(t, h, probe.Options{Only: []string{"body-limit", "chunk", "put-tail"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("up to %dKiB pass", limit>>16<<6)
+		if limit>>16<<16%(1<<20) == 0 {
+			want = fmt.Sprintf("up to %dMiB pass", limit>>20)
+		}
+		if f := find(p, "body-limit"); f.Level != probe.Note || !strings.Contains(f.Got, want) || !strings.Contains(f.Got, "nginx") {
+			t.Errorf("limit %d: %+v, want %q", limit, f, want)
+		}
+		if advice := "--chunk-size " + strings.Fields(want)[2]; !strings.Contains(strings.Join(p.Push, "\n"), advice) {
+			t.Errorf("limit %d: push %q, want %q", limit, p.Push, advice)
+		}
+		if p.Sent > 100<<10 || p.Requests > 80 {
+			t.Errorf("limit %d: %d bytes in %d requests", limit, p.Sent, p.Requests)
+		}
+	}
+	p, err := run(t, newServe(t, serve.Options{}), probe.Options{Only: []string{"body-limit"}})
+	if f := find(p, "body-limit"); err != nil || f.Level != probe.OK {
+		t.Errorf("no limit: %+v, %v", f, err)
+	}
+}
+
+// A manifest that was refused is one finding. It is not looked for as well.
+func TestRefusedManifest(t *testing.T) {
+	t.Parallel()
+	p, err := run(t, newServe(t, serve.Options{Faults: []string{"manifest-413"}}), probe.Options{Only: []string{"manifest", "get"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if put, get := find(p, "manifest"), find(p, "get"); put.Level != probe.Violation || get.Level != probe.Skipped {
+		t.Errorf("PUT is %s: %s; GET is %s: %s", put.Level, put.Got, get.Level, get.Got)
 	}
 }

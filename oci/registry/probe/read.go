@@ -67,7 +67,8 @@ func checkHead(res *result, a answer, d string, n int64) {
 	}
 }
 
-// tryGet reads the manifest that was stored, or finds one that was there before.
+// tryGet reads the manifest that was stored, or one that was there before. Later probes read the
+// same, and a blob below it.
 func (r *run) tryGet() *result {
 	name := r.doc.digest()
 	if r.doc.data == nil {
@@ -75,29 +76,35 @@ func (r *run) tryGet() *result {
 			return skip("there is no manifest to read")
 		}
 	}
+
 	a := r.get("GET", "manifests/"+name, "Accept", acceptAll())
 	res := judge(a, Violation, 200)
 	if !a.done() {
 		return res
 	}
+
+	// A manifest has to come back byte for byte, since its digest names it.
 	if r.doc.data != nil && !bytes.Equal(a.Body, r.doc.data) {
 		res.works = false
 		return res.violation("other bytes than were stored")
 	}
+
 	r.doc = document{oci.Describe(oci.SniffDocument(a.Body), a.Body), a.Body}
 	checkHead(res, a, r.doc.digest(), int64(len(a.Body)))
 	mediaType, parameter, found := strings.Cut(a.Header.Get("Content-Type"), ";")
 	if found {
 		res.note("Content-Type has a parameter, %s", plain(strings.TrimSpace(parameter)))
 	}
+
 	if strings.TrimSpace(mediaType) != r.doc.desc.MediaType {
 		res.violation("Content-Type is %s, the document is %s", plain(mediaType), plain(r.doc.desc.MediaType))
 	}
+
 	r.findBlob(0)
 	return res
 }
 
-// readName is a manifest to read where nothing was stored.
+// readName returns the tag or digest of a manifest to read where nothing was stored, "" for none.
 func (r *run) readName() string {
 	if r.name != "" {
 		return r.name
@@ -111,12 +118,14 @@ func (r *run) readName() string {
 	return ""
 }
 
-// findBlob looks for a blob to read below the manifest, if none was stored.
+// findBlob looks for a blob to read below the manifest, if none was stored: one that is long enough
+// for the ranges that are tried. Below an index it looks into the images.
 func (r *run) findBlob(depth int) {
 	refs, err := oci.References(r.doc.desc, r.doc.data)
 	if r.bytes != nil || err != nil || depth > 2 {
 		return
 	}
+
 	for _, ref := range refs {
 		if oci.IsManifest(ref.MediaType) || oci.IsIndex(ref.MediaType) {
 			if a := r.get("GET", "manifests/"+ref.Digest.String(), "Accept", acceptAll()); a.done() && digestOf(a.Body) == ref.Digest.String() {
@@ -133,10 +142,13 @@ func (r *run) findBlob(depth int) {
 
 func blobProbes() []probe {
 	row := func(id, asks string) Row { return Row{ID: id, Endpoint: "end-2", Asks: asks} }
-	// ranged makes a probe of a Range that a blob has.
+
+	// ranged returns a probe that asks for a part of a blob. spell gets the size of the blob, and
+	// returns the part and the Range that asks for it.
 	ranged := func(id, asks string, spell func(n int64) (first, end int64, text string)) probe {
 		return probe{Row: row(id, asks), needs: "blob-head", try: func(r *run) *result { return r.tryRange(spell(r.blob.Size)) }}
 	}
+
 	return []probe{
 		{Row: row("blob-head", "HEAD of a blob"), try: func(r *run) *result {
 			if r.blob.Size == 0 {
@@ -147,7 +159,7 @@ func blobProbes() []probe {
 			if a.done() {
 				checkHead(res, a, r.blob.Digest.String(), r.blob.Size)
 			}
-			res.works = true // GET may work
+			res.works = true // the probes behind it use GET, which may work all the same
 			return res.pushes(!a.done(), "sends every blob again")
 		}},
 		{Row: row("blob", "GET of the first bytes of a blob, wherever that leads"), needs: "blob-head", try: (*run).tryBlob},
@@ -170,7 +182,8 @@ func blobProbes() []probe {
 	}
 }
 
-// tryBlob reads a small blob whole; of one that was there before only the first bytes.
+// tryBlob reads the blob of our own whole. One that was there before may be large, so of that only the
+// first bytes are asked for.
 func (r *run) tryBlob() *result {
 	want := []int{200}
 	call := registry.Call{Endpoint: "end-2", Method: "GET", Path: r.repo + "/blobs/" + r.blob.Digest.String(), Limit: 1 << 20}
@@ -178,20 +191,25 @@ func (r *run) tryBlob() *result {
 		call.Header = map[string][]string{"Range": {"bytes=0-63"}}
 		want = append(want, 206)
 	}
+
 	a := r.ask(call)
 	res := judge(a, Violation, want...)
 	if r.bytes != nil && a.done() && !bytes.Equal(a.Body, r.bytes) {
 		res.violation("other bytes than were stored")
 	}
+
 	if a.Away != "" {
 		res.say("from another host, %s", plain(a.Away))
 	}
+
 	if enc := a.Header.Get("Content-Encoding"); enc != "" {
 		res.note("Content-Encoding is %s", plain(enc))
 	}
+
 	return res
 }
 
+// tryRange asks for the bytes from first to end of the blob, with the Range that text spells.
 func (r *run) tryRange(first, end int64, text string) *result {
 	a := r.get("GET", "blobs/"+r.blob.Digest.String(), "Range", text)
 	res := judge(a, Note, 206)

@@ -25,7 +25,8 @@ func removeProbes() []probe {
 	}
 }
 
-// tryRemove deletes a thing. A registry need not do that.
+// tryRemove deletes a thing and looks whether it is gone. A registry need not delete anything, but one
+// that says it did must have.
 func (r *run) tryRemove(t thing, path string) *result {
 	a := r.remove(t)
 	res := judge(a, Note, 202)
@@ -39,7 +40,8 @@ func (r *run) tryRemove(t thing, path string) *result {
 	return res.then(judge(after, Violation, 404))
 }
 
-// spare is a blob that no manifest names, if there is one.
+// spare returns a blob that was made and that no manifest names, if there is one, else the first thing
+// that was made.
 func (r *run) spare() thing {
 	i := slices.IndexFunc(r.made, func(t thing) bool {
 		return t.kind == "blob" && t.name != r.blob.Digest.String() && t.name != r.config.Digest.String()
@@ -63,13 +65,15 @@ func (r *run) gone(kind, name string) {
 	r.made = slices.DeleteFunc(r.made, func(t thing) bool { return t == thing{kind, name} })
 }
 
-// cleanUp removes what is left of what was made, also after an interrupt.
+// cleanUp removes what is left of what was made, and notes the rest. After the end of ctx it has two
+// seconds for that.
 func (r *run) cleanUp() {
 	if r.ctx.Err() != nil {
 		ctx, stop := context.WithTimeout(context.WithoutCancel(r.ctx), 2*time.Second)
 		defer stop()
 		r.ctx = ctx
 	}
+
 	r.inARow = min(r.inARow, maxInARow-1) // it may be there again: one request finds out
 	lost := 0
 	for _, s := range r.sessions {
@@ -80,14 +84,29 @@ func (r *run) cleanUp() {
 			lost++
 		}
 	}
+
 	if lost > 0 {
 		r.profile.Left = append(r.profile.Left, fmt.Sprintf("%d upload sessions", lost))
 	}
+
+	// Some registries refuse to delete a manifest that has a tag, or a blob that a manifest names.
 	for _, kind := range []string{"tag", "manifest", "blob"} {
 		r.removeAll(kind)
 	}
+
+	r.forgetTags()
 	for _, t := range r.made {
 		r.profile.Left = append(r.profile.Left, t.kind+" "+t.name)
+	}
+}
+
+// forgetTags takes the tags off the list that went with their manifest, in a registry that cannot
+// delete a tag alone.
+func (r *run) forgetTags() {
+	for _, t := range slices.Clone(r.made) {
+		if t.kind == "tag" && r.inARow < maxInARow && r.get("HEAD", "manifests/"+t.name, "Accept", oci.MediaTypeManifest).is(404) {
+			r.gone(t.kind, t.name)
+		}
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 	"ocikit/oci/registry"
 )
 
-// A result is what a probe found out.
+// A result is what a probe found out. Its methods change it and return it, so that they can follow one
+// another.
 type result struct {
 	level Level
 	got   []string
@@ -23,8 +24,7 @@ func skip(format string, args ...any) *result {
 	return &result{level: Skipped, got: []string{fmt.Sprintf(format, args...)}}
 }
 
-// judge begins a result with an answer: good if its status is one of want, else of the given
-// level.
+// judge begins a result with an answer. Its level is OK if the status is one of want, else otherwise.
 func judge(a answer, otherwise Level, want ...int) *result {
 	res := &result{level: OK, got: []string{describe(a)}, works: a.done()}
 	if !a.is(want...) {
@@ -33,13 +33,13 @@ func judge(a answer, otherwise Level, want ...int) *result {
 	return res
 }
 
-// say adds to what came.
+// say adds to what came, and leaves the level.
 func (res *result) say(format string, args ...any) *result {
 	res.got = append(res.got, fmt.Sprintf(format, args...))
 	return res
 }
 
-// note and violation add to what came, and make the result no better than that.
+// note adds to what came, and makes an OK a Note.
 func (res *result) note(format string, args ...any) *result {
 	if res.level == OK {
 		res.level = Note
@@ -47,12 +47,13 @@ func (res *result) note(format string, args ...any) *result {
 	return res.say(format, args...)
 }
 
+// violation adds to what came, and makes the result a Violation.
 func (res *result) violation(format string, args ...any) *result {
 	res.level = Violation
 	return res.say(format, args...)
 }
 
-// then adds what came next.
+// then adds the result of a second step, and takes over its level if that is worse.
 func (res *result) then(next *result) *result {
 	switch next.level {
 	case Note:
@@ -63,7 +64,7 @@ func (res *result) then(next *result) *result {
 	return res.say("then %s", strings.Join(next.got, ", "))
 }
 
-// pushes says what ocikit push does, if cond holds.
+// pushes sets what ocikit push does about the finding, if cond holds.
 func (res *result) pushes(cond bool, format string, args ...any) *result {
 	if cond {
 		res.push = fmt.Sprintf(format, args...)
@@ -89,7 +90,7 @@ func describe(a answer) string {
 	return strconv.Itoa(a.Status)
 }
 
-// withoutURL takes the request off the front of an error.
+// withoutURL takes the request off the front of an error: the finding says what was asked.
 func withoutURL(s string) string {
 	if request, rest, found := strings.Cut(s, ": "); found && strings.Contains(request, " http") {
 		return rest
@@ -144,6 +145,7 @@ func checkRange(res *result, a answer, want int64) {
 		res.violation("no Range")
 	case a.Range < 0:
 		res.violation("Range %s cannot be read", plain(raw))
+	// These spellings can be read, but are not those of the spec, which has no unit.
 	case strings.HasPrefix(raw, "bytes"), raw == "0--1":
 		res.note("Range is written %s", plain(raw))
 	case a.Range == want, a.Range == 1 && want == 0:
@@ -166,7 +168,7 @@ func checkLocation(res *result, r *run, a answer) {
 		res.note("Location on another host, %s", hostOf(a.Location))
 		res.pushes(true, "sends uploads there, without credentials")
 	case absolute && !strings.HasPrefix(home, scheme+"://"):
-		res.violation("Location with %s://, as behind a proxy that does not tell", plain(scheme))
+		res.violation("Location with %s://, as behind a proxy that does not send X-Forwarded-Proto: https", plain(scheme))
 	case absolute:
 		res.say("Location absolute")
 	case strings.HasPrefix(raw, "//"):

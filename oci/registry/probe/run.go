@@ -22,13 +22,14 @@ type probe struct {
 	try   func(*run) *result
 }
 
-// table is everything that is tried. The order matters: what is made is read, then removed.
+// table returns all probes. The order matters: things are made, then read, then removed.
 func table() []probe {
-	return slices.Concat(pingProbes(), startProbes(), chunkProbes(), commitProbes(), cutProbes(), mountProbes(),
+	return slices.Concat(pingProbes(), startProbes(), chunkProbes(), commitProbes(), cutProbes(), limitProbes(), mountProbes(),
 		putProbes(), manifestProbes(), blobProbes(), listProbes(), removeProbes(), lastProbes())
 }
 
-// choose returns the probes that the options ask for, with those that they need.
+// choose returns the probes that the options ask for, with those that they need, in the order of the
+// table.
 func choose(o Options) ([]probe, error) {
 	all := table()
 	wanted := map[string]bool{}
@@ -42,6 +43,9 @@ func choose(o Options) ([]probe, error) {
 			id = all[i].needs
 		}
 	}
+
+	// A large probe that is asked for by its ID is tried without Large. The ping always is: it
+	// finds out where the registry is.
 	return slices.DeleteFunc(all, func(p probe) bool {
 		return p.Writes && o.ReadOnly || p.Large && !o.Large && !wanted[p.ID] || len(wanted) > 0 && !wanted[p.ID] && p.ID != "ping"
 	}), nil
@@ -81,6 +85,7 @@ type run struct {
 type facts struct {
 	chunkMin, chunkMax string // headers
 	resume             string // "exact", "part", "none" or "lost"
+	bodyLimit          int64  // the largest body that passes, 0 if none was refused
 }
 
 func newRun(ctx context.Context, c *registry.Client, repo, name string, o Options) *run {
@@ -92,14 +97,15 @@ func newRun(ctx context.Context, c *registry.Client, repo, name string, o Option
 	}
 }
 
-// noise returns n bytes that no one has seen before.
+// noise returns n random bytes: a blob of them is in no registry yet.
 func noise(n int) []byte {
 	b := make([]byte, n)
 	rand.Read(b) // never fails
 	return b
 }
 
-// all walks through the table.
+// all tries the probes in order and adds a finding for each. It ends early if there is no registry to
+// talk to.
 func (r *run) all(probes []probe) error {
 	for _, p := range probes {
 		var res *result
@@ -119,16 +125,18 @@ func (r *run) all(probes []probe) error {
 			p.ID, p.Endpoint, res.level, p.Asks, r.c.Redact(strings.Join(res.got, ", ")), res.push,
 		})
 	}
+
 	return nil
 }
 
-// A registry that breaks connections now and then is a finding; one that does so all the time
-// is not there, and must not cost a timeout for each probe.
+// A registry that breaks a connection now and then is a finding. One that breaks every connection is
+// as good as absent, and must not cost a timeout for each probe.
 const (
 	maxFailures = 8
 	maxInARow   = 3
 )
 
+// broken returns the error that ends the walk after a probe, nil to go on.
 func (r *run) broken(res *result) error {
 	if r.ctx.Err() != nil {
 		return context.Cause(r.ctx)
@@ -156,8 +164,9 @@ func (a answer) done() bool { return a.err == nil && a.Status >= 200 && a.Status
 // denied reports whether the credentials do not do.
 func (a answer) denied() bool { return a.is(401, 403) || errors.Is(a.err, registry.ErrDenied) }
 
-// ask sends one request. One that is refused since there were too many is sent again, and one
-// without a body also if the registry was not there for a moment.
+// ask sends one request, with the scope of a pull or push unless call has others. A rate limit is
+// waited out and the request repeated, up to twice; one without a body is repeated also after a 503
+// and, once, after a broken connection. Anything else would hide what is to be found out.
 func (r *run) ask(call registry.Call) answer {
 	if call.Scopes == "" {
 		call.Scopes = "repository:" + r.repo + ":pull"
@@ -165,6 +174,7 @@ func (r *run) ask(call registry.Call) answer {
 			call.Scopes += ",push"
 		}
 	}
+
 	for n := 0; ; n++ {
 		a, err := r.c.Call(r.ctx, call)
 		r.see(a, err)
@@ -180,8 +190,9 @@ func (r *run) ask(call registry.Call) answer {
 	}
 }
 
-// see notes what any answer may say.
+// see notes what any answer may tell, for the findings at the end: failures, rate limits, warnings.
 func (r *run) see(a registry.Answer, err error) {
+	// A cut on purpose, and an address that we refuse, are no failures of the registry.
 	if err != nil {
 		var conn *registry.ConnError
 		if errors.As(err, &conn) && !errors.Is(err, registry.ErrCut) && !errors.Is(err, registry.ErrUnsafe) {
@@ -191,16 +202,19 @@ func (r *run) see(a registry.Answer, err error) {
 		}
 		return
 	}
+
 	r.inARow = 0
 	if a.Status == 429 || a.Status == 503 {
 		r.slowdowns++
 	}
+
 	for name := range a.Header {
 		lower := strings.ToLower(name)
 		if strings.Contains(lower, "ratelimit") || lower == "retry-after" {
 			r.limits[name] = true
 		}
 	}
+
 	for _, w := range a.Header["Warning"] {
 		if len(r.warnings) < 100 {
 			r.warnings[w] = true

@@ -6,7 +6,7 @@ import (
 	"ocikit/oci/registry"
 )
 
-// A session is an open upload.
+// A session is an upload session, as far as the registry has opened one.
 type session struct {
 	r        *run
 	location string // the newest
@@ -22,7 +22,7 @@ func (r *run) start(endpoint, query string) (*session, answer) {
 	return r.session(a), a
 }
 
-// session takes up what an answer opened.
+// session returns the session that an answer has opened, and remembers to close it at the end.
 func (r *run) session(a answer) *session {
 	s := &session{r: r, location: a.Location, first: a.Location, open: a.done() && a.Status != 201 && a.Location != ""}
 	if s.open {
@@ -36,12 +36,16 @@ func (s *session) send(call registry.Call, contentRange string) answer {
 	if call.Location == "" {
 		call.Location = s.location
 	}
+
 	if call.Header == nil {
 		call.Header = map[string][]string{"Content-Type": {"application/octet-stream"}}
 	}
+
 	if contentRange != "" {
 		call.Header["Content-Range"] = []string{contentRange}
 	}
+
+	// Without a success it is not known what the registry took, so offset and Location stay.
 	a := s.r.ask(call)
 	s.doubt = !a.done()
 	if a.done() {
@@ -50,6 +54,7 @@ func (s *session) send(call registry.Call, contentRange string) answer {
 			s.location = a.Location
 		}
 	}
+
 	return a
 }
 
@@ -57,11 +62,12 @@ func (s *session) patch(data []byte, contentRange string) answer {
 	return s.send(registry.Call{Endpoint: "end-5", Method: "PATCH", Body: data}, contentRange)
 }
 
-// put closes the session. What it stored is removed at the end.
+// put commits the session. The blob that it stores is removed at the end.
 func (s *session) put(d string, data []byte, contentRange string) answer {
 	return s.commit(d, registry.Call{Body: data}, contentRange)
 }
 
+// commit sends the PUT that ends the session, with the body and whatever else call has.
 func (s *session) commit(d string, call registry.Call, contentRange string) answer {
 	call.Endpoint, call.Method, call.Query = "end-6", "PUT", "digest="+d
 	a := s.send(call, contentRange)
@@ -72,6 +78,7 @@ func (s *session) commit(d string, call registry.Call, contentRange string) answ
 	return a
 }
 
+// status asks how far the upload is (end-13), and takes over a new Location.
 func (s *session) status() answer {
 	a := s.r.ask(registry.Call{Endpoint: "end-13", Method: "GET", Location: s.location})
 	if a.done() && a.Location != "" {

@@ -30,19 +30,27 @@ func startProbes() []probe {
 	}
 }
 
-// tryStart opens the first session. If that is not allowed nothing else is written.
+// tryStart opens the first session. If that is not allowed, nothing else is written.
 func (r *run) tryStart() *result {
 	_, a := r.start("end-4a", "")
 	res := judge(a, Violation, 202)
+
+	// A registry that is read-only, or a cache, often has no such path: 404 and 405 mean the
+	// same here. The token may say what right is missing.
 	if a.denied() || a.is(404, 405) {
 		r.denied = "writing is not allowed here: " + describe(a)
+		if info, err := r.c.Token(r.ctx, "repository:"+r.repo+":pull,push"); err == nil && info.Less != "" {
+			r.denied += " (" + plain(info.Less) + ")"
+		}
 		r.profile.ReadOnly = true
 		res.level, res.works = Note, false
 		return res.pushes(true, "cannot work")
 	}
+
 	if !a.done() {
 		return res
 	}
+
 	checkLocation(res, r, a)
 	checkRange(res, a, 0)
 	for name := range a.Header {
@@ -50,16 +58,20 @@ func (r *run) tryStart() *result {
 			res.say("%s", plain(name))
 		}
 	}
+
 	r.facts.chunkMin, r.facts.chunkMax = a.Header.Get("OCI-Chunk-Min-Length"), a.Header.Get("OCI-Chunk-Max-Length")
 	if r.facts.chunkMin != "" {
 		res.note("OCI-Chunk-Min-Length %s", plain(r.facts.chunkMin)).pushes(true, "sends no smaller chunk, and refuses over 1 GiB")
 	}
+
 	if r.facts.chunkMax != "" {
 		res.note("OCI-Chunk-Max-Length %s", plain(r.facts.chunkMax)).pushes(true, "sends larger blobs in chunks of that size")
 	}
+
 	return res
 }
 
+// tryStatus asks for the status of a session that is empty.
 func (r *run) tryStatus() *result {
 	s, _ := r.start("end-4a", "")
 	a := s.status()
@@ -70,6 +82,7 @@ func (r *run) tryStatus() *result {
 	return res.pushes(!a.done(), "starts over after a broken upload")
 }
 
+// tryCancel closes a session without a blob, and looks whether it is gone.
 func (r *run) tryCancel() *result {
 	s, _ := r.start("end-4a", "")
 	a := s.cancel()

@@ -1,52 +1,56 @@
-// Package pull brings images from a registry into a layout. [Find] reads the manifests of an
-// image and stores nothing; [Image.Pull] fetches the blobs that the layout lacks, and names the
-// image when it is whole.
+// Package pull brings images from a registry into a layout. [Find] reads the manifests of an image
+// and stores nothing; [Image.Plan] says what a pull would do; [Image.Pull] fetches the blobs that
+// the layout lacks, and names the image when it is whole. [Rest] fetches a single blob.
 //
 // # Design
 //
-// What breaks off is gone on with, by the same process or another: the bytes of a blob that
-// came are kept in the layout, hashed again, and the registry is asked for the rest. Whether
-// the two halves belong together is for the digest to say, and if it says no the blob is
-// fetched once more from its start. What the layout has already is read and verified before it
-// is believed.
+// A pull that breaks off can be taken up by the same process or another: the bytes of a blob that
+// came are kept in the layout, hashed again, and only the rest is asked for. The digest decides
+// whether the two halves belong together; if they do not, the blob is fetched once more from its
+// start. A blob that the layout has already is read and verified before it counts.
 package pull
 
 import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
 	"ocikit/oci/registry"
 )
 
-// Options of a pull. The zero value is a good one.
+// Options are the settings of a pull. The zero value pulls the whole image, without its referrers.
 type Options struct {
-	// Platforms of an index: with one the image for it is pulled, alone; with several an index
-	// of those, which is another one than the registry's unless it has no more.
+	// Platforms are those to pull of an index. With one, its image is pulled alone. With several,
+	// an index of them is made, whose digest differs from the registry's if any were left out.
 	Platforms []oci.Platform
+	As        string         // the full name that the image gets as one of a set; "" if it is pulled alone
+	Rules     graph.Rules    // what of the image the registry may lack
 	Referrers bool           // pull what refers to the image too: signatures, SBOMs
 	Jobs      int            // blobs at a time; 0 is 4 large ones, or up to 16 small ones
 	Local     *layout.Layout // manifests that are here are not fetched; nil is none
+	Verified  *Verified      // what Local has that was read already; nil remembers nothing
+
+	// Name adds the entries of an image that is whole to the layout; nil is
+	// [layout.Layout.AddEntries]. A caller that pulls many images can collect them here, and write
+	// index.json once.
+	Name func(ctx context.Context, entries []oci.Descriptor, rules graph.Rules) error
 
 	Progress func(Progress)    // is called for each step, never concurrently
 	Notice   func(text string) // is told what the user should know
 }
 
-const (
-	maxDepth = 16     // of nested indexes
-	maxNodes = 10_000 // manifests of one pull
-)
-
 // An Image is what a reference names, and all the manifests that it leads to.
 type Image struct {
-	Desc oci.Descriptor
+	Desc  oci.Descriptor
+	Named digest.Digest // what the reference names: Desc, or the index that Desc was chosen from
 
 	c         *registry.Client
+	repo      *registry.Repository
 	ref       registry.Reference
 	o         Options
 	docs      []document // children before parents
@@ -62,196 +66,82 @@ type document struct {
 	data []byte
 }
 
-// Find reads the manifests of the image that ref names: by its digest if it has one, else by
-// its tag, else by the tag "latest". Nothing is stored.
+// Find reads the manifests of the image that ref names, by its digest if it has one, else by its tag,
+// else by the tag "latest". Nothing is stored. An image that is absent gives
+// [registry.ErrNotFound]. The Image is bound to ctx and c.
 func Find(ctx context.Context, c *registry.Client, ref registry.Reference, o Options) (*Image, error) {
-	im := &Image{c: c, ref: ref, o: o, known: map[digest.Digest]bool{}, sizes: map[digest.Digest]int64{}}
-	desc, data, err := c.GetManifest(ctx, ref.Repo, ref.Name())
+	var local graph.Store
+	if o.Local != nil {
+		local = o.Local
+	}
+
+	im := &Image{
+		c: c, repo: registry.NewRepository(ctx, c, ref, local), ref: ref, o: o,
+		known: map[digest.Digest]bool{}, sizes: map[digest.Digest]int64{},
+	}
+
+	im.repo.CalledHere(o.As)
+
+	// The digest counts. Its tag need not name the same image any more, and is not asked for.
+	if !ref.Digest.IsZero() {
+		ref.Tag = ""
+	}
+
+	desc, err := im.repo.Resolve(oci.ImageName{Tag: ref.Tag, Digest: ref.Digest})
 	if err != nil {
 		return nil, err
 	}
-	switch len(o.Platforms) {
-	case 0:
-	case 1:
-		desc, data, err = im.choose(ctx, desc, data, o.Platforms[0])
-	default:
-		desc, data, err = im.strip(ctx, desc, data)
-	}
-	if err != nil {
+
+	im.Named = desc.Digest
+	if im.Desc, err = im.choose(desc); err != nil {
 		return nil, err
 	}
-	im.Desc = desc
-	if err := im.add(ctx, desc, data, 0); err != nil {
+
+	if err := im.add(im.Desc); err != nil {
 		return nil, err
 	}
+
 	if o.Referrers {
-		if err := im.findReferrers(ctx); err != nil {
+		if err := im.findReferrers(); err != nil {
 			return nil, err
 		}
 	}
+
 	return im, nil
 }
 
-// strip returns the index without the images for other platforms than those asked for.
-func (im *Image) strip(ctx context.Context, desc oci.Descriptor, data []byte) (oci.Descriptor, []byte, error) {
-	left, data, err := oci.ForPlatforms(desc, data, im.o.Platforms, func(d oci.Descriptor) (*oci.Platform, error) {
-		if d.Platform != nil {
-			return d.Platform, nil
-		}
-		doc, err := im.get(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		return im.platform(ctx, d, doc)
-	})
-	if err == nil && left.Digest != desc.Digest {
+// choose returns the descriptor of the image without the platforms that were not asked for. If that
+// is an index of our own, the repository learns it, since the registry does not have it.
+func (im *Image) choose(desc oci.Descriptor) (oci.Descriptor, error) {
+	left, data, err := graph.Narrow(im.repo, desc, im.o.Platforms, im.o.As != "")
+	if err == nil && data != nil {
+		im.repo.Add(left, data)
 		im.notice("the images for other platforms are left out of the index %s, so its digest is another one", desc.Digest)
 	}
-	return left, data, err
+	return bare(left), err
 }
 
-// choose returns the manifest for the platform.
-func (im *Image) choose(ctx context.Context, desc oci.Descriptor, data []byte, wish oci.Platform) (oci.Descriptor, []byte, error) {
-	var offered []string
-	var visit func(desc oci.Descriptor, data []byte, depth int) (oci.Descriptor, []byte, error)
-	visit = func(desc oci.Descriptor, data []byte, depth int) (oci.Descriptor, []byte, error) {
-		if depth > maxDepth {
-			return desc, nil, tooMuch(desc)
-		}
-		if oci.IsManifest(desc.MediaType) {
-			p, err := im.platform(ctx, desc, data)
-			if err != nil || p == nil {
-				return desc, nil, err
-			}
-			offered = append(offered, p.String())
-			if p.Matches(wish) {
-				return desc, data, nil
-			}
-			return desc, nil, nil
-		}
-		x, err := oci.DecodeIndex(desc, data)
-		if err != nil {
-			return desc, nil, err
-		}
-		for _, d := range x.Manifests {
-			if oci.IsManifest(d.MediaType) && d.Platform != nil && !d.Platform.Matches(wish) {
-				offered = append(offered, d.Platform.String())
-				continue
-			}
-			if !oci.IsManifest(d.MediaType) && !oci.IsIndex(d.MediaType) || len(offered) > maxNodes {
-				continue
-			}
-			child, err := im.get(ctx, d)
-			if err != nil {
-				return desc, nil, err
-			}
-			if found, data, err := visit(d, child, depth+1); err != nil || data != nil {
-				return found, data, err
-			}
-		}
-		return desc, nil, nil
-	}
-	found, doc, err := visit(desc, data, 0)
-	if err == nil && doc == nil {
-		err = fmt.Errorf("%s: %w %s: it has %q", desc.Digest, oci.ErrPlatform, wish, offered)
-	}
-	return bare(found), doc, err
-}
-
-// bare drops what an entry of an index says beyond what the blob is.
+// bare returns d with its media type, digest and size alone. Annotations and embedded data of an
+// entry belong to the index that it stands in.
 func bare(d oci.Descriptor) oci.Descriptor {
 	return oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 }
 
-// platform returns what a manifest is for: what its entry says, else its config.
-func (im *Image) platform(ctx context.Context, desc oci.Descriptor, data []byte) (*oci.Platform, error) {
-	if desc.Platform != nil {
-		return desc.Platform, nil
-	}
-	m, err := oci.DecodeManifest(desc, data)
-	if err != nil || !oci.IsConfig(m.Config.MediaType) {
-		return nil, err
-	}
-	if m.Config.Size > oci.MaxDocument {
-		return nil, fmt.Errorf("config %s: %d bytes: %w", m.Config.Digest, m.Config.Size, oci.ErrMalformed)
-	}
-	r, err := im.c.OpenBlob(ctx, im.ref.Repo, m.Config)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	doc, err := io.ReadAll(r)
-	if err != nil {
-		return nil, err
-	}
-	config, err := oci.ParseConfig(doc)
-	if err != nil {
-		return nil, fmt.Errorf("config %s: %w", m.Config.Digest, err)
-	}
-	v, err := config.View()
-	p := v.Platform()
-	return &p, err
+// add collects a manifest and everything below it.
+func (im *Image) add(desc oci.Descriptor) error {
+	return graph.Walk(im.repo, []oci.Descriptor{desc}, im.o.Rules, func(n graph.Node) error {
+		if n.Doc == nil {
+			return im.addBlob(n.Desc)
+		}
+		if !im.known[n.Desc.Digest] {
+			im.known[n.Desc.Digest] = true
+			im.docs = append(im.docs, document{bare(n.Desc), n.Doc})
+		}
+		return nil
+	})
 }
 
-func tooMuch(desc oci.Descriptor) error {
-	return fmt.Errorf("image %s: over %d levels or %d manifests: %w", desc.Digest, maxDepth, maxNodes, oci.ErrMalformed)
-}
-
-// get returns a manifest that another one names, from the layout if it is there.
-func (im *Image) get(ctx context.Context, desc oci.Descriptor) ([]byte, error) {
-	if im.o.Local != nil {
-		if data, err := im.o.Local.Document(desc); err == nil {
-			return data, nil
-		}
-	}
-	if desc.Size > oci.MaxDocument {
-		return nil, fmt.Errorf("manifest %s: %d bytes, the limit is %d: %w", desc.Digest, desc.Size, oci.MaxDocument, oci.ErrMalformed)
-	}
-	got, data, err := im.c.GetManifest(ctx, im.ref.Repo, desc.Digest.String())
-	switch {
-	case err != nil:
-		return nil, err
-	case got.Size != desc.Size:
-		return nil, fmt.Errorf("manifest %s: got %d bytes, want %d: %w", desc.Digest, got.Size, desc.Size, digest.ErrMismatch)
-	case got.MediaType != desc.MediaType:
-		return nil, fmt.Errorf("manifest %s: got %q, want %q: %w", desc.Digest, got.MediaType, desc.MediaType, oci.ErrMalformed)
-	}
-	return data, nil
-}
-
-// add collects a manifest and what it leads to.
-func (im *Image) add(ctx context.Context, desc oci.Descriptor, data []byte, depth int) error {
-	if depth > maxDepth || len(im.known) >= maxNodes {
-		return tooMuch(desc)
-	}
-	im.known[desc.Digest] = true
-	refs, err := oci.References(desc, data)
-	if err != nil {
-		return err
-	}
-	for _, d := range refs {
-		if !oci.IsManifest(d.MediaType) && !oci.IsIndex(d.MediaType) {
-			if err := im.addBlob(d); err != nil {
-				return err
-			}
-			continue
-		}
-		if im.known[d.Digest] {
-			continue
-		}
-		child, err := im.get(ctx, d)
-		if err != nil {
-			return err
-		}
-		if err := im.add(ctx, d, child, depth+1); err != nil {
-			return err
-		}
-	}
-	im.docs = append(im.docs, document{bare(desc), data})
-	return nil
-}
-
-// addBlob collects a blob, once.
+// addBlob collects a blob, once. It refuses one that could not be verified before anything is fetched.
 func (im *Image) addBlob(d oci.Descriptor) error {
 	size, ok := im.sizes[d.Digest]
 	switch {
@@ -267,42 +157,20 @@ func (im *Image) addBlob(d oci.Descriptor) error {
 	return nil
 }
 
-// findReferrers collects what refers to the manifests, and to that.
-func (im *Image) findReferrers(ctx context.Context) error {
-	for i := 0; i < len(im.docs); i++ {
-		subject := im.docs[i].desc
-		list, err := im.c.Referrers(ctx, im.ref.Repo, subject.Digest, "")
-		if err != nil {
-			return fmt.Errorf("referrers of %s: %w", subject.Digest, err)
+// findReferrers collects what refers to the manifests, and what refers to that.
+func (im *Image) findReferrers() error {
+	found, err := im.repo.Referrers([]oci.Descriptor{im.Desc})
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		if im.known[r.Desc.Digest] {
+			continue
 		}
-		for _, d := range list.Descriptors {
-			if im.known[d.Digest] || !oci.IsManifest(d.MediaType) && !oci.IsIndex(d.MediaType) {
-				continue
-			}
-			data, err := im.get(ctx, d)
-			if err != nil {
-				return fmt.Errorf("referrer of %s: %w", subject.Digest, err)
-			}
-			var doc struct {
-				Subject *oci.Descriptor `json:"subject"`
-			}
-			if err := oci.Decode(data, &doc); err != nil {
-				return fmt.Errorf("referrer %s: %w", d.Digest, err)
-			}
-			if doc.Subject == nil || doc.Subject.Digest != subject.Digest {
-				im.notice("left out %s: the registry lists it as a referrer of %s, which it is not", d.Digest, subject.Digest)
-				continue
-			}
-			if err := im.add(ctx, d, data, 0); err != nil {
-				return err
-			}
-			entry := bare(d)
-			entry.ArtifactType = d.ArtifactType
-			im.referrers = append(im.referrers, entry)
+		if err := im.add(r.Desc); err != nil {
+			return fmt.Errorf("referrer of %s: %w", r.Subject, err)
 		}
-		if err := im.findTagged(ctx, subject); err != nil {
-			return fmt.Errorf("referrers of %s: %w", subject.Digest, err)
-		}
+		im.referrers = append(im.referrers, r.Desc)
 	}
 	return nil
 }
@@ -313,10 +181,10 @@ func (im *Image) notice(format string, args ...any) {
 	}
 }
 
-// Referrers returns what refers to the image, as far as it was asked for.
+// Referrers returns the manifests that refer to the image; none unless [Options.Referrers] was set.
 func (im *Image) Referrers() []oci.Descriptor { return slices.Clone(im.referrers) }
 
-// store puts the manifests into the layout.
+// store puts the manifests that the layout lacks into it, children before parents.
 func (im *Image) store(l *layout.Layout, step func(Step)) error {
 	for _, doc := range im.docs {
 		if _, err := l.Document(doc.desc); err == nil {

@@ -16,8 +16,8 @@ import (
 	"ocikit/oci/registry"
 )
 
-// Progress is one step of a pull. All blobs of the image are in the plan, whether they are
-// there or not.
+// Progress is an event of a pull. The first one is the plan, which counts all blobs of the image,
+// also those that are there already.
 type Progress = progress.Event
 
 // A Step is one thing to do, or done.
@@ -37,11 +37,34 @@ type Step struct {
 // A Report says what a pull did.
 type Report struct {
 	Reference     string         `json:"reference"`
-	Descriptor    oci.Descriptor `json:"descriptor"`
+	Descriptor    oci.Descriptor `json:"descriptor,omitzero"`
 	Steps         []Step         `json:"steps"`
 	BytesReceived int64          `json:"bytesReceived"` // of blobs
 	Requests      int64          `json:"requests"`
 	Seconds       float64        `json:"seconds"`
+	Error         string         `json:"error,omitempty"` // why it failed, of one image among many
+}
+
+// Verified remembers which blobs of a layout were read and found right, so that a pull of many images
+// reads shared ones once. Its zero value remembers none. It is safe for concurrent use.
+type Verified struct{ blobs sync.Map }
+
+// has reports whether a blob was read and is still there.
+func (v *Verified) has(l *layout.Layout, d oci.Descriptor) bool {
+	if v == nil {
+		return false
+	}
+	if _, ok := v.blobs.Load(d.Digest); !ok {
+		return false
+	}
+	size, err := l.Stat(d.Digest)
+	return err == nil && size == d.Size
+}
+
+func (v *Verified) add(d oci.Descriptor) {
+	if v != nil {
+		v.blobs.Store(d.Digest, true)
+	}
 }
 
 // A puller fetches the blobs of one image.
@@ -53,13 +76,14 @@ type puller struct {
 	report Report
 }
 
-// Pull fetches what the layout lacks and names the image by entry, which must have its
-// digest, when all is there: blobs first, then manifests, then names. An error leaves no name
-// behind that was not there, and keeps what came of the blobs for the next pull. The Report
-// counts also what was done before an error.
+// Pull fetches the blobs that l lacks, then stores the manifests, then names the image with entry,
+// which must have the digest of the image, else the error wraps [digest.ErrMismatch]. An error
+// leaves the names of l as they were, and keeps the bytes that came for the next pull. The Report
+// covers what was done before an error, too. Its Requests are those of the Client in this time, of
+// other pulls as well.
 //
-// Layers that are not distributed with their image are skipped, with a notice, if the registry
-// does not have them. Addresses in "urls" are never asked.
+// Layers that are not distributed with their image are skipped, with a notice, if the registry does
+// not have them. Addresses in "urls" are never asked.
 func (im *Image) Pull(ctx context.Context, l *layout.Layout, entry oci.Descriptor) (Report, error) {
 	if entry.Digest != im.Desc.Digest {
 		return Report{}, fmt.Errorf("pull %s: the entry is for %s: %w", im.Desc.Digest, entry.Digest, digest.ErrMismatch)
@@ -74,15 +98,19 @@ func (im *Image) Pull(ctx context.Context, l *layout.Layout, entry oci.Descripto
 	return p.report, err
 }
 
+// pull does the work of Pull: blobs, manifests, names, in this order, so that nothing in the layout
+// ever names what is not there.
 func (p *puller) pull(ctx context.Context, entry oci.Descriptor) error {
 	var total int64
 	for _, d := range p.blobs {
 		total += d.Size
 	}
+
 	p.progress(Progress{Kind: "plan", Size: total, Count: len(p.blobs)})
 	if err := p.fetchAll(ctx); err != nil {
 		return err
 	}
+
 	err := p.store(p.l, func(s Step) {
 		p.step(s)
 		p.progress(Progress{Kind: "manifest", Digest: s.Digest, Size: s.Size})
@@ -90,25 +118,42 @@ func (p *puller) pull(ctx context.Context, entry oci.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	if err := p.l.AddEntries(ctx, append([]oci.Descriptor{entry}, p.referrers...)); err != nil {
+
+	entries := []oci.Descriptor{entry}
+	for _, r := range p.referrers {
+		entries = append(entries, r.Beside(entry))
+	}
+
+	name := p.l.AddEntries
+	if p.o.Name != nil {
+		name = p.o.Name
+	}
+
+	if err := name(ctx, entries, p.o.Rules); err != nil {
 		return err
 	}
+
 	tag := entry.Annotations[oci.AnnotationRefName]
 	p.step(Step{Action: "tag", Digest: entry.Digest, MediaType: entry.MediaType, Size: entry.Size, Tag: tag})
 	p.progress(Progress{Kind: "tag", Digest: entry.Digest, Text: tag})
 	return nil
 }
 
-// Plan says what Pull would do. The layout may be nil: one that is not there yet.
+// Plan returns the steps that Pull would take, and changes nothing. It reads and verifies the blobs
+// that l has; l is nil for a layout that does not exist yet.
 func (im *Image) Plan(ctx context.Context, l *layout.Layout, entry oci.Descriptor) ([]Step, error) {
 	var steps []Step
 	for _, d := range im.blobs {
 		s := Step{Action: "fetch", Digest: d.Digest, MediaType: d.MediaType, Size: d.Size}
 		if l != nil {
-			s.Action, s.Reason = im.local(l, d)
+			var err error
+			if s.Action, s.Reason, err = im.local(ctx, l, d); err != nil {
+				return nil, err
+			}
 		}
 		steps = append(steps, s)
 	}
+
 	for _, doc := range im.docs {
 		if l != nil {
 			if _, err := l.Document(doc.desc); err == nil {
@@ -117,25 +162,44 @@ func (im *Image) Plan(ctx context.Context, l *layout.Layout, entry oci.Descripto
 		}
 		steps = append(steps, Step{Action: "manifest", Digest: doc.desc.Digest, MediaType: doc.desc.MediaType, Size: doc.desc.Size})
 	}
-	return append(steps, Step{Action: "tag", Digest: entry.Digest, MediaType: entry.MediaType, Size: entry.Size, Tag: entry.Annotations[oci.AnnotationRefName]}), ctx.Err()
+
+	return append(steps, Step{Action: "tag", Digest: entry.Digest, MediaType: entry.MediaType, Size: entry.Size, Tag: entry.Annotations[oci.AnnotationRefName]}), context.Cause(ctx)
 }
 
-// local reports what to do about a blob, by what the layout has of it: "exists", "repair" or
-// "fetch". What it has is read to its end.
-func (im *Image) local(l *layout.Layout, d oci.Descriptor) (action, reason string) {
+// local reports what to do about a blob, by what the layout has: "exists", "repair" or "fetch". A
+// blob that is there is read to its end and verified, unless Verified has it. An error is the end of
+// ctx.
+func (im *Image) local(ctx context.Context, l *layout.Layout, d oci.Descriptor) (action, reason string, err error) {
+	// Embedded data would be read in place of a blob that is not there.
 	d.Data = nil
+	if im.o.Verified.has(l, d) {
+		return "exists", "", nil
+	}
+
 	r, err := l.Blob(d)
 	if errors.Is(err, layout.ErrNotFound) {
-		return "fetch", ""
+		return "fetch", "", nil
 	}
+
 	if err == nil {
-		_, err = io.CopyBuffer(io.Discard, struct{ io.Reader }{r}, make([]byte, 256<<10))
-		r.Close()
+		defer r.Close()
 	}
-	if err != nil {
-		return "repair", err.Error()
+
+	// A blob may be large, so an interrupt is looked for after each piece.
+	buf := make([]byte, 256<<10)
+	for err == nil {
+		if ctx.Err() != nil {
+			return "", "", context.Cause(ctx)
+		}
+		_, err = r.Read(buf)
 	}
-	return "exists", ""
+
+	if err != io.EOF {
+		return "repair", err.Error(), nil
+	}
+
+	im.o.Verified.add(d)
+	return "exists", "", nil
 }
 
 // fetchAll gets all blobs, several at a time. The first error ends the others.
@@ -151,13 +215,20 @@ func (p *puller) fetch(ctx context.Context, d oci.Descriptor) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+
 	s := Step{Digest: d.Digest, MediaType: d.MediaType, Size: d.Size}
-	s.Action, s.Reason = p.local(p.l, d)
+	var err error
+	if s.Action, s.Reason, err = p.local(ctx, p.l, d); err != nil {
+		return err
+	}
+
 	if s.Action == "exists" {
 		p.step(s)
 		p.progress(Progress{Kind: "exists", Digest: d.Digest, Size: d.Size, Offset: d.Size})
 		return nil
 	}
+
+	// A blob that is embedded in the manifest need not be asked for; Put checks it.
 	if d.Data != nil {
 		if _, _, err := p.l.Put(bytes.NewReader(d.Data), d.Digest); err != nil {
 			return fmt.Errorf("embedded data: %w", err)
@@ -166,7 +237,10 @@ func (p *puller) fetch(ctx context.Context, d oci.Descriptor) error {
 		p.progress(Progress{Kind: "done", Digest: d.Digest, Size: d.Size})
 		return nil
 	}
-	err := p.receive(ctx, d, &s)
+
+	// Foreign layers (image-spec, "Non-Distributable Layers") may be absent from every
+	// registry.
+	err = p.receive(ctx, d, &s)
 	if errors.Is(err, registry.ErrNotFound) && oci.IsForeignLayer(d.MediaType) {
 		p.notice("skipped layer %s of type %q: the registry does not have it, and it is not distributed with its image", d.Digest, d.MediaType)
 		s.Action = "skip"
@@ -176,6 +250,7 @@ func (p *puller) fetch(ctx context.Context, d oci.Descriptor) error {
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
+
 	p.step(s)
 	return nil
 }
@@ -187,19 +262,27 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 		return err
 	}
 	defer part.Close()
-	// Whoever had the blob before may have brought it to its end.
+
+	// OpenPartial waits for another process that fetches the same blob. That may have finished it.
 	if s.Action == "fetch" {
-		if action, _ := p.local(p.l, d); action == "exists" {
+		action, _, err := p.local(ctx, p.l, d)
+		if err != nil {
+			return err
+		}
+		if action == "exists" {
 			s.Action = action
 			p.progress(Progress{Kind: "exists", Digest: d.Digest, Size: d.Size, Offset: d.Size})
 			return part.Discard()
 		}
 	}
+
+	// The bytes that were kept cannot be a beginning of this blob, or are all of it and wrong.
 	if part.Size() > d.Size || part.Size() == d.Size && part.Digest() != d.Digest {
 		if err := part.Reset(); err != nil {
 			return err
 		}
 	}
+
 	resumed := part.Size() > 0
 	if resumed {
 		s.Offset = part.Size()
@@ -210,72 +293,105 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 	} else {
 		p.progress(Progress{Kind: "start", Digest: d.Digest, Size: d.Size})
 	}
-	err = p.copy(ctx, d, part, s)
-	if resumed && ctx.Err() == nil && isWrong(err) {
-		// What was kept may have been what is wrong.
+
+	copy := func() error {
+		reported := part.Size()
+		n, err := Rest(ctx, p.c, p.ref.Repo, d, part, func(size int64) {
+			if size-reported >= progressStep || size == d.Size {
+				reported = size
+				p.progress(Progress{Kind: "bytes", Digest: d.Digest, Size: d.Size, Offset: reported})
+			}
+		})
+		s.Received += n
+		return err
+	}
+
+	err = copy()
+	if (resumed || errors.Is(err, errRanged)) && ctx.Err() == nil && IsWrong(err) {
+		// The wrong bytes may be those that were kept, or have come in ranges. So the blob is fetched
+		// once more, from the start and over one connection. If the bytes are wrong then, they are
+		// the registry's.
+		p.c.OneConnection()
 		p.progress(Progress{Kind: "again", Digest: d.Digest, Size: d.Size, Text: err.Error()})
 		s.Reason = err.Error()
 		if err := part.Reset(); err != nil {
 			return err
 		}
-		err = p.copy(ctx, d, part, s)
+		err = copy()
 	}
-	if isWrong(err) {
+
+	// Wrong bytes must not be gone on with. After any other error they are kept.
+	if IsWrong(err) {
 		return errors.Join(err, part.Discard())
 	}
+
 	if err == nil {
+		p.o.Verified.add(d)
 		p.progress(Progress{Kind: "done", Digest: d.Digest, Size: d.Size})
 	}
+
 	return err
 }
 
-// isWrong reports whether an error says that bytes are wrong, and not that they did not come.
-func isWrong(err error) bool {
+// IsWrong reports whether err means that the bytes that came are wrong, rather than that they did not
+// come. Going on behind wrong bytes is of no use.
+func IsWrong(err error) bool {
 	return errors.Is(err, digest.ErrMismatch) || errors.Is(err, registry.ErrProtocol)
 }
 
 // progressStep is how many bytes pass between two reports of progress.
 const progressStep = 64 << 10
 
-// copy receives the rest of a blob and makes it one.
-func (p *puller) copy(ctx context.Context, d oci.Descriptor, part *layout.Partial, s *Step) error {
+// Rest receives the bytes that part lacks of the blob d, whose size must be known, and commits part:
+// the blob is verified and durable when Rest returns nil. It calls moved after each piece with the
+// number of bytes that part has then. received counts the bytes that came. They stay in part after
+// an error, also if they are wrong, see [IsWrong].
+func Rest(ctx context.Context, c *registry.Client, repo string, d oci.Descriptor, part *layout.Partial, moved func(size int64)) (received int64, err error) {
 	if part.Size() == d.Size {
-		return part.Commit()
+		return 0, part.Commit()
 	}
-	r, err := p.c.ResumeBlob(ctx, p.ref.Repo, bare(d), part.Size())
+
+	r, err := c.ResumeBlob(ctx, repo, bare(d), part.Size())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer r.Close()
-	buf := make([]byte, 256<<10)
-	reported := part.Size()
-	for {
+
+	for buf := make([]byte, 256<<10); ; {
 		n, err := r.Read(buf)
 		if part.Size()+int64(n) > d.Size {
-			return fmt.Errorf("got over %d bytes: %w", d.Size, digest.ErrMismatch)
+			return received, fmt.Errorf("got over %d bytes: %w", d.Size, digest.ErrMismatch)
 		}
 		if n > 0 {
 			if _, err := part.Write(buf[:n]); err != nil {
-				return err
+				return received, err
 			}
-			s.Received += int64(n)
-		}
-		if part.Size()-reported >= progressStep || n > 0 && part.Size() == d.Size {
-			reported = part.Size()
-			p.progress(Progress{Kind: "bytes", Digest: d.Digest, Size: d.Size, Offset: reported})
+			received += int64(n)
+			moved(part.Size())
 		}
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return err
+			return received, err
 		}
 	}
+
 	if part.Size() != d.Size {
-		return fmt.Errorf("got %d bytes, want %d: %w", part.Size(), d.Size, digest.ErrMismatch)
+		return received, fmt.Errorf("got %d bytes, want %d: %w", part.Size(), d.Size, digest.ErrMismatch)
 	}
-	return part.Commit()
+
+	// A mismatch after ranges is marked: the caller may try once more without them.
+	err = part.Commit()
+	if ranged, ok := r.(interface{ Ranged() bool }); ok && ranged.Ranged() && IsWrong(err) {
+		err = fmt.Errorf("%w: %w", errRanged, err)
+	}
+
+	return received, err
 }
+
+// errRanged marks an error about bytes that came over several connections.
+var errRanged = errors.New("fetched in ranges")
 
 func (p *puller) step(s Step) {
 	p.mu.Lock()
@@ -284,6 +400,7 @@ func (p *puller) step(s Step) {
 	p.report.Steps = append(p.report.Steps, s)
 }
 
+// progress reports an event. The lock keeps calls of Options.Progress from overlapping.
 func (p *puller) progress(x Progress) {
 	if p.o.Progress != nil {
 		p.mu.Lock()

@@ -6,21 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/pull"
-	"ocikit/oci/registry/regtest"
+	"ocikit/oci/registry/serve"
+	"ocikit/oci/registry/serve/servetest"
 )
 
 func noise(n int, seed uint64) []byte {
@@ -32,7 +37,7 @@ func noise(n int, seed uint64) []byte {
 
 // putImage stores an image with layers of the given sizes in a registry, under a tag unless
 // it is "".
-func putImage(t testing.TB, reg *regtest.Registry, tag, arch string, sizes ...int) oci.Descriptor {
+func putImage(t testing.TB, reg *servetest.Registry, tag, arch string, sizes ...int) oci.Descriptor {
 	t.Helper()
 	put := func(mediaType string, data []byte) oci.Descriptor {
 		reg.PutBlob("app", data)
@@ -46,7 +51,7 @@ func putImage(t testing.TB, reg *regtest.Registry, tag, arch string, sizes ...in
 	return putDoc(t, reg, tag, oci.MediaTypeManifest, m)
 }
 
-func putDoc(t testing.TB, reg *regtest.Registry, tag, mediaType string, v any) oci.Descriptor {
+func putDoc(t testing.TB, reg *servetest.Registry, tag, mediaType string, v any) oci.Descriptor {
 	t.Helper()
 	data, err := oci.Encode(v)
 	if err != nil {
@@ -79,12 +84,12 @@ func pullName(t testing.TB, h http.Handler, name, dir string, o pull.Options) (p
 		t.Fatal(err)
 	}
 	defer l.Close()
-	ref, err := registry.ParseReference(regtest.Serve(t, h) + "/" + name)
+	ref, err := registry.ParseReference(servetest.Serve(t, h) + "/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c, err := registry.New(ref, registry.Options{
-		PlainHTTP: true, Retry: 2, Timeout: 2 * time.Second,
+		PlainHTTP: true, Retry: 2,
 		Sleep: func(context.Context, time.Duration) error { return nil },
 	})
 	if err != nil {
@@ -147,12 +152,12 @@ func isBlobGet(r *http.Request) bool {
 // Whichever request is broken, in whichever way: the pull succeeds with a whole image, or it
 // fails and names nothing; and what a user does next, pull again, succeeds.
 func TestEveryBrokenRequest(t *testing.T) {
-	faults := map[string]regtest.Fault{
-		"reset": regtest.Reset, "cut": regtest.CutAnswer(2000), "503": regtest.Answer(503, ""),
-		"404": regtest.Answer(404, ""), "html": regtest.Answer(200, "<html>", "Content-Type", "text/html"),
-		"empty":      regtest.Answer(200, "", "Content-Length", "0"),
-		"no content": regtest.Answer(204, ""),
-		"206 for a plain GET": regtest.Rewrite(func(status int, h http.Header) int {
+	faults := map[string]servetest.Fault{
+		"reset": servetest.Reset, "cut": servetest.CutAnswer(2000), "503": servetest.Answer(503, ""),
+		"404": servetest.Answer(404, ""), "html": servetest.Answer(200, "<html>", "Content-Type", "text/html"),
+		"empty":      servetest.Answer(200, "", "Content-Length", "0"),
+		"no content": servetest.Answer(204, ""),
+		"206 for a plain GET": servetest.Rewrite(func(status int, h http.Header) int {
 			h.Set("Content-Range", "bytes 0-9/10")
 			return http.StatusPartialContent
 		}),
@@ -165,31 +170,31 @@ func TestEveryBrokenRequest(t *testing.T) {
 		for _, from := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/%t", name, from), func(t *testing.T) {
 				for k, n := 1, 0; k <= n+1; k += step {
-					reg := regtest.New()
+					reg := servetest.New(t, serve.Options{})
 					want := putImage(t, reg, "latest", "amd64", 5000, 300, 70_000)
 					l := newLayout(t)
-					b := regtest.BreakAt(k, fault, reg)
+					b := servetest.BreakAt(k, fault, reg)
 					if from {
-						b = regtest.BreakFrom(k, fault, reg)
+						b = servetest.BreakFrom(k, fault, reg)
 					}
-					_, err := pullOnce(t, b, l.Dir(), pull.Options{Jobs: 1})
+					_, err := pullOnce(t, b, l.Name(), pull.Options{Jobs: 1})
 					n, _ = b.Count()
 					if n > 500 {
 						t.Fatalf("request %d broken: %d requests", k, n)
 					}
 					if err == nil {
-						if err := l.CheckComplete(want); err != nil || !named(t, l) {
+						if err := graph.Check(l, want, graph.Rules{}); err != nil || !named(t, l) {
 							t.Fatalf("request %d broken: success, and %v", k, err)
 						}
 						mustVerify(t, l)
 					} else if named(t, l) {
 						t.Fatalf("request %d broken: failed with %v, and named the image", k, err)
 					}
-					if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+					if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 						t.Fatalf("pull after broken request %d: %v", k, err)
 					}
 					mustVerify(t, l)
-					if left := leftovers(t, l.Dir()); len(left) > 0 {
+					if left := leftovers(t, l.Name()); len(left) > 0 {
 						t.Fatalf("request %d broken: left %v", k, left)
 					}
 				}
@@ -202,25 +207,25 @@ func TestEveryBrokenRequest(t *testing.T) {
 // that broke off is gone on with by another process, from where it stands.
 func TestResumeAcrossProcesses(t *testing.T) {
 	const size = 3_000_000
-	reg := regtest.New()
+	reg := servetest.New(t, serve.Options{})
 	desc := putImage(t, reg, "latest", "amd64", size)
 	layer := digest.FromBytes(noise(size, 1))
 	l := newLayout(t)
-	cut := regtest.BreakIf(100, func(r *http.Request) bool {
+	cut := servetest.BreakIf(100, func(r *http.Request) bool {
 		return isBlobGet(r) && strings.Contains(r.URL.Path, layer.Encoded())
-	}, regtest.CutAnswer(1_000_000), reg)
-	b := regtest.BreakIf(100, func(r *http.Request) bool { return r.Header.Get("Range") != "" }, regtest.Reset, cut)
-	if _, err := pullOnce(t, b, l.Dir(), pull.Options{}); err == nil {
+	}, servetest.CutAnswer(1_000_000), reg)
+	b := servetest.BreakIf(100, func(r *http.Request) bool { return r.Header.Get("Range") != "" }, servetest.Reset, cut)
+	if _, err := pullOnce(t, b, l.Name(), pull.Options{}); err == nil {
 		t.Fatal("a transfer that breaks off for ever succeeded")
 	}
 	if named(t, l) {
 		t.Fatal("an incomplete image was named")
 	}
-	left := leftovers(t, l.Dir())
+	left := leftovers(t, l.Name())
 	if len(left) != 1 {
 		t.Fatalf("files kept for the next process: %v, want one", left)
 	}
-	kept, err := os.Stat(filepath.Join(l.Dir(), left[0]))
+	kept, err := os.Stat(filepath.Join(l.Name(), left[0]))
 	if err != nil || kept.Size() < 900_000 {
 		t.Fatalf("kept %v, %v", kept, err)
 	}
@@ -228,7 +233,7 @@ func TestResumeAcrossProcesses(t *testing.T) {
 	if _, _, err := l.Put(strings.NewReader("x"), digest.Digest{}); err != nil {
 		t.Fatal(err)
 	}
-	other, err := layout.Open(l.Dir())
+	other, err := layout.Open(l.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +242,7 @@ func TestResumeAcrossProcesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := len(reg.Requests())
-	report, err := pullOnce(t, reg, l.Dir(), pull.Options{})
+	report, err := pullOnce(t, reg, l.Name(), pull.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +263,7 @@ func TestResumeAcrossProcesses(t *testing.T) {
 		t.Errorf("%d requests with Range, want one", ranges)
 	}
 	mustVerify(t, l)
-	if err := l.CheckComplete(desc); err != nil {
+	if err := graph.Check(l, desc, graph.Rules{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -276,21 +281,20 @@ func TestAnswersToRange(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		kept   []byte
-		fault  regtest.Fault // of the first request with Range
-		quirks regtest.Quirks
+		fault  servetest.Fault // of the first request with Range
+		faults []string
 	}{
 		"the rest":                          {kept: data[:20_000]},
-		"the whole blob, with 200":          {kept: data[:20_000], quirks: regtest.Quirks{NoRanges: true}},
+		"the whole blob, with 200":          {kept: data[:20_000], faults: []string{"blob-no-range"}},
 		"another part of the blob":          {kept: data[:20_000], fault: wrongStart},
-		"416":                               {kept: data[:20_000], fault: regtest.Answer(416, "")},
+		"416":                               {kept: data[:20_000], fault: servetest.Answer(416, "")},
 		"what was kept is wrong":            {kept: bytes.Repeat([]byte("x"), 20_000)},
 		"what was kept is wrong, and whole": {kept: bytes.Repeat([]byte("x"), size)},
 		"what was kept is too long":         {kept: append(bytes.Clone(data), "more"...)},
 		"all of it is there":                {kept: data},
 	} {
 		t.Run(name, func(t *testing.T) {
-			reg := regtest.New()
-			reg.Quirks = c.quirks
+			reg := servetest.New(t, serve.Options{Faults: c.faults})
 			putImage(t, reg, "latest", "amd64", size)
 			l := newLayout(t)
 			part, err := l.OpenPartial(t.Context(), d)
@@ -303,13 +307,13 @@ func TestAnswersToRange(t *testing.T) {
 			part.Close()
 			var h http.Handler = reg
 			if c.fault != nil {
-				h = regtest.BreakIf(1, func(r *http.Request) bool { return r.Header.Get("Range") != "" }, c.fault, reg)
+				h = servetest.BreakIf(1, func(r *http.Request) bool { return r.Header.Get("Range") != "" }, c.fault, reg)
 			}
-			if _, err := pullOnce(t, h, l.Dir(), pull.Options{}); err != nil {
+			if _, err := pullOnce(t, h, l.Name(), pull.Options{}); err != nil {
 				t.Fatal(err)
 			}
 			mustVerify(t, l)
-			if left := leftovers(t, l.Dir()); len(left) > 0 {
+			if left := leftovers(t, l.Name()); len(left) > 0 {
 				t.Errorf("left %v", left)
 			}
 		})
@@ -319,38 +323,38 @@ func TestAnswersToRange(t *testing.T) {
 // google/go-containerregistry#1226, #1119: blobs that are here are verified before they are
 // believed; damaged ones are fetched again.
 func TestSkipAndRepair(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.New(t, serve.Options{})
 	desc := putImage(t, reg, "latest", "amd64", 1000, 2000, 3000)
 	l := newLayout(t)
-	if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	before := len(reg.Requests())
-	report, err := pullOnce(t, reg, l.Dir(), pull.Options{})
+	report, err := pullOnce(t, reg, l.Name(), pull.Options{})
 	if err != nil || report.BytesReceived != 0 {
 		t.Fatalf("second pull: %+v, %v", report, err)
 	}
 	for _, r := range reg.Requests()[before:] {
-		if strings.Contains(r.URL, "/blobs/") {
-			t.Errorf("second pull asked for %s", r.URL)
+		if strings.Contains(r.Path, "/blobs/") {
+			t.Errorf("second pull asked for %s", r.Path)
 		}
 	}
 	blob := func(n int, seed uint64) (string, digest.Digest) {
 		d := digest.FromBytes(noise(n, seed))
-		return filepath.Join(l.Dir(), "blobs", "sha256", d.Encoded()), d
+		return filepath.Join(l.Name(), "blobs", "sha256", d.Encoded()), d
 	}
 	flipped, flippedDigest := blob(1000, 1)
 	short, _ := blob(2000, 2)
 	empty, _ := blob(3000, 3)
 	data := noise(1000, 1)
 	data[500] ^= 1
-	manifest := filepath.Join(l.Dir(), "blobs", "sha256", desc.Digest.Encoded())
+	manifest := filepath.Join(l.Name(), "blobs", "sha256", desc.Digest.Encoded())
 	for name, data := range map[string][]byte{flipped: data, short: noise(2000, 2)[:100], empty: nil, manifest: []byte("{}")} {
 		if err := os.WriteFile(name, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if report, err = pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+	if report, err = pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if s := action(report, flippedDigest); s.Action != "repair" || report.BytesReceived != 6000 {
@@ -359,15 +363,56 @@ func TestSkipAndRepair(t *testing.T) {
 	mustVerify(t, l)
 }
 
+// A plan names what a pull would do: everything where nothing is, nothing but the name where all is.
+func TestPlan(t *testing.T) {
+	reg := servetest.New(t, serve.Options{})
+	putImage(t, reg, "latest", "amd64", 1000, 2000)
+	l := newLayout(t)
+	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := registry.ParseReference(servetest.Serve(t, reg) + "/app:latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	im, err := pull.Find(t.Context(), c, ref, pull.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, where := range []struct {
+		name string
+		l    *layout.Layout
+		want map[string]int
+	}{
+		{"no layout", nil, map[string]int{"fetch": 3, "manifest": 1, "tag": 1}},
+		{"an empty one", newLayout(t), map[string]int{"fetch": 3, "manifest": 1, "tag": 1}},
+		{"one that has the image", l, map[string]int{"exists": 3, "tag": 1}},
+	} {
+		steps, err := im.Plan(t.Context(), where.l, im.Desc.WithAnnotation(oci.AnnotationRefName, "latest"))
+		got := map[string]int{}
+		for _, s := range steps {
+			got[s.Action]++
+		}
+		if err != nil || !maps.Equal(got, where.want) {
+			t.Errorf("%s: Plan = %v, %v, want %v", where.name, got, err, where.want)
+		}
+	}
+}
+
 func TestIndexAndPlatform(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.New(t, serve.Options{})
 	amd := putImage(t, reg, "", "amd64", 100)
 	arm := putImage(t, reg, "", "arm64", 200)
 	amd.Platform = &oci.Platform{OS: "linux", Architecture: "amd64"}
 	nested := putDoc(t, reg, "", oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{arm}})
 	root := putDoc(t, reg, "latest", oci.MediaTypeDockerList, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeDockerList, Manifests: []oci.Descriptor{amd, nested}})
 	l := newLayout(t)
-	if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	got, err := l.Resolve(oci.ImageName{Tag: "latest"})
@@ -377,7 +422,7 @@ func TestIndexAndPlatform(t *testing.T) {
 	mustVerify(t, l)
 
 	one := newLayout(t)
-	report, err := pullOnce(t, reg, one.Dir(), pull.Options{Platforms: []oci.Platform{{OS: "linux", Architecture: "arm64"}}})
+	report, err := pullOnce(t, reg, one.Name(), pull.Options{Platforms: []oci.Platform{{OS: "linux", Architecture: "arm64"}}})
 	if err != nil || report.Descriptor.Digest != arm.Digest {
 		t.Fatalf("for arm64: %+v, %v, want %s", report.Descriptor, err, arm.Digest)
 	}
@@ -385,8 +430,8 @@ func TestIndexAndPlatform(t *testing.T) {
 	if _, err := one.Stat(amd.Digest); !errors.Is(err, layout.ErrNotFound) {
 		t.Errorf("the image for amd64 came too: %v", err)
 	}
-	_, err = pullOnce(t, reg, one.Dir(), pull.Options{Platforms: []oci.Platform{{OS: "linux", Architecture: "s390x"}}})
-	if !errors.Is(err, oci.ErrPlatform) || !strings.Contains(err.Error(), "linux/arm64") {
+	_, err = pullOnce(t, reg, one.Name(), pull.Options{Platforms: []oci.Platform{{OS: "linux", Architecture: "s390x"}}})
+	if !errors.Is(err, graph.ErrPlatform) || !strings.Contains(err.Error(), "linux/arm64") {
 		t.Errorf("for s390x: %v", err)
 	}
 }
@@ -395,8 +440,8 @@ func TestIndexAndPlatform(t *testing.T) {
 // skipped by name, and no address in "urls" is asked.
 func TestForeignLayer(t *testing.T) {
 	asked := 0
-	elsewhere := regtest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked++ }))
-	reg := regtest.New()
+	elsewhere := servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked++ }))
+	reg := servetest.New(t, serve.Options{})
 	m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeDockerManifest}
 	config := []byte(`{"architecture":"amd64","os":"windows","rootfs":{"type":"layers","diff_ids":[]}}`)
 	reg.PutBlob("app", config)
@@ -407,9 +452,23 @@ func TestForeignLayer(t *testing.T) {
 	putDoc(t, reg, "latest", oci.MediaTypeDockerManifest, m)
 	l := newLayout(t)
 	var notices []string
-	report, err := pullOnce(t, reg, l.Dir(), pull.Options{Notice: func(s string) { notices = append(notices, s) }})
+	var planned, passed int64
+	report, err := pullOnce(t, reg, l.Name(), pull.Options{
+		Notice: func(s string) { notices = append(notices, s) },
+		Progress: func(p pull.Progress) {
+			switch p.Kind {
+			case "plan":
+				planned += p.Size
+			case "done", "skip":
+				passed += p.Size
+			}
+		},
+	})
 	if err != nil || action(report, foreign.Digest).Action != "skip" {
 		t.Fatalf("pull: %+v, %v", report, err)
+	}
+	if planned != passed {
+		t.Errorf("%d bytes were planned and %d came or were skipped", planned, passed)
 	}
 	if len(notices) != 1 || !strings.Contains(notices[0], foreign.Digest.String()) {
 		t.Errorf("notices %q, want one that names %s", notices, foreign.Digest)
@@ -417,7 +476,7 @@ func TestForeignLayer(t *testing.T) {
 	// A layer of the usual kind may have urls, too: they are no way out.
 	m.Layers[0].MediaType = oci.MediaTypeLayerGzip
 	putDoc(t, reg, "latest", oci.MediaTypeDockerManifest, m)
-	if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); !errors.Is(err, registry.ErrNotFound) {
+	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("pull without a layer: %v", err)
 	}
 	if asked > 0 {
@@ -429,8 +488,11 @@ func TestForeignLayer(t *testing.T) {
 // it; what is only listed so does not.
 func TestReferrers(t *testing.T) {
 	for _, status := range []int{0, 404} {
-		reg := regtest.New()
-		reg.NoReferrers = status
+		reg := servetest.New(t, serve.Options{})
+		var h http.Handler = reg
+		if status != 0 {
+			h = servetest.BreakIf(1000, func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/referrers/") }, servetest.Answer(status, ""), reg)
+		}
 		desc := putImage(t, reg, "latest", "amd64", 100)
 		empty := oci.Describe(oci.MediaTypeEmpty, []byte("{}"))
 		reg.PutBlob("app", []byte("{}"))
@@ -444,17 +506,17 @@ func TestReferrers(t *testing.T) {
 		wrong := putImage(t, reg, "", "arm64", 50)
 		if status == 404 {
 			list := func(subject oci.Descriptor, entries ...oci.Descriptor) {
-				putDoc(t, reg, registry.FallbackTag(subject.Digest), oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: entries})
+				putDoc(t, reg, graph.FallbackTag(subject.Digest), oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: entries})
 			}
 			list(desc, sbom, wrong)
 			list(sbom, signature)
 		}
 		l := newLayout(t)
-		if _, err := pullOnce(t, reg, l.Dir(), pull.Options{Referrers: true, Notice: func(string) {}}); err != nil {
+		if _, err := pullOnce(t, h, l.Name(), pull.Options{Referrers: true, Notice: func(string) {}}); err != nil {
 			t.Fatal(err)
 		}
 		for _, d := range []oci.Descriptor{sbom, signature} {
-			if err := l.CheckComplete(d); err != nil {
+			if err := graph.Check(l, d, graph.Rules{}); err != nil {
 				t.Errorf("API answers %d: referrer %s: %v", status, d.Digest, err)
 			}
 		}
@@ -471,32 +533,32 @@ func TestReferrers(t *testing.T) {
 
 // Wrong bytes are never stored under a right digest, and nothing is kept of them.
 func TestWrongBytes(t *testing.T) {
-	for name, fault := range map[string]regtest.Fault{
-		"other bytes": regtest.Answer(200, string(noise(1000, 77))),
-		"fewer":       regtest.Answer(200, "short"),
-		"more":        regtest.Answer(200, string(noise(1001, 1))),
-		"length 0":    regtest.Answer(200, ""),
+	for name, fault := range map[string]servetest.Fault{
+		"other bytes": servetest.Answer(200, string(noise(1000, 77))),
+		"fewer":       servetest.Answer(200, "short"),
+		"more":        servetest.Answer(200, string(noise(1001, 1))),
+		"length 0":    servetest.Answer(200, ""),
 	} {
-		reg := regtest.New()
+		reg := servetest.New(t, serve.Options{})
 		putImage(t, reg, "latest", "amd64", 1000)
 		l := newLayout(t)
 		layer := digest.FromBytes(noise(1000, 1))
-		b := regtest.BreakIf(1000, func(r *http.Request) bool { return isBlobGet(r) && strings.Contains(r.URL.Path, layer.Encoded()) }, fault, reg)
-		_, err := pullOnce(t, b, l.Dir(), pull.Options{})
+		b := servetest.BreakIf(1000, func(r *http.Request) bool { return isBlobGet(r) && strings.Contains(r.URL.Path, layer.Encoded()) }, fault, reg)
+		_, err := pullOnce(t, b, l.Name(), pull.Options{})
 		if err == nil || named(t, l) {
 			t.Errorf("%s: err %v, named %t", name, err, named(t, l))
 		}
 		if _, err := l.Stat(layer); err == nil {
 			t.Errorf("%s: it is stored", name)
 		}
-		if left := leftovers(t, l.Dir()); name != "length 0" && name != "fewer" && len(left) > 0 {
+		if left := leftovers(t, l.Name()); name != "length 0" && name != "fewer" && len(left) > 0 {
 			t.Errorf("%s: left %v", name, left)
 		}
 	}
 }
 
 func TestWrongManifests(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.New(t, serve.Options{})
 	child := putImage(t, reg, "", "amd64", 10)
 	for name, change := range map[string]func(*oci.Descriptor){
 		"size":      func(d *oci.Descriptor) { d.Size++ },
@@ -508,7 +570,7 @@ func TestWrongManifests(t *testing.T) {
 		change(&d)
 		putDoc(t, reg, "latest", oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{d}})
 		l := newLayout(t)
-		if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err == nil || named(t, l) {
+		if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err == nil || named(t, l) {
 			t.Errorf("%s: err %v", name, err)
 		}
 	}
@@ -522,7 +584,7 @@ func TestWrongManifests(t *testing.T) {
 		config := []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`)
 		reg.PutBlob("app", config)
 		putDoc(t, reg, "latest", oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: oci.Describe(oci.MediaTypeConfig, config), Layers: layers})
-		if _, err := pullOnce(t, reg, newLayout(t).Dir(), pull.Options{}); err == nil {
+		if _, err := pullOnce(t, reg, newLayout(t).Name(), pull.Options{}); err == nil {
 			t.Errorf("layers %+v: no error", layers)
 		}
 	}
@@ -530,25 +592,25 @@ func TestWrongManifests(t *testing.T) {
 
 // Twenty pulls at once into one layout share the work and lose nothing.
 func TestParallelPulls(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.New(t, serve.Options{})
 	putImage(t, reg, "latest", "amd64", 200_000, 100_000, 50_000)
 	l := newLayout(t)
 	var wg sync.WaitGroup
 	errs := make([]error, 20)
 	for i := range errs {
-		wg.Go(func() { _, errs[i] = pullOnce(t, reg, l.Dir(), pull.Options{Jobs: 3}) })
+		wg.Go(func() { _, errs[i] = pullOnce(t, reg, l.Name(), pull.Options{Jobs: 3}) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
 	mustVerify(t, l)
-	if left := leftovers(t, l.Dir()); len(left) > 0 {
+	if left := leftovers(t, l.Name()); len(left) > 0 {
 		t.Errorf("left %v", left)
 	}
 	gets := 0
 	for _, r := range reg.Requests() {
-		if r.Method == http.MethodGet && strings.Contains(r.URL, digest.FromBytes(noise(200_000, 1)).Encoded()) {
+		if r.Method == http.MethodGet && strings.Contains(r.Path, digest.FromBytes(noise(200_000, 1)).Encoded()) {
 			gets++
 		}
 	}
@@ -558,10 +620,10 @@ func TestParallelPulls(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	reg := regtest.New()
+	reg := servetest.New(t, serve.Options{})
 	putImage(t, reg, "latest", "amd64", 5_000_000)
 	l := newLayout(t)
-	ref, _ := registry.ParseReference(regtest.Serve(t, reg) + "/app:latest")
+	ref, _ := registry.ParseReference(servetest.Serve(t, reg) + "/app:latest")
 	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
 	if err != nil {
 		t.Fatal(err)
@@ -581,12 +643,56 @@ func TestCancel(t *testing.T) {
 	if _, err := im.Pull(ctx, l, im.Desc); !errors.Is(err, stop) || named(t, l) {
 		t.Fatalf("err %v, named %t", err, named(t, l))
 	}
-	if _, err := pullOnce(t, reg, l.Dir(), pull.Options{}); err != nil {
+	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	mustVerify(t, l)
-	err = filepath.WalkDir(l.Dir(), func(p string, e fs.DirEntry, err error) error { return err })
+	err = filepath.WalkDir(l.Name(), func(p string, e fs.DirEntry, err error) error { return err })
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// An interrupt does not wait until the blobs that are there have been read, nor is one that was not
+// read to its end taken for broken.
+func TestInterruptOfLocalBlobs(t *testing.T) {
+	reg := servetest.New(t, serve.Options{})
+	putImage(t, reg, "latest", "amd64", 5_000_000)
+	host, dir := servetest.Serve(t, reg), newLayout(t).Name()
+	if _, err := pullOnce(t, reg, dir, pull.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	ref, _ := registry.ParseReference(host + "/app:latest")
+	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	im, err := pull.Find(t.Context(), c, ref, pull.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	stop := errors.New("stop")
+	for what, do := range map[string]func(context.Context, *layout.Layout) error{
+		"plan": func(ctx context.Context, l *layout.Layout) error { _, err := im.Plan(ctx, l, im.Desc); return err },
+		"pull": func(ctx context.Context, l *layout.Layout) error { _, err := im.Pull(ctx, l, im.Desc); return err },
+	} {
+		l, err := layout.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		var read atomic.Int64
+		l.Watch(func(e progress.Event) {
+			if e.Kind == progress.Bytes && e.Size == 5_000_000 {
+				read.Store(e.Offset)
+				cancel(stop)
+			}
+		})
+		if err := do(ctx, l); !errors.Is(err, stop) || read.Load() > 1_000_000 {
+			t.Errorf("%s: %v after %d bytes", what, err, read.Load())
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/layout"
 )
 
@@ -27,13 +28,13 @@ func TestLayoutBothWays(t *testing.T) {
 	if err != nil || desc.Digest.String() != d || desc.MediaType != oci.MediaTypeManifest {
 		t.Fatalf("Resolve(v1) = %+v, %v", desc, err)
 	}
-	if err := l.CheckComplete(desc); err != nil {
+	if err := graph.Check(l, desc, graph.Rules{}); err != nil {
 		t.Error(err)
 	}
 	// Another tool gives it names of its own.
 	ctx := context.Background()
 	for _, name := range []string{"docker.io/library/app:3.20", "stable"} {
-		if err := l.Tag(ctx, name, desc, layout.Expectation{}); err != nil {
+		if err := l.Tag(ctx, name, desc, layout.TagOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -220,6 +221,28 @@ func (t *testServer) pages(url, key string) (all [][]json.RawMessage) {
 		}
 	}
 	return all
+}
+
+// A part of the catalog is what the whole says, wherever it begins: the order of names is not that of
+// directories, since "-" and "." come before "/".
+func TestCatalogInParts(t *testing.T) {
+	s := start(t, Options{})
+	want := []string{"a", "a-b", "a-b/c", "a.c/d", "a/b", "a/b-c", "a/b/c", "a0", "b/c/d", "b0/x"}
+	for _, repo := range want {
+		s.push(repo, []byte(repo))
+	}
+	if err := os.MkdirAll(filepath.Join(s.dir, "a", "empty", "deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i, last := range append([]string{"", "a-", "a/", "a/b/", "a0/", "b/c", "zz"}, want...) {
+		behind := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return name <= last })
+		for _, limit := range []int{0, 1, 3, len(want), len(want) + 1} {
+			got, err := s.s.catalog(t.Context(), last, limit)
+			if part := behind[:min(limit, len(behind))]; err != nil || !slices.Equal(got, part) {
+				t.Errorf("%d: %d names behind %q: %q, %v, want %q", i, limit, last, got, err, part)
+			}
+		}
+	}
 }
 
 func TestLists(t *testing.T) {

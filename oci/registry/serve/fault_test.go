@@ -3,12 +3,17 @@ package serve
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"ocikit/oci"
+	"ocikit/oci/registry/serve/fault"
 )
 
 // Every fault has a name and a line. What each does is tried on our own client, see
@@ -16,7 +21,7 @@ import (
 func TestFaultNames(t *testing.T) {
 	word := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	var seen []string
-	for _, f := range Faults() {
+	for _, f := range fault.All() {
 		if !word.MatchString(f.Name) || slices.Contains(seen, f.Name) || f.Short == "" || strings.Contains(f.Short, "\n") {
 			t.Errorf("fault %q: %q", f.Name, f.Short)
 		}
@@ -73,4 +78,29 @@ func readAll(url string) ([]byte, error) {
 	}
 	defer resp.Body.Close()
 	return io.ReadAll(resp.Body)
+}
+
+// An index without manifests has no layer to lose, and is refused all the same.
+func TestInvalidEmptyIndex(t *testing.T) {
+	s := start(t, Options{Faults: []string{"manifest-invalid"}})
+	empty := `{"schemaVersion":2,"manifests":[]}`
+	if got := s.want(400, "PUT", "/v2/r/manifests/x", empty, "Content-Type", oci.MediaTypeIndex); got.code(t) != "MANIFEST_INVALID" {
+		t.Errorf("refused with %s", got.body)
+	}
+}
+
+// An answer that takes minutes ends with the server, which cannot end it by itself: its connection was
+// taken over.
+func TestSlowHeaderEnds(t *testing.T) {
+	s := start(t, Options{Faults: []string{"headers-slow"}})
+	c := s.dial()
+	fmt.Fprintf(c, "GET /v2/r/tags/list HTTP/1.1\r\nHost: %s\r\n\r\n", s.addr)
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.s.Close()
+	if rest, err := io.ReadAll(c); err != nil {
+		t.Errorf("%q comes behind the end, then %v", rest, err)
+	}
 }

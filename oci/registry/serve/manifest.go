@@ -14,6 +14,7 @@ import (
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
+	"ocikit/oci/registry/serve/exchange"
 )
 
 // reference reads the last part of a manifest's path: a digest or a tag.
@@ -22,82 +23,101 @@ func reference(ref string) (tag string, d digest.Digest, err error) {
 		d, err = parseDigest(ref)
 		return "", d, err
 	}
-	return ref, d, checkTag(ref)
+	return ref, d, exchange.CheckTag(ref)
 }
 
 // getManifest is GET and HEAD of a manifest (end-3). The type is the one that it was pushed
 // with, whatever the client accepts: it is for the client to say that it wants another.
-func (s *Server) getManifest(w *recorder, r *http.Request, rt route) error {
-	tag, d, err := reference(rt.ref)
+func (s *Server) getManifest(w *exchange.Recorder, r *http.Request, rt exchange.Route) error {
+	tag, d, err := reference(rt.Ref)
 	if err != nil {
 		return err
 	}
-	l, err := s.openRepo(rt.repo)
+
+	l, err := s.openRepo(rt.Repo)
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	desc, err := s.find(rt.repo, l, tag, d)
+
+	desc, err := s.find(rt.Repo, l, tag, d)
 	if errors.Is(err, layout.ErrNotFound) || errors.Is(err, layout.ErrAmbiguous) {
 		return unknownManifest(rt, err)
 	}
 	if err != nil {
 		return err
 	}
-	f, err := l.OpenBlob(desc.Digest)
+
+	// A type of index.json could be one that browsers run.
+	if !oci.IsDocument(desc.MediaType) {
+		return exchange.Fail(http.StatusNotFound, exchange.CodeManifestUnknown, "%s in %q is of type %s, which is no manifest's", rt.Ref, rt.Repo, exchange.Quote(desc.MediaType))
+	}
+
+	content, closer, err := openContent(l, desc.Digest)
 	if errors.Is(err, layout.ErrNotFound) {
 		return unknownManifest(rt, err)
 	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	serveFile(w, r, f, desc.Digest, desc.MediaType, tag == "")
+	defer closer.Close()
+
+	serveContent(w, r, content, desc.Digest, desc.MediaType, tag == "")
 	return nil
 }
 
-func unknownManifest(rt route, err error) error {
+func unknownManifest(rt exchange.Route, err error) error {
 	if errors.Is(err, layout.ErrAmbiguous) {
-		return fail(http.StatusNotFound, codeManifestUnknown, "manifest %s: %v", rt.ref, layout.ErrAmbiguous)
+		return exchange.Fail(http.StatusNotFound, exchange.CodeManifestUnknown, "manifest %s: %v", rt.Ref, layout.ErrAmbiguous)
 	}
-	return fail(http.StatusNotFound, codeManifestUnknown, "manifest %s is not known in %q", rt.ref, rt.repo)
+	return exchange.Fail(http.StatusNotFound, exchange.CodeManifestUnknown, "manifest %s is not known in %q", rt.Ref, rt.Repo)
 }
 
 // putManifest is PUT of a manifest by tag or digest (end-7a), or by digest with tags
 // (end-7b).
-func (s *Server) putManifest(w *recorder, r *http.Request, rt route) error {
-	tag, want, err := reference(rt.ref)
+func (s *Server) putManifest(w *exchange.Recorder, r *http.Request, rt exchange.Route) error {
+	tag, want, err := reference(rt.Ref)
 	if err != nil {
 		return err
 	}
+
 	tags, err := tagsOf(r, tag)
 	if err != nil {
 		return err
 	}
+
 	data, done, err := s.readManifest(w, r)
 	if err != nil {
 		return err
 	}
 	defer done()
+
 	m, err := parseManifest(r, data, want)
 	if err != nil {
 		return err
 	}
-	if err := s.storeManifest(r, rt.repo, m, data, tags); err != nil {
+
+	if err := s.storeManifest(r, rt.Repo, m, data, tags); err != nil {
 		return err
 	}
+
 	h := w.Header()
-	h.Set("Location", fmt.Sprintf("/v2/%s/manifests/%s", rt.repo, m.desc.Digest))
+	h.Set("Location", fmt.Sprintf("%s/v2/%s/manifests/%s", w.Base, rt.Repo, m.desc.Digest))
 	h.Set("Docker-Content-Digest", m.desc.Digest.String())
 	h.Set("Content-Length", "0")
+
+	// Each tag that the query has set is confirmed (end-7b).
 	if tag == "" {
 		for _, t := range tags {
 			h.Add("OCI-Tag", t)
 		}
 	}
+
+	// The header says that there is a list of referrers here: clients need not keep one themselves.
 	if m.subject != nil {
 		h.Set("OCI-Subject", m.subject.Digest.String())
 	}
+
 	w.WriteHeader(http.StatusCreated)
 	return nil
 }
@@ -107,38 +127,44 @@ const maxTags = 1000
 
 // tagsOf returns the tags that a PUT sets: the one in its path, or those of its query.
 func tagsOf(r *http.Request, tag string) ([]string, error) {
-	q, err := query(r)
+	q, err := exchange.Query(r)
 	if err != nil {
 		return nil, err
 	}
+
 	if tag != "" {
 		return []string{tag}, nil
 	}
+
 	tags := q["tag"]
 	if len(tags) > maxTags {
-		return nil, fail(http.StatusRequestURITooLong, codeNameInvalid, "%d tags, the limit is %d", len(tags), maxTags)
+		return nil, exchange.Fail(http.StatusRequestURITooLong, exchange.CodeNameInvalid, "%d tags, the limit is %d", len(tags), maxTags)
 	}
+
 	for _, t := range tags {
-		if err := checkTag(t); err != nil {
+		if err := exchange.CheckTag(t); err != nil {
 			return nil, err
 		}
 	}
+
 	return tags, nil
 }
 
 // readManifest reads the body of a PUT. Few large ones are held at once; done gives the
 // place free.
-func (s *Server) readManifest(w *recorder, r *http.Request) (data []byte, done func(), err error) {
-	tooLarge := fail(http.StatusRequestEntityTooLarge, codeManifestInvalid, "the limit for a manifest is %d bytes", maxManifest)
+func (s *Server) readManifest(w *exchange.Recorder, r *http.Request) (data []byte, done func(), err error) {
+	tooLarge := exchange.Fail(http.StatusRequestEntityTooLarge, exchange.CodeManifestInvalid, "the limit for a manifest is %d bytes", maxManifest)
 	if r.ContentLength > maxManifest {
 		return nil, nil, tooLarge
 	}
-	timer := time.AfterFunc(manifestTimeout, w.body.stop)
+
+	// A deadline for the whole: bytes that trickle would hold the place of a large one for hours.
+	timer := time.AfterFunc(manifestTimeout, w.Body.Stop)
 	defer timer.Stop()
 	const small = 64 << 10
 	var buf bytes.Buffer
 	done = func() {}
-	_, err = io.CopyN(&buf, w.body, small)
+	_, err = io.CopyN(&buf, w.Body, small)
 	if err == nil { // there is more
 		select {
 		case s.large <- struct{}{}:
@@ -146,9 +172,10 @@ func (s *Server) readManifest(w *recorder, r *http.Request) (data []byte, done f
 		case <-r.Context().Done():
 			return nil, nil, r.Context().Err()
 		}
-		_, err = io.CopyN(&buf, w.body, maxManifest+1-small)
+		_, err = io.CopyN(&buf, w.Body, maxManifest+1-small)
 	}
-	w.access.Received = int64(buf.Len())
+
+	w.Access.Received = int64(buf.Len())
 	switch {
 	case err == io.EOF:
 		return buf.Bytes(), done, nil
@@ -157,11 +184,12 @@ func (s *Server) readManifest(w *recorder, r *http.Request) (data []byte, done f
 	default:
 		err = errors.Join(errCut, err)
 	}
+
 	done()
 	return nil, nil, err
 }
 
-// A manifest is one that was understood.
+// A manifest is a manifest or an index that was pushed, or fetched, and understood.
 type manifest struct {
 	desc    oci.Descriptor
 	refs    []oci.Descriptor // blobs and manifests that it needs
@@ -171,23 +199,39 @@ type manifest struct {
 // parseManifest checks that data is a manifest or an index of the type that the request
 // says, with the digest that it wants, if it wants one.
 func parseManifest(r *http.Request, data []byte, want digest.Digest) (manifest, error) {
-	m := manifest{desc: oci.Descriptor{Size: int64(len(data))}}
+	desc := oci.Descriptor{Size: int64(len(data))}
 	alg := digest.SHA256
 	if !want.IsZero() {
 		alg = want.Algorithm()
 	}
-	m.desc.Digest, _, _ = digest.FromReader(alg, bytes.NewReader(data))
-	if !want.IsZero() && m.desc.Digest != want {
-		return m, fail(http.StatusBadRequest, codeDigestInvalid, "manifest %s: got %s", want, m.desc.Digest)
+
+	desc.Digest, _, _ = digest.FromReader(alg, bytes.NewReader(data))
+	if !want.IsZero() && desc.Digest != want {
+		return manifest{}, exchange.Fail(http.StatusBadRequest, exchange.CodeDigestInvalid, "manifest %s: got %s", want, desc.Digest)
 	}
-	m.desc.MediaType = oci.SniffDocument(data)
+
+	// A request without a Content-Type means the type that the document has. Parameters are
+	// dropped, malformed ones too.
+	desc.MediaType = oci.SniffDocument(data)
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		mediaType, _, err := mime.ParseMediaType(ct)
 		if err != nil {
 			mediaType, _, _ = strings.Cut(ct, ";")
 		}
-		m.desc.MediaType = mediaType
+		desc.MediaType = mediaType
 	}
+
+	m, err := understand(desc, data)
+	if err != nil {
+		return m, exchange.Fail(http.StatusBadRequest, exchange.CodeManifestInvalid, "%v", err)
+	}
+
+	return m, nil
+}
+
+// understand reads a manifest or an index of the type that its descriptor says.
+func understand(desc oci.Descriptor, data []byte) (manifest, error) {
+	m := manifest{desc: desc}
 	var err error
 	switch mt := m.desc.MediaType; {
 	case oci.IsManifest(mt):
@@ -199,13 +243,12 @@ func parseManifest(r *http.Request, data []byte, want digest.Digest) (manifest, 
 		doc, err = oci.DecodeIndex(m.desc, data)
 		m.refs, m.subject = doc.Manifests, doc.Subject
 	default:
-		err = fmt.Errorf("media type %s: want one of %s", quote(mt), strings.Join(oci.ManifestTypes(), ", "))
+		err = fmt.Errorf("media type %s: want one of %s", exchange.Quote(mt), strings.Join(oci.ManifestTypes(), ", "))
 	}
+
 	for _, ref := range m.refs {
 		err = cmp.Or(err, ref.CheckData()) // it stands for the blob, where that is absent
 	}
-	if err != nil {
-		return m, fail(http.StatusBadRequest, codeManifestInvalid, "%v", err)
-	}
-	return m, nil
+
+	return m, err
 }

@@ -1,30 +1,22 @@
 package serve
 
 import (
-	"bytes"
 	"context"
-	"embed"
-	"html/template"
+	"math"
 	"net/http"
+	"slices"
 	"strings"
+	"time"
+
+	"ocikit/oci/registry/serve/exchange"
+	"ocikit/oci/registry/serve/live"
+	"ocikit/oci/registry/serve/page"
 )
-
-// The web page: templates, script and style. Nothing comes from elsewhere.
-//
-//go:embed assets
-var assets embed.FS
-
-// policy keeps whatever might slip into a page from doing anything.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 // servePage answers everything that is not the registry's API: the list of repositories at
 // /, a repository at /-/repository/NAME, the stream of events, script and style.
-func (s *Server) servePage(w *recorder, r *http.Request) error {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
-		return fail(http.StatusMethodNotAllowed, codeUnsupported, "method %s: this path takes GET, HEAD", quote(r.Method))
-	}
-	w.Header().Set("Content-Security-Policy", policy)
+func (s *Server) servePage(w *exchange.Recorder, r *http.Request, _ exchange.Route) error {
+	w.Header().Set("Content-Security-Policy", live.Policy)
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	name, isRepo := strings.CutPrefix(r.URL.Path, "/-/repository/")
 	switch {
@@ -32,63 +24,23 @@ func (s *Server) servePage(w *recorder, r *http.Request) error {
 		return s.serveHome(w, r)
 	case isRepo:
 		return s.serveRepository(w, r, name)
-	case r.URL.Path == "/-/events":
-		return s.serveEvents(w, r)
-	case r.URL.Path == "/-/app.js":
-		return serveAsset(w, "text/javascript; charset=utf-8", "app.js")
-	case r.URL.Path == "/-/style.css":
-		return serveAsset(w, "text/css; charset=utf-8", "style.css")
 	}
-	return fail(http.StatusNotFound, codeUnsupported, "no such page")
-}
-
-func serveAsset(w *recorder, mediaType, name string) error {
-	data, err := assets.ReadFile("assets/" + name)
-	if err != nil {
+	if known, err := s.feed.ServePart(w, r); known {
 		return err
 	}
-	w.Header().Set("Content-Type", mediaType)
-	w.Header().Set("Cache-Control", "no-cache")
-	_, err = w.Write(data)
-	return err
+	return exchange.Fail(http.StatusNotFound, exchange.CodeUnsupported, "no such page")
 }
 
-// render sends a page whole or not at all.
-func render(w *recorder, name string, data any) error {
-	t, err := template.New("").Funcs(template.FuncMap{"bytes": humanBytes}).ParseFS(assets, "assets/*.html")
-	if err != nil {
-		return err
-	}
-	var page bytes.Buffer
-	if err := t.ExecuteTemplate(&page, name, data); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	_, err = w.Write(page.Bytes())
-	return err
-}
+// Limits of the pages.
+const (
+	maxListed = 1000 // repositories
+	maxImages = 200  // of one repository
+	maxShown  = 100  // open uploads, those with the latest bytes first
+)
 
-// maxListed is how many repositories the page lists.
-const maxListed = 1000
-
-type homeView struct {
-	Repositories []repoRow
-	More         int // repositories that are not listed
-	ReadOnly     bool
-	Faults       []string
-}
-
-type repoRow struct {
-	Name, Problem string
-	Tags          []string
-	More          int // tags that are not listed
-	Untagged      int
-}
-
-func (s *Server) serveHome(w *recorder, r *http.Request) error {
-	view := homeView{ReadOnly: s.opts.ReadOnly, Faults: s.opts.Faults}
-	err := s.eachRepoRow(r.Context(), func(row repoRow) {
+func (s *Server) serveHome(w *exchange.Recorder, r *http.Request) error {
+	view := page.Home{ReadOnly: s.opts.ReadOnly, Faults: s.opts.Faults}
+	err := s.eachRepoRow(r.Context(), func(row page.Row) {
 		if len(view.Repositories) < maxListed {
 			view.Repositories = append(view.Repositories, row)
 		} else {
@@ -98,17 +50,17 @@ func (s *Server) serveHome(w *recorder, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return render(w, "home.html", view)
+	return view.Send(w)
 }
 
-func (s *Server) eachRepoRow(ctx context.Context, add func(repoRow)) error {
-	all, err := s.catalog(ctx)
+func (s *Server) eachRepoRow(ctx context.Context, add func(page.Row)) error {
+	all, err := s.catalog(ctx, "", math.MaxInt)
 	if err != nil {
 		return err
 	}
 	const shown = 20
 	for i, name := range all {
-		row := repoRow{Name: name}
+		row := page.Row{Name: name}
 		if i < maxListed {
 			s.fillRow(&row, shown)
 		}
@@ -117,25 +69,94 @@ func (s *Server) eachRepoRow(ctx context.Context, add func(repoRow)) error {
 	return nil
 }
 
-func (s *Server) fillRow(row *repoRow, shown int) {
+func (s *Server) fillRow(row *page.Row, shown int) {
 	l, err := s.openRepo(row.Name)
 	if err != nil {
 		row.Problem = "it cannot be opened"
 		return
 	}
 	defer l.Close()
+
 	v, err := s.index(row.Name, l)
 	if err != nil {
 		row.Problem = "index.json cannot be read"
 		return
 	}
-	for _, e := range v.entries {
+
+	for _, e := range v.all() {
 		if len(names(e)) == 0 {
 			row.Untagged++
 		}
 	}
-	row.Tags = v.tags
+
+	row.Tags = v.allTags()
 	if len(row.Tags) > shown {
 		row.Tags, row.More = row.Tags[:shown], len(row.Tags)-shown
 	}
+}
+
+func (s *Server) serveRepository(w *exchange.Recorder, r *http.Request, name string) error {
+	if err := exchange.CheckName(name); err != nil {
+		return err
+	}
+
+	l, err := s.openRepo(name)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	x, err := s.index(name, l)
+	if err != nil {
+		return err
+	}
+
+	// The command to pull with names the host by which the browser has found the registry.
+	view := page.Repository{Name: name}
+	if tags := x.allTags(); len(tags) > 0 {
+		view.Pull = exchange.Plain(r.Host + "/" + name + ":" + tags[0])
+		if slices.Contains(tags, "latest") {
+			view.Pull = exchange.Plain(r.Host + "/" + name + ":latest")
+		}
+	}
+
+	// Once the browser is gone, or enough is shown, documents are no longer read.
+	for _, e := range x.all() {
+		tags := names(e)
+		if len(tags) == 0 {
+			tags = []string{""}
+		}
+		for _, tag := range tags {
+			if len(view.Images) == maxImages || r.Context().Err() != nil {
+				view.More++
+				continue
+			}
+			view.Images = append(view.Images, page.ImageOf(l, tag, e))
+		}
+	}
+
+	return view.Send(w)
+}
+
+// note shows what became of a session.
+func (s *Server) note(repo, id, text string) {
+	s.feed.Add(live.Event{Time: s.opts.Now(), Repo: repo, Session: id, Text: text})
+}
+
+// uploads returns what the page shows of the open sessions.
+func (s *Server) uploads() []live.Upload {
+	views := []live.Upload{}
+	for _, u := range s.sessions.list() {
+		views = append(views, live.Upload{
+			ID: u.id, Repo: u.repo, Offset: u.size.Load(), Started: u.started,
+			Last: time.Unix(0, u.last.Load()).UTC(), Receiving: u.user.Load() != nil,
+		})
+	}
+	slices.SortFunc(views, func(a, b live.Upload) int {
+		if c := b.Last.Compare(a.Last); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return views[:min(len(views), maxShown)]
 }

@@ -9,6 +9,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"ocikit/oci"
+	"ocikit/oci/registry/serve/exchange"
+	"ocikit/oci/registry/serve/live"
 )
 
 func TestPages(t *testing.T) {
@@ -45,11 +49,40 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// Images inside an index of an index are shown as those of an index are; an artifact is shown by its
+// type.
+func TestPageOfIndexes(t *testing.T) {
+	s := start(t, Options{})
+	d, doc := s.image("r", "", 1)
+	put := func(ref, mediaType, text string) oci.Descriptor {
+		s.want(201, "PUT", "/v2/r/manifests/"+ref, text, "Content-Type", mediaType)
+		return oci.Describe(mediaType, []byte(text))
+	}
+	index := func(ref string, entry oci.Descriptor) oci.Descriptor {
+		text, err := oci.Encode(oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{entry}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return put(ref, oci.MediaTypeIndex, string(text))
+	}
+	inner := index("inner", oci.Describe(oci.MediaTypeManifest, doc))
+	index("outer", inner)
+	s.push("r", []byte("{}"))
+	put("art", oci.MediaTypeManifest, `{"schemaVersion":2,"mediaType":"`+oci.MediaTypeManifest+`","config":{"mediaType":"application/x.sums","digest":"`+sum([]byte("{}"))+`","size":2},"layers":[]}`)
+
+	page := string(s.want(200, "GET", "/-/repository/r", nil).body)
+	for part, times := range map[string]int{"linux/amd64": 2, "application/x.sums": 1, d: 0} {
+		if strings.Count(page, part) != times {
+			t.Errorf("%q is there %d times, want %d:\n%s", part, strings.Count(page, part), times, page)
+		}
+	}
+}
+
 // What stands in documents cannot become markup.
 func TestPageEscapes(t *testing.T) {
 	s := start(t, Options{})
 	s.image("r", "t", 1)
-	index := `{"schemaVersion":2,"manifests":[{"mediaType":"<script>alert(1)</script>\u001b[2J\u202e","digest":"` + sum(nil) + `","size":0,"annotations":{"org.opencontainers.image.ref.name":"<img src=x>"}}]}`
+	index := `{"schemaVersion":2,"manifests":[{"mediaType":"<script>alert(1)</script>\u202e","digest":"` + sum(nil) + `","size":0,"annotations":{"org.opencontainers.image.ref.name":"<img src=x>"}}]}`
 	if err := os.WriteFile(filepath.Join(s.dir, "r/index.json"), []byte(index), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +104,7 @@ func TestEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	timer := time.AfterFunc(20*time.Second, func() { resp.Body.Close() })
+	timer := time.AfterFunc(time.Minute, func() { resp.Body.Close() })
 	defer timer.Stop()
 	data := random(1000, 1)
 	loc := s.want(202, "PATCH", s.begin("r"), data[:400]).Header.Get("Location")
@@ -84,8 +117,8 @@ func TestEvents(t *testing.T) {
 			continue
 		}
 		var m struct {
-			Uploads []uploadView
-			Events  []event
+			Uploads []live.Upload
+			Events  []live.Event
 		}
 		if err := json.Unmarshal([]byte(message), &m); err != nil {
 			t.Fatal(err)
@@ -112,7 +145,7 @@ func TestEvents(t *testing.T) {
 
 func TestAccess(t *testing.T) {
 	var lines []string
-	s := start(t, Options{Log: func(a Access) { lines = append(lines, a.String(), a.JSON()) }, Now: func() time.Time { return time.Unix(0, 0) }})
+	s := start(t, Options{Log: func(a exchange.Access) { lines = append(lines, a.String(), a.JSON()) }, Now: func() time.Time { return time.Unix(0, 0) }})
 	loc := s.begin("r")
 	s.want(202, "PATCH", loc, "hello")
 	s.do("GET", "/v2/%1b%0aok/tags/list", nil)

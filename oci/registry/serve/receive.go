@@ -10,7 +10,9 @@ import (
 	"sync"
 
 	"ocikit/digest"
+	"ocikit/oci/disk"
 	"ocikit/oci/progress"
+	"ocikit/oci/registry/serve/exchange"
 )
 
 // A span is the Content-Range of a chunk.
@@ -30,28 +32,34 @@ func parseSpan(r *http.Request) (span, error) {
 	if len(values) == 0 {
 		return span{}, nil
 	}
+
 	m := spanGrammar().FindStringSubmatch(values[0])
 	if m == nil || len(values) > 1 {
-		return span{}, fail(http.StatusBadRequest, codeUploadInvalid, "Content-Range %s: want first-last", quote(values[0]))
+		return span{}, exchange.Fail(http.StatusBadRequest, exchange.CodeUploadInvalid, "Content-Range %s: want first-last", exchange.Quote(values[0]))
 	}
+
 	start, err1 := strconv.ParseInt(m[1], 10, 64)
 	end, err2 := strconv.ParseInt(m[2], 10, 64)
 	sp := span{true, start, end}
+
+	// The length of 0 to the largest number overflows.
 	if err1 != nil || err2 != nil || end < start || sp.length() <= 0 {
-		return span{}, fail(http.StatusBadRequest, codeUploadInvalid, "Content-Range %s: the last byte comes before the first", quote(values[0]))
+		return span{}, exchange.Fail(http.StatusBadRequest, exchange.CodeUploadInvalid, "Content-Range %s: the last byte comes before the first", exchange.Quote(values[0]))
 	}
+
 	if r.ContentLength >= 0 && r.ContentLength != sp.length() {
-		return span{}, fail(http.StatusBadRequest, codeSizeInvalid, "Content-Range %s has %d bytes, the body has %d", values[0], sp.length(), r.ContentLength)
+		return span{}, exchange.Fail(http.StatusBadRequest, exchange.CodeSizeInvalid, "Content-Range %s has %d bytes, the body has %d", values[0], sp.length(), r.ContentLength)
 	}
+
 	return sp, nil
 }
 
-// inOrder reports whether the body of a request begins where the session ends. What a
-// Content-Range says counts; without one, what the Location says that the client used. An
-// empty body is in order anywhere.
-func (u *session) inOrder(w *recorder, r *http.Request, sp span) error {
+// inOrder returns an error if the body of a request does not begin where the session ends. The
+// Content-Range decides; without one, the offset in the Location that the client used. An empty
+// body is in order anywhere.
+func (u *session) inOrder(w *exchange.Recorder, r *http.Request, sp span) error {
 	size := u.size.Load()
-	w.access.From = &size
+	w.Access.From = &size
 	given, have := sp.start, sp.given
 	if !have {
 		offset, err := strconv.ParseInt(r.URL.Query().Get("offset"), 10, 64)
@@ -60,9 +68,11 @@ func (u *session) inOrder(w *recorder, r *http.Request, sp span) error {
 	if have && given == size || !have && size == 0 || !sp.given && r.ContentLength == 0 {
 		return nil
 	}
+
+	// The answer says where the session is, so that the client can go on from there.
 	u.locate(w)
-	f := fail(http.StatusRequestedRangeNotSatisfiable, codeUploadInvalid, "the session holds %d bytes, the request goes on at another place", size)
-	f.detail = map[string]int64{"offset": size}
+	f := exchange.Fail(http.StatusRequestedRangeNotSatisfiable, exchange.CodeUploadInvalid, "the session holds %d bytes, the request goes on at another place", size)
+	f.Detail = map[string]int64{"offset": size}
 	return f
 }
 
@@ -106,32 +116,40 @@ func (l *lender) borrow() (buf []byte, giveBack func()) {
 // receive appends the body of a request to a session, hashing it on the way. If the
 // connection is cut, what has come is kept. If the body is not what it should be, the
 // session is as it was before.
-func (s *Server) receive(w *recorder, r *http.Request, u *session, f *os.File, sp span, t *progress.Task) error {
+func (s *Server) receive(w *exchange.Recorder, r *http.Request, u *session, f *os.File, sp span, t *progress.Task) error {
 	before := u.h.Size()
 	state, err := u.h.MarshalBinary()
 	if err != nil {
 		return err
 	}
+
 	limit, err := s.bodyLimit(r, before, sp)
 	if err != nil {
 		return err
 	}
+
 	if _, err := f.Seek(before, io.SeekStart); err != nil {
 		return err
 	}
-	w.body.last.Store(s.opts.Now().UnixNano())
-	u.user.Store(w.body)
+
+	// From here on a newer request for the session may cut this body once it has been silent for
+	// too long.
+	w.Body.Last.Store(s.opts.Now().UnixNano())
+	u.user.Store(w.Body)
 	defer u.user.Store(nil)
-	err = u.copy(f, w.body, limit, s.buffers, t)
+	err = u.copy(f, w.Body, limit, s.buffers, t)
 	n := u.h.Size() - before
 	if err == nil && sp.given && n < sp.length() {
-		err = fail(http.StatusBadRequest, codeSizeInvalid, "Content-Range has %d bytes, the body had %d", sp.length(), n)
+		err = exchange.Fail(http.StatusBadRequest, exchange.CodeSizeInvalid, "Content-Range has %d bytes, the body had %d", sp.length(), n)
 	}
-	var refused *failure
+
+	// A body that was refused leaves no trace. The bytes of one that was cut are kept.
+	var refused *exchange.Failure
 	if errors.As(err, &refused) {
 		u.rewind(f, state, before)
 	}
-	w.access.Received = u.h.Size() - before
+
+	w.Access.Received = u.h.Size() - before
 	return err
 }
 
@@ -161,20 +179,23 @@ func (s *Server) bodyLimit(r *http.Request, before int64, sp span) (int64, error
 	return limit, nil
 }
 
-func (s *Server) tooLarge() *failure {
-	return fail(http.StatusRequestEntityTooLarge, codeSizeInvalid, "the limit for a blob is %d bytes", s.opts.MaxUpload)
+func (s *Server) tooLarge() *exchange.Failure {
+	return exchange.Fail(http.StatusRequestEntityTooLarge, exchange.CodeSizeInvalid, "the limit for a blob is %d bytes", s.opts.MaxUpload)
 }
 
 // copy moves at most limit bytes of a body to the end of the file and through the hash
 // function. The two agree whatever happens.
-func (u *session) copy(f *os.File, b *body, limit int64, large *lender, t *progress.Task) error {
+func (u *session) copy(f *os.File, b *exchange.Body, limit int64, large *lender, t *progress.Task) error {
 	buf := make([]byte, firstBuffer)
 	flushed := u.h.Size()
 	for {
 		n, err := b.Read(buf)
+
+		// The caller takes back what was written of a body that is too long.
 		if int64(n) > limit {
-			return fail(http.StatusRequestEntityTooLarge, codeSizeInvalid, "the body is longer than it may be")
+			return exchange.Fail(http.StatusRequestEntityTooLarge, exchange.CodeSizeInvalid, "the body is longer than it may be")
 		}
+
 		limit -= int64(n)
 		if n > 0 {
 			if _, err := f.Write(buf[:n]); err != nil {
@@ -183,19 +204,24 @@ func (u *session) copy(f *os.File, b *body, limit int64, large *lender, t *progr
 			}
 			u.h.Write(buf[:n])
 			u.size.Store(u.h.Size())
-			u.last.Store(b.last.Load())
+			u.last.Store(b.Last.Load())
 			t.Add(n)
 		}
+
+		// The disk begins early, so that the sync at the end has little left to wait for.
 		if n := u.h.Size() - flushed; n >= flushEvery {
-			writeBack(f, flushed, n)
+			disk.StartWriteback(f, flushed, n)
 			flushed += n
 		}
+
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			return errors.Join(errCut, err)
 		}
+
+		// A client that fills the buffer sends fast, and gets a larger one.
 		switch {
 		case n < len(buf):
 		case n < lastBuffer:

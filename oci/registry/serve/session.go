@@ -2,26 +2,30 @@ package serve
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"path"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"ocikit/digest"
+	"ocikit/oci/disk"
 	"ocikit/oci/layout"
+	"ocikit/oci/registry/serve/exchange"
 )
 
 // stateSuffix ends the name of the file that keeps the state of a session's hash function.
 const stateSuffix = ".state"
 
-// worthSaving is how many bytes must have come since the state was saved to save it again:
-// so many are hashed again in less time than it takes to sync them.
+// worthSaving is how many bytes must have come since the state was last saved before it is saved
+// again. Hashing so many bytes again takes less time than syncing them.
 const worthSaving = 4 << 20
 
 // stalled is for how long a body must have been silent to give way to a newer request for
@@ -34,10 +38,10 @@ type session struct {
 	id, repo string
 	started  time.Time
 
-	turn chan struct{}        // holds a token for whoever may touch the file
-	user atomic.Pointer[body] // the body that is being read, if any
-	size atomic.Int64         // for those who look on
-	last atomic.Int64         // when the last byte came, in nanoseconds
+	turn chan struct{}                 // holds a token for whoever may touch the file
+	user atomic.Pointer[exchange.Body] // the body that is being read, if any
+	size atomic.Int64                  // for those who look on
+	last atomic.Int64                  // when the last byte came, in nanoseconds
 
 	// For the holder of the token.
 	h     *digest.Hasher // of all bytes of the file; nil: not known
@@ -52,11 +56,8 @@ func newSession(repo, id string, now time.Time) *session {
 	return u
 }
 
-func newID() string {
-	var b [16]byte
-	rand.Read(b[:])
-	return hex.EncodeToString(b[:])
-}
+// sessionID is the grammar of what [exchange.NewID] returns.
+var sessionID = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{32}$`) })
 
 // file is the name of the session's file in the directory of its repository.
 func (u *session) file() string { return layout.UploadPrefix + u.id }
@@ -105,7 +106,7 @@ func (ss *sessions) remove(u *session) {
 func (ss *sessions) cutAll() {
 	for _, u := range ss.list() {
 		if b := u.user.Load(); b != nil {
-			b.stop()
+			b.Stop()
 		}
 	}
 }
@@ -118,14 +119,21 @@ func (ss *sessions) wait() {
 
 // newUpload starts a session: an empty file in a directory that may not be a layout yet.
 func (s *Server) newUpload(repo string, alg digest.Algorithm) (*session, error) {
-	u := newSession(repo, newID(), s.opts.Now())
+	u := newSession(repo, exchange.NewID(), s.opts.Now())
 	u.h = digest.NewHasher(alg)
+
+	// The session is held until its file is there: it would be forgotten as one whose file somebody
+	// has taken away.
+	<-u.turn
 	if !s.sessions.add(u, s.opts.MaxSessions) {
-		f := fail(http.StatusTooManyRequests, codeTooManyRequests, "%d uploads are open, finish or cancel some", s.opts.MaxSessions)
-		f.retry = 60
+		f := exchange.Fail(http.StatusTooManyRequests, exchange.CodeTooManyRequests, "%d uploads are open, finish or cancel some", s.opts.MaxSessions)
+		f.Retry = 60
 		return nil, f
 	}
+
 	err := s.createFile(u)
+
+	// Without a state file another process, or the next one, would take sha256.
 	if err == nil && alg != digest.SHA256 {
 		err = s.saveState(u)
 	}
@@ -133,6 +141,8 @@ func (s *Server) newUpload(repo string, alg digest.Algorithm) (*session, error) 
 		s.drop(u)
 		return nil, err
 	}
+
+	u.turn <- struct{}{}
 	return u, nil
 }
 
@@ -142,6 +152,8 @@ func (s *Server) createFile(u *session) error {
 		if err == nil {
 			return f.Close()
 		}
+
+		// The directory is made, and again if the end of another upload removes it meanwhile.
 		if !errors.Is(err, fs.ErrNotExist) || try == 10 {
 			return err
 		}
@@ -152,24 +164,28 @@ func (s *Server) createFile(u *session) error {
 }
 
 // findUpload returns the session of a repository, be it one that an earlier process began.
-func (s *Server) findUpload(rt route) (*session, error) {
-	unknown := fail(http.StatusNotFound, codeUploadUnknown, "upload session %s of %q is not known", quote(rt.ref), rt.repo)
-	if !sessionID().MatchString(rt.ref) {
+func (s *Server) findUpload(rt exchange.Route) (*session, error) {
+	unknown := exchange.Fail(http.StatusNotFound, exchange.CodeUploadUnknown, "upload session %s of %q is not known", exchange.Quote(rt.Ref), rt.Repo)
+	if !sessionID().MatchString(rt.Ref) {
 		return nil, unknown
 	}
+
+	// Two requests for a session of an earlier process must find the same one.
 	s.sessions.mu.Lock()
 	defer s.sessions.mu.Unlock()
-	if u := s.sessions.byID[rt.ref]; u != nil {
-		if u.repo != rt.repo {
+	if u := s.sessions.byID[rt.Ref]; u != nil {
+		if u.repo != rt.Repo {
 			return nil, unknown
 		}
 		return u, nil
 	}
-	info, err := s.root.Lstat(path.Join(rt.repo, layout.UploadPrefix+rt.ref))
+
+	info, err := s.root.Lstat(path.Join(rt.Repo, layout.UploadPrefix+rt.Ref))
 	if err != nil || !info.Mode().IsRegular() {
 		return nil, unknown
 	}
-	u := newSession(rt.repo, rt.ref, info.ModTime())
+
+	u := newSession(rt.Repo, rt.Ref, info.ModTime())
 	u.size.Store(info.Size())
 	s.sessions.byID[u.id] = u
 	return u, nil
@@ -186,12 +202,12 @@ func (s *Server) take(ctx context.Context, u *session) error {
 			s.sessions.use.RLock()
 			if u.gone {
 				s.release(u)
-				return fail(http.StatusNotFound, codeUploadUnknown, "upload session %s is over", u.id)
+				return exchange.Fail(http.StatusNotFound, exchange.CodeUploadUnknown, "upload session %s is over", u.id)
 			}
 			return nil
 		case <-tick.C:
-			if b := u.user.Load(); b != nil && time.Since(time.Unix(0, b.last.Load())) > stalled {
-				b.stop()
+			if b := u.user.Load(); b != nil && time.Since(time.Unix(0, b.Last.Load())) > stalled {
+				b.Stop()
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -210,19 +226,23 @@ func (s *Server) open(u *session) (*os.File, error) {
 	f, err := s.root.OpenFile(u.path(), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		s.forget(u)
-		return nil, fail(http.StatusNotFound, codeUploadUnknown, "upload session %s is over", u.id)
+		return nil, exchange.Fail(http.StatusNotFound, exchange.CodeUploadUnknown, "upload session %s is over", u.id)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if !layout.TryLock(f) {
+
+	// The turn holds within this process. Another one may serve the same directory.
+	if !disk.TryLock(f) {
 		f.Close()
-		return nil, fail(http.StatusConflict, codeUploadInvalid, "upload session %s is in use by another process", u.id)
+		return nil, exchange.Fail(http.StatusConflict, exchange.CodeUploadInvalid, "upload session %s is in use by another process", u.id)
 	}
+
 	if err := s.restore(u, f); err != nil {
 		f.Close()
 		return nil, err
 	}
+
 	u.size.Store(u.h.Size())
 	return f, nil
 }
@@ -241,3 +261,83 @@ func (s *Server) drop(u *session) {
 	s.forget(u)
 	s.removeEmpty(u.repo)
 }
+
+// restore brings the hash function to the end of the file: from memory if that is where it
+// is, else from the saved state and the bytes behind it, else from all bytes.
+func (s *Server) restore(u *session, f *os.File) error {
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil || u.h != nil && u.h.Size() == size {
+		return err
+	}
+
+	// The server has been started anew, or another process has appended.
+	u.h = s.loadState(u)
+
+	// A state beyond the end of the file is of bytes that are gone.
+	if u.h.Size() > size {
+		u.h = digest.NewHasher(digest.SHA256)
+	}
+
+	if _, err = f.Seek(u.h.Size(), io.SeekStart); err == nil {
+		_, err = io.CopyBuffer(u.h, io.LimitReader(f, size-u.h.Size()), make([]byte, 256<<10))
+	}
+
+	if err == nil && u.h.Size() != size {
+		err = fmt.Errorf("upload session %s: file has %d bytes, read %d", u.id, size, u.h.Size())
+	}
+	if err != nil {
+		u.h = nil
+	}
+
+	return err
+}
+
+// A state is what the state file of a session holds.
+type state struct {
+	Algorithm digest.Algorithm `json:"algorithm"`
+	Offset    int64            `json:"offset"`
+	Hash      []byte           `json:"hash"`
+}
+
+// saveState writes the state of the hash function beside the file of the session. Its bytes
+// must be on stable storage: after a loss of power the state vouches for them.
+func (s *Server) saveState(u *session) error {
+	hash, err := u.h.MarshalBinary()
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(state{u.alg(), u.h.Size(), hash})
+	if err != nil {
+		return err
+	}
+	tmp := u.path() + ".new"
+	if err := s.root.WriteFile(tmp, data, 0o644); err != nil {
+		return err
+	}
+	u.saved = u.h.Size()
+	return s.root.Rename(tmp, u.path()+stateSuffix)
+}
+
+// loadState returns the saved hash function, or a fresh one if there is none to be had.
+func (s *Server) loadState(u *session) *digest.Hasher {
+	var st state
+	info, err := s.root.Lstat(u.path() + stateSuffix)
+	if err == nil && info.Mode().IsRegular() && info.Size() < 4096 {
+		data, err := s.root.ReadFile(u.path() + stateSuffix)
+		if err == nil && json.Unmarshal(data, &st) == nil {
+			if h, err := digest.Restore(st.Algorithm, st.Hash, st.Offset); err == nil {
+				u.saved = st.Offset
+				return h
+			}
+		}
+	}
+
+	// A state that cannot be gone on with still tells the algorithm.
+	if st.Algorithm.Available() {
+		return digest.NewHasher(st.Algorithm)
+	}
+
+	return digest.NewHasher(digest.SHA256)
+}
+
+func (u *session) alg() digest.Algorithm { return u.h.Digest().Algorithm() }

@@ -9,13 +9,18 @@ import (
 	"time"
 
 	"ocikit/oci"
+	"ocikit/oci/registry/serve/access"
 )
 
 // token asks the token server for one with the scopes.
 func (t *testServer) token(authorization string, scopes ...string) string {
 	t.Helper()
-	a := t.want(200, "GET", "/token?"+url.Values{"scope": scopes, "service": {tokenService}}.Encode(), nil, "Authorization", authorization)
-	var doc tokenAnswer
+	a := t.want(200, "GET", "/token?"+url.Values{"scope": scopes, "service": {"ocikit"}}.Encode(), nil, "Authorization", authorization)
+	var doc struct {
+		Token       string `json:"token"`
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
+	}
 	if err := json.Unmarshal(a.body, &doc); err != nil || doc.Token == "" || doc.Token != doc.AccessToken || doc.ExpiresIn != 300 || a.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("token: %v, %v %s", err, a.Header, a.body)
 	}
@@ -23,7 +28,7 @@ func (t *testServer) token(authorization string, scopes ...string) string {
 }
 
 func TestTokenAuth(t *testing.T) {
-	auth, err := NewAuth(strings.NewReader(quickLine(t, "alice", "wonder")), strings.NewReader("0123456789abcdef-token\n"))
+	auth, err := access.NewAuth(strings.NewReader(quickLine(t, "alice", "wonder")), strings.NewReader("0123456789abcdef-token\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,6 +39,7 @@ func TestTokenAuth(t *testing.T) {
 	realm := `Bearer realm="` + s.url + `/token",service="ocikit"`
 	pull := s.token(me, "repository:r:pull")
 	push := s.token(me, "repository:r:pull,push")
+	twice := s.token(me, "repository:r:pull", "repository:r:pull,push") // containerd's
 	two := s.token(me, "repository:r:pull,push repository:from:pull")
 	del := s.token(me, "repository:r:delete", "registry:catalog:*")
 	none := s.token(me, "repository:R:pull", "repository:r:potato", "nonsense", "repository:r/../x:pull")
@@ -58,6 +64,7 @@ func TestTokenAuth(t *testing.T) {
 		{"POST", upload, "", 401, `,scope="repository:r:pull,push"`},
 		{"POST", upload, pull, 401, `,scope="repository:r:pull,push",error="insufficient_scope"`},
 		{"POST", upload, push, 202, ``},
+		{"POST", upload, twice, 202, ``},
 		{"POST", mount, push, 401, `,scope="repository:r:pull,push repository:from:pull",error="insufficient_scope"`},
 		{"POST", mount, two, 202, ``},
 		{"PUT", "/v2/r/manifests/t", pull, 401, `,scope="repository:r:pull,push",error="insufficient_scope"`},
@@ -83,8 +90,8 @@ func TestTokenAuth(t *testing.T) {
 		}
 	}
 	s.want(200, "GET", "/", nil, "Authorization", me)
-	s.want(400, "GET", "/token?scope="+strings.Repeat("repository:r:pull+", maxScopes+1), nil, "Authorization", me)
-	later.Store(int64(tokenLife + time.Second))
+	s.want(400, "GET", "/token?scope="+strings.Repeat("repository:r:pull+", 51), nil, "Authorization", me)
+	later.Store(int64(5*time.Minute + time.Second))
 	s.want(401, "GET", "/v2/", nil, "Authorization", push)
 }
 
@@ -104,4 +111,18 @@ func TestTokensForAll(t *testing.T) {
 	s.want(200, "GET", "/", nil)
 	plain := start(t, Options{})
 	plain.want(404, "GET", "/token", nil)
+}
+
+// A mount that does not say from where takes nothing from a repository that the token may not
+// pull.
+func TestMountFromAnywhereNeedsPull(t *testing.T) {
+	s := start(t, Options{TokenAuth: true})
+	data, d := []byte("secret"), sum([]byte("secret"))
+	private := s.token("", "repository:private:pull,push")
+	s.want(201, "POST", "/v2/private/blobs/uploads/?digest="+d, data, "Authorization", private)
+	mount := "/v2/r/blobs/uploads/?mount=" + d
+	s.want(202, "POST", mount, nil, "Authorization", s.token("", "repository:r:pull,push"))
+	s.want(202, "POST", mount, nil, "Authorization", s.token("", "repository:r:pull,push repository:private:push"))
+	s.want(201, "POST", mount, nil, "Authorization", s.token("", "repository:r:pull,push repository:private:pull"))
+	s.want(201, "POST", mount, nil, "Authorization", s.token("", "repository:r:pull,push")) // it has it by now
 }

@@ -1,0 +1,165 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A hangingUp is "ocikit serve" as a process of its own, for SIGHUP.
+type hangingUp struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	address string
+}
+
+// serveProcess runs "ocikit serve" until the test ends.
+func serveProcess(t *testing.T, binary, stdin string, args ...string) *hangingUp {
+	t.Helper()
+	cmd := exec.Command(binary, append([]string{"serve", "--listen", "127.0.0.1:0", "--log", "none"}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	address, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &hangingUp{t, cmd, strings.TrimSpace(address)}
+}
+
+// status returns the status of a request by the user with a password.
+func (h *hangingUp) status(path, password string) int {
+	h.t.Helper()
+	req, err := http.NewRequestWithContext(h.t.Context(), http.MethodGet, "http://"+h.address+path, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	req.SetBasicAuth("user", password)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func (h *hangingUp) enters(password string) bool {
+	h.t.Helper()
+	return h.status("/v2/", password) == http.StatusOK
+}
+
+// reload sends SIGHUP and waits for what it is to bring.
+func (h *hangingUp) reload(what string, done func() bool) {
+	h.t.Helper()
+	if err := h.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		h.t.Fatal(err)
+	}
+	for start := time.Now(); !done(); {
+		if time.Since(start) > 2*time.Minute {
+			h.t.Fatalf("no %s after a reload", what)
+		}
+	}
+}
+
+// passwordLine returns the line of a password file for the user.
+func passwordLine(t *testing.T, password string) string {
+	t.Helper()
+	status, line, errs := runOcikit(t.Context(), strings.NewReader(password+"\n"), "serve", "--make-password", "user")
+	if status != 0 {
+		t.Fatal(errs)
+	}
+	return line
+}
+
+// SIGHUP has serve read its files again, and nothing ends.
+func TestServeReadsAgainAtHangup(t *testing.T) {
+	binary := realBinary(t)
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, binary string)
+	}{
+		{"passwords", reloadPasswords},
+		{"standard input stays", reloadTokensAlone},
+		{"upstreams without passwords", reloadUpstreams},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, binary) })
+	}
+}
+
+// Who may come in changes.
+func reloadPasswords(t *testing.T, binary string) {
+	t.Chdir(t.TempDir())
+	writeTestFile(t, "passwords", passwordLine(t, "first"))
+	h := serveProcess(t, binary, "", "layouts", "--htpasswd", "passwords")
+	if !h.enters("first") {
+		t.Fatal("the first password is refused")
+	}
+
+	writeTestFile(t, "passwords", passwordLine(t, "second"))
+	h.reload("second password", func() bool { return h.enters("second") })
+	if h.enters("first") {
+		t.Error("the first password is still taken")
+	}
+}
+
+// Passwords from standard input stay when the tokens are read again. They were lost, since standard
+// input was read again as well.
+func reloadTokensAlone(t *testing.T, binary string) {
+	t.Chdir(t.TempDir())
+	writeTestFile(t, "tokens", "token-number-one\n")
+	h := serveProcess(t, binary, passwordLine(t, "first"), "layouts", "--htpasswd", "-", "--token-file", "tokens")
+	if !h.enters("first") {
+		t.Fatal("the password is refused")
+	}
+
+	writeTestFile(t, "tokens", "token-number-two\n")
+	h.reload("second token", func() bool { return h.enters("token-number-two") })
+	if !h.enters("first") {
+		t.Error("the password is refused after a reload")
+	}
+}
+
+// The credentials for upstreams are read again even if the passwords are not there.
+func reloadUpstreams(t *testing.T, binary string) {
+	t.Chdir(t.TempDir())
+	writeTestFile(t, "tokens", "token-number-one\n")
+	if status, _, errs := runOcikit(t.Context(), strings.NewReader(""), "init", "far/app"); status != 0 {
+		t.Fatal(errs)
+	}
+	upstream := startServe(t, "far", "--token-file", "tokens")
+
+	writeTestFile(t, "passwords", passwordLine(t, "first"))
+	writeTestFile(t, "auth.json", "{}")
+	h := serveProcess(t, binary, "", "near", "--htpasswd", "passwords", "--upstream", "http://"+upstream, "--authfile", "auth.json")
+	const tags = "/v2/app/tags/list"
+	if got := h.status(tags, "first"); got == http.StatusOK {
+		t.Fatal("the upstream lets everybody in")
+	}
+
+	credentials := base64.StdEncoding.EncodeToString([]byte("user:token-number-one"))
+	writeTestFile(t, "auth.json", fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, upstream, credentials))
+	if err := os.Remove("passwords"); err != nil {
+		t.Fatal(err)
+	}
+	h.reload("tags of the upstream", func() bool { return h.status(tags, "first") == http.StatusOK })
+}

@@ -1,0 +1,108 @@
+package carrycmd
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
+	"ocikit/oci"
+	"ocikit/oci/archive"
+	"ocikit/oci/graph"
+	"ocikit/oci/layout"
+)
+
+func loadCommand() cli.Command {
+	return cli.Command{
+		Name: "load", Args: "LAYOUT[:TAG] [FILE]", Group: cli.GroupCarry, Progress: true,
+		Short: "bring the images of an archive into a layout",
+		Long: `Load reads an archive of images from FILE or standard input, as ocikit, docker, podman, skopeo,
+crane and BuildKit write them, compressed or not, or from a directory of its parts ("ocikit split"), stores what is in it, and prints a descriptor for
+each name. The archive is read once, so it may come through a pipe. LAYOUT is made if it is not
+there. What Docker wrote becomes an image of OCI types; config and layers stay byte for byte.
+
+Images keep their tags, and their full names in the annotation io.containerd.image.name. A tag that
+another image has is replaced by the full name. With TAG the only image is called so. Either all
+images get their names, each of them whole, or none does.`,
+		Example: "ocikit save app:latest | ocikit load carried\nocikit verify carried",
+		Status:  "1 if the archive is damaged, incomplete or none",
+		Bind: func(fs *flag.FlagSet) cli.Action {
+			platform := commonflags.BindPlatform(fs)
+			dryRun := commonflags.BindDryRun(fs)
+			return func(ctx context.Context, env *cli.Env, args []string) error {
+				n, err := operands.ParseImage(args[0])
+				if err != nil {
+					return err
+				}
+
+				// A lone operand that is a file is most likely the archive.
+				if operands.IsFile(n.Dir) && len(args) == 1 {
+					return &cli.UsageError{Msg: fmt.Sprintf("%q is a file, want LAYOUT first", n.Dir), Advice: fmt.Sprintf("`ocikit load LAYOUT %s` brings its images into a layout", n.Dir)}
+				}
+
+				if !n.Digest.IsZero() {
+					return cli.Usagef("%q: a digest cannot be chosen", args[0])
+				}
+
+				o := archive.LoadOptions{Tag: n.Tag, DryRun: *dryRun, Notice: func(text string) { env.Notice("ocikit: %s", text) }}
+				if n.Tag != "" {
+					if err := oci.CheckTag(n.Tag); err != nil {
+						return cli.Usagef("%v", err)
+					}
+				}
+
+				if o.Platform, err = operands.ParsePlatformFlag(*platform); err != nil {
+					return err
+				}
+
+				name, err := operands.ArchiveFile(cli.FileOperand(args[1:]))
+				if err != nil {
+					return err
+				}
+
+				if name == "-" && env.InTTY {
+					return cli.Usagef("standard input is a terminal: name a FILE, or pipe an archive in")
+				}
+
+				in, err := operands.ArchiveData(ctx, env, name)
+				if err != nil {
+					return err
+				}
+				defer in.Close()
+
+				// A dry run makes no layout: Load takes none.
+				var entries []oci.Descriptor
+				load := func(l *layout.Layout) error {
+					env.Watch(l)
+					entries, err = archive.Load(ctx, l, in, o)
+					return err
+				}
+
+				if *dryRun {
+					err = load(nil)
+				} else {
+					err = operands.InLayout(n.Dir, load)
+				}
+				if err != nil {
+					return operands.ArchiveHint(name, loadHint(fmt.Errorf("%s: %w", cli.InputName(name), err)))
+				}
+
+				return oci.WriteDescriptors(env.Stdout, entries...)
+			}
+		},
+	}
+}
+
+// loadHint adds to an error of Load what the user can do about it.
+func loadHint(err error) error {
+	switch {
+	case errors.Is(err, graph.ErrPlatform):
+		return cli.NotThere(err)
+	case errors.Is(err, layout.ErrIncomplete):
+		return cli.WithHint(err, "--platform OS/ARCH loads one platform, if others are missing; `ocikit unbundle` takes what `ocikit bundle` wrote")
+	}
+	return err
+}

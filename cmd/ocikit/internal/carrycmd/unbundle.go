@@ -1,0 +1,153 @@
+package carrycmd
+
+import (
+	"context"
+	"flag"
+	"fmt"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/operands"
+	"ocikit/cmd/ocikit/internal/show"
+	"ocikit/oci"
+	"ocikit/oci/archive"
+	"ocikit/oci/layout"
+)
+
+func unbundleCommand() cli.Command {
+	return cli.Command{
+		Name: "unbundle", Args: "LAYOUT [FILE]", Group: cli.GroupCarry, Progress: true,
+		Short: "bring a bundle into a layout, and name the images that are whole",
+		Long: `Unbundle reads the tar of a layout that may lack blobs, as "ocikit bundle" and others write it, from
+FILE or standard input, and stores its blobs in LAYOUT, each verified while it passes. LAYOUT is made
+if it is not there. Every image that is whole then gets its name, and its descriptor is
+printed. If something is missing the status is 1, and what is printed is a JSON list of it, which
+"ocikit bundle --want" takes on the other side.
+
+Bundles may come in any order, and each of them any number of times, also after a crash: what is not
+whole waits, in the file .ocikit-waiting.json of LAYOUT, and gets its name with the bundle that
+brings the rest. A layer that comes as a delta ("ocikit bundle --delta") is made of those that are
+here, and listed as missing if they are not, or are damaged. --waiting lists what is still missing, --forget gives it up.
+
+If two images claim one name, the one that was created later has it. If they do not say when that
+was, the last one gets it, but one that lost the name before does not get it back by coming again.
+--replace gives names to the images of this bundle in any case.`,
+		Example: "ocikit bundle app:latest | ocikit unbundle carried\nocikit verify carried",
+		Status:  "1 if the bundle is damaged, or blobs are missing",
+		Bind: func(fs *flag.FlagSet) cli.Action {
+			var o archive.UnbundleOptions
+			fs.BoolVar(&o.Replace, "replace", false, "give names to the images of the bundle, whatever has them")
+			waiting := fs.Bool("waiting", false, "read no bundle; list what the images that wait lack")
+			forget := fs.Bool("forget", false, "read no bundle; forget the images that wait")
+			return func(ctx context.Context, env *cli.Env, args []string) error {
+				o.Notice = func(text string) { env.Notice("ocikit: %s", text) }
+				switch {
+				case *waiting && *forget, (*waiting || *forget) && len(args) == 2:
+					return cli.Usagef("--waiting and --forget exclude each other, and go without FILE")
+				case *waiting || *forget:
+					return runWaiting(ctx, env, args[0], *forget, o)
+				}
+				name, err := operands.ArchiveFile(cli.FileOperand(args[1:]))
+				if err != nil {
+					return err
+				}
+				return runUnbundle(ctx, env, args[0], name, o)
+			}
+		},
+	}
+}
+
+// runUnbundle brings a bundle into a layout and prints what got a name, or the list of what is
+// missing.
+func runUnbundle(ctx context.Context, env *cli.Env, operand, name string, o archive.UnbundleOptions) error {
+	n, err := oci.ParseImageName(operand)
+	if err != nil || n.Tag != "" || !n.Digest.IsZero() {
+		return cli.Usagef("%q: want a layout alone: a bundle says how its images are called", operand)
+	}
+
+	if name == "-" && env.InTTY {
+		return cli.Usagef("standard input is a terminal: name a FILE, or pipe a bundle in")
+	}
+
+	in, err := operands.ArchiveData(ctx, env, name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	l, undo, err := operands.InitLayout(n.Dir)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	env.Watch(l)
+	result, err := archive.Unbundle(ctx, l, in, o)
+
+	// An error with missing blobs is about what is to come: what came stays in the layout and waits
+	// for the rest.
+	if err != nil && len(result.Missing) == 0 {
+		undo()
+		return operands.ArchiveHint(name, fmt.Errorf("%s: %w", cli.InputName(name), err))
+	}
+
+	env.Detail("ocikit: %d blobs, %d bytes in the bundle", result.Blobs, result.Bytes)
+	if len(result.Waiting) > 0 {
+		env.Notice("ocikit: images of other bundles that still lack blobs: %d; --waiting lists them", len(result.Waiting))
+	}
+
+	if err != nil {
+		for _, desc := range result.Named {
+			env.Notice("ocikit: %s is whole, and named %s", desc.Digest, operands.NameOf(desc))
+		}
+		return reportMissing(env, result.Missing, err)
+	}
+
+	return oci.WriteDescriptors(env.Stdout, result.Named...)
+}
+
+// reportMissing prints the list of what is missing and returns err with its numbers.
+func reportMissing(env *cli.Env, missing []archive.Wanted, err error) error {
+	if writeErr := show.WriteJSON(env.Stdout, missing); writeErr != nil {
+		return writeErr
+	}
+
+	// Images may lack the same blob, which is carried once.
+	seen := map[string]bool{}
+	var size int64
+	for _, w := range missing {
+		for _, b := range w.Missing {
+			if !seen[b.Digest.String()] {
+				seen[b.Digest.String()] = true
+				size += b.Size
+			}
+		}
+	}
+
+	err = fmt.Errorf("%w: %d images lack %d blobs, %d bytes", err, len(missing), len(seen), size)
+	return cli.WithHint(err, "standard output is the list of them: `ocikit bundle LAYOUT --want FILE` takes it on the other side")
+}
+
+// runWaiting names the images that wait and have become whole by other means, and lists what the
+// others lack. With forget it drops what waits instead.
+func runWaiting(ctx context.Context, env *cli.Env, operand string, forget bool, o archive.UnbundleOptions) error {
+	l, err := operands.OpenLayout(operand)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	if forget {
+		return archive.Forget(ctx, l)
+	}
+
+	result, err := archive.Settle(ctx, l, o)
+	if err != nil {
+		return err
+	}
+
+	if len(result.Waiting) > 0 {
+		return reportMissing(env, result.Waiting, fmt.Errorf("layout %q: %w", operand, layout.ErrIncomplete))
+	}
+
+	return oci.WriteDescriptors(env.Stdout, result.Named...)
+}

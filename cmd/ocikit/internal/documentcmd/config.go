@@ -1,0 +1,215 @@
+package documentcmd
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
+	"ocikit/cmd/ocikit/internal/show"
+	"ocikit/oci"
+	"ocikit/oci/graph"
+	"ocikit/oci/image"
+	"ocikit/oci/layout"
+)
+
+func configCommand() cli.Command {
+	return cli.Command{
+		Name: "config", Args: "[LAYOUT]", Group: cli.GroupDocument, Progress: true,
+		Short: "make an image config for layers",
+		Long: `Config makes the config of an image: how to run it, and the diff IDs of its layers. The layers
+come from --layer, or as descriptors on standard input. With LAYOUT the config is stored, and its
+descriptor is printed, followed by those of the layers, for "ocikit manifest"; standard input without
+any descriptor is an error then, since the command in front has failed, unless it is /dev/null.
+Without LAYOUT the JSON is printed.
+
+--from starts from the config in a file, or from that of an image, whose layers then come first.
+What no flag names stays as it was there, known to ocikit or not. Removing what is not there is an
+error. The platform is linux/amd64 unless flags say otherwise, on every machine.`,
+		Example: "ocikit config --layer layer.tar --env PATH=/bin --entrypoint '[\"/bin/hello\"]' -o config.json",
+		Bind: func(fs *flag.FlagSet) cli.Action {
+			flags := commonflags.BindConfig(fs)
+			algorithm := commonflags.Algorithm(fs)
+			from := fs.String("from", "", "start from the config of `IMAGE`, or from that in a file")
+			platform := commonflags.BindPlatform(fs)
+			places := operands.BindPlaces(fs)
+			places.Documents = true
+			layers := bindLayers(fs)
+			out := commonflags.BindOutput(fs)
+			return func(ctx context.Context, env *cli.Env, args []string) error {
+				if len(args) == 1 && *out != "" {
+					return cli.Usagef("-o goes without LAYOUT")
+				}
+
+				b, err := newConfigBuild(ctx, env, flags, baseImage{places, *from, *platform})
+				if err != nil {
+					return err
+				}
+
+				var l *layout.Layout
+				if len(args) == 1 {
+					if l, err = operands.OpenLayout(args[0]); err != nil {
+						return err
+					}
+					defer l.Close()
+				}
+
+				added, err := operands.LayerInputs(ctx, env, *layers)
+				if err != nil {
+					return err
+				}
+
+				// An empty pipe means that the command in front has failed. A terminal or /dev/null
+				// was chosen.
+				if l != nil && *from == "" && len(added) == 0 && !env.InTTY && !env.InNull {
+					return cli.WithHint(errors.New("standard input: no descriptor of a layer came: the command in front failed"),
+						"a config without layers is made with </dev/null")
+				}
+
+				data, err := b.finish(added)
+				if err != nil {
+					return err
+				}
+
+				if l == nil {
+					return env.ToOutput(*out, false, func(w io.Writer) error { return show.WriteAll(w, data) })
+				}
+
+				desc, err := l.PutDocumentWith(*algorithm, oci.MediaTypeConfig, data)
+				if err != nil {
+					return err
+				}
+
+				return oci.WriteDescriptors(env.Stdout, append([]oci.Descriptor{desc}, b.layers...)...)
+			}
+		},
+	}
+}
+
+// A configBuild is a config in the making: where it starts, and the edits to come.
+type configBuild struct {
+	config  *oci.Config
+	layers  []oci.Descriptor // those of the base, then those added
+	edits   []commonflags.Edit
+	history oci.History
+	created bool // the time was asked for
+}
+
+// newConfigBuild reads the flags, and the config that the new one begins with.
+func newConfigBuild(ctx context.Context, env *cli.Env, flags *commonflags.Config, base baseImage) (*configBuild, error) {
+	b := &configBuild{}
+	created, asked, err := flags.CreatedTime(env)
+	if err != nil {
+		return nil, err
+	}
+
+	b.created = asked
+	b.history = oci.History{Created: created, CreatedBy: *flags.CreatedBy, Comment: *flags.Comment, Author: flags.Author.Value}
+	if b.history.CreatedBy == "" {
+		b.history.CreatedBy = "ocikit layer"
+	}
+
+	if b.edits, err = flags.Edits(ctx, env); err != nil {
+		return nil, err
+	}
+
+	if base.name == "" {
+		if base.platform != "" {
+			return nil, cli.Usagef("--platform goes with --from")
+		}
+
+		// A new config tells when it was made. One that --from names keeps its time unless another
+		// was asked for.
+		b.config = oci.NewConfig(oci.Platform{OS: "linux", Architecture: "amd64"})
+		b.created = true
+		return b, nil
+	}
+
+	return b, b.start(ctx, env, base)
+}
+
+// A baseImage is what --from names.
+type baseImage struct {
+	places         *operands.Places
+	name, platform string
+}
+
+// start reads the config that --from names: that of an image, or a file.
+func (b *configBuild) start(ctx context.Context, env *cli.Env, base baseImage) error {
+	n, err := oci.ParseImageName(base.name)
+	if err != nil {
+		return cli.Usagef("flag --from: %v", err)
+	}
+
+	// A directory can only be a layout. Other operands are images if they look like one, else files
+	// with a config.
+	info, err := os.Stat(n.Dir)
+	if err == nil && info.IsDir() || operands.IsImage(base.name) {
+		l, desc, err := base.places.Manifest(ctx, env, base.name, base.platform)
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		m, err := graph.Manifest(l, desc)
+		if err != nil {
+			return err
+		}
+		if b.config, err = graph.Config(l, m.Config); err != nil {
+			return err
+		}
+		b.layers, err = image.Layers(l, desc)
+		return err
+	}
+
+	in, err := env.Input(base.name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	data, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
+	if err != nil {
+		return err
+	}
+
+	if b.config, err = oci.ParseConfig(data); err != nil {
+		return fmt.Errorf("%s: %w", cli.InputName(base.name), err)
+	}
+
+	return nil
+}
+
+// finish adds layers, applies the edits and returns the document.
+func (b *configBuild) finish(layers []oci.Descriptor) ([]byte, error) {
+	for _, d := range layers {
+		id, ok := d.DiffID()
+		if !ok && d.MediaType == oci.MediaTypeLayer {
+			id, ok = d.Digest, true // what is not compressed is its own diff ID
+		}
+		if !ok {
+			err := fmt.Errorf("layer %s, %q: %w", d.Digest, d.MediaType, oci.ErrNoDiffID)
+			return nil, cli.WithHint(err, "take the descriptor from `ocikit layer` or `ocikit layers`, or name the file with --layer")
+		}
+		if err := b.config.AddLayer(id, b.history); err != nil {
+			return nil, err
+		}
+	}
+
+	b.layers = append(b.layers, layers...)
+	if b.created {
+		b.config.Set("created", b.history.Created)
+	}
+
+	for _, e := range b.edits {
+		if err := e(b.config); err != nil {
+			return nil, err
+		}
+	}
+
+	return b.config.Encode()
+}

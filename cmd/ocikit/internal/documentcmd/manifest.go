@@ -1,0 +1,216 @@
+package documentcmd
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"strings"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
+	"ocikit/cmd/ocikit/internal/show"
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/graph"
+	"ocikit/oci/image"
+	"ocikit/oci/layout"
+)
+
+func manifestCommand() cli.Command {
+	return cli.Command{
+		Name: "manifest", Args: "[LAYOUT]", Group: cli.GroupDocument, Progress: true,
+		Short: "make an image manifest of a config and layers",
+		Long: `Manifest joins a config and layers. Both come as descriptors on standard input, as "ocikit
+config LAYOUT" prints them, or from --config and --layer. With LAYOUT the manifest is stored and its
+descriptor printed; every blob it names must be there, and the config must have one diff ID for
+each layer. Without LAYOUT the JSON is printed.
+
+An artifact is a manifest with --artifact-type; it needs no config, and its layers are any blobs, as
+"ocikit put" stores them. --subject makes it a referrer of another manifest: with LAYOUT it is listed in
+index.json without a name, and goes where --referrers takes it.`,
+		Example: `ocikit manifest --config config.json --layer layer.tar -o manifest.json
+ocikit resolve app > subject.json
+ocikit put app sbom.json --media-type application/spdx+json > sbom
+ocikit manifest app --artifact-type application/spdx+json --layer sbom --subject subject.json
+ocikit push app localhost:5000/hello:latest --referrers
+ocikit registry referrers localhost:5000/hello:latest`,
+		Bind: func(fs *flag.FlagSet) cli.Action {
+			algorithm := commonflags.Algorithm(fs)
+			config := fs.String("config", "", "take the config or its descriptor in `INPUT`")
+			layers := bindLayers(fs)
+			annotations := commonflags.BindAnnotations(fs)
+			artifactType := commonflags.BindMediaType(fs, "artifact-type", "make an artifact of the type `TYPE`")
+			subject := fs.String("subject", "", "refer to the manifest or descriptor in `INPUT`")
+			out := commonflags.BindOutput(fs)
+			return func(ctx context.Context, env *cli.Env, args []string) error {
+				if len(args) == 1 && *out != "" {
+					return cli.Usagef("-o goes without LAYOUT")
+				}
+
+				pairs, err := cli.KeyValues("annotation", *annotations)
+				if err != nil {
+					return err
+				}
+
+				var l *layout.Layout
+				if len(args) == 1 {
+					if l, err = operands.OpenLayout(args[0]); err != nil {
+						return err
+					}
+					defer l.Close()
+				}
+
+				o := image.ManifestOptions{Annotations: pairs, ArtifactType: *artifactType}
+				doc, err := manifestInputs(ctx, env, &o, *config, *layers, *subject)
+				if err != nil {
+					return err
+				}
+
+				m, err := image.NewManifest(o)
+				if err != nil {
+					return cli.WithHint(err, "name a config with --config, or pipe from `ocikit config LAYOUT`")
+				}
+
+				// Without a layout nothing is known of the blobs. A config that was given as a
+				// document can still be compared with the layers.
+				if l == nil {
+					data, err := oci.Encode(m)
+					if err != nil {
+						return err
+					}
+					if err := checkConfigDoc(doc, o); err != nil {
+						return err
+					}
+					return env.ToOutput(*out, false, func(w io.Writer) error { return show.WriteAll(w, data) })
+				}
+
+				desc, err := putManifest(ctx, l, m, o, *algorithm)
+				if err != nil {
+					return err
+				}
+
+				return oci.WriteDescriptors(env.Stdout, desc)
+			}
+		},
+	}
+}
+
+// bindLayers declares the flag that names layers, or their descriptors.
+func bindLayers(fs *flag.FlagSet) *[]string {
+	return cli.List(fs, "layer", "", "take the layer or descriptors in `INPUT` (repeatable)")
+}
+
+// manifestInputs fills config, layers and subject into o. If the config was given as a document,
+// its bytes are returned.
+func manifestInputs(ctx context.Context, env *cli.Env, o *image.ManifestOptions, config string, layers []string, subject string) (doc []byte, err error) {
+	if config != "" {
+		if o.Config, doc, err = operands.OneDescriptor(ctx, env, config); err != nil {
+			return nil, err
+		}
+	}
+
+	// An artifact with a config may have no layers. Then standard input is not read.
+	if config == "" || len(layers) > 0 || o.ArtifactType == "" {
+		if o.Layers, err = manifestLayers(ctx, env, o, config, layers); err != nil {
+			return nil, err
+		}
+	}
+
+	if subject != "" {
+		s, _, err := operands.OneDescriptor(ctx, env, subject)
+		if err != nil {
+			return nil, err
+		}
+		o.Subject = &s
+	}
+
+	return doc, nil
+}
+
+// manifestLayers returns the layers of the inputs. A config that comes first in a stream is put
+// into o.
+func manifestLayers(ctx context.Context, env *cli.Env, o *image.ManifestOptions, config string, inputs []string) ([]oci.Descriptor, error) {
+	if config == "-" && len(inputs) == 0 {
+		return nil, cli.Usagef("standard input is the config: name the layers with --layer")
+	}
+
+	layers, err := operands.LayerInputs(ctx, env, inputs)
+	if err != nil {
+		return nil, err
+	}
+
+	// The layers of an artifact may be of any type, so there only the type of a config is told from
+	// them.
+	if config == "" && len(layers) > 0 && !oci.IsLayer(layers[0].MediaType) && (o.ArtifactType == "" || oci.IsConfig(layers[0].MediaType)) {
+		o.Config, layers = layers[0], layers[1:]
+	}
+
+	for _, d := range layers {
+		if oci.IsConfig(d.MediaType) || oci.IsManifest(d.MediaType) || oci.IsIndex(d.MediaType) {
+			return nil, fmt.Errorf("%s among the layers is of type %q", d.Digest, d.MediaType)
+		}
+	}
+
+	return layers, nil
+}
+
+// checkConfigDoc checks that a config that was given as a document fits the layers. One of another
+// type than that of an image is not looked at.
+func checkConfigDoc(doc []byte, o image.ManifestOptions) error {
+	if doc == nil || !oci.IsConfig(o.Config.MediaType) {
+		return nil
+	}
+	c, err := oci.ParseConfig(doc)
+	if err != nil {
+		return err
+	}
+	return image.CheckConfig(c, o.Layers)
+}
+
+// putManifest stores a manifest; its config and layers must be in the layout. A manifest with a
+// subject gets an entry without a name in index.json, so that it is found wherever referrers are
+// looked for.
+func putManifest(ctx context.Context, l *layout.Layout, m oci.Manifest, o image.ManifestOptions, alg digest.Algorithm) (oci.Descriptor, error) {
+	// The empty blob stands where an artifact has no config or no layers (image-spec, manifest.md,
+	// "Guidance for an Empty Descriptor"). It is stored here, as nobody else has put it.
+	for _, d := range append([]oci.Descriptor{m.Config}, m.Layers...) {
+		if d.Digest == image.EmptyDescriptor().Digest {
+			if _, _, err := l.Put(strings.NewReader("{}"), d.Digest); err != nil {
+				return d, err
+			}
+		}
+	}
+
+	if m.IsImage() {
+		c, err := graph.Config(l, m.Config)
+		if err != nil {
+			return m.Config, operands.IncompleteHint(l, err)
+		}
+		if err := image.CheckConfig(c, o.Layers); err != nil {
+			return m.Config, err
+		}
+	}
+
+	data, err := oci.Encode(m)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+
+	desc := oci.DescribeWith(alg, oci.MediaTypeManifest, data)
+	if err := graph.CheckRefs(l, desc, data, graph.Rules{}); err != nil {
+		return desc, operands.IncompleteHint(l, err)
+	}
+
+	if desc, err = l.PutDocumentWith(alg, desc.MediaType, data); err != nil {
+		return desc, err
+	}
+
+	desc.ArtifactType = o.ArtifactType
+	if m.Subject != nil {
+		err = l.AddEntries(ctx, []oci.Descriptor{desc}, graph.Rules{})
+	}
+
+	return desc, err
+}

@@ -1,0 +1,150 @@
+package imagecmd
+
+import (
+	"encoding/json"
+	"strings"
+	"unicode"
+
+	"ocikit/oci/image/why"
+	"ocikit/tarutil/cause"
+)
+
+// A memberFlag says which flag of mutate sets a member of a document, and which one removes it. A
+// member without a flag is changed by a JSON patch.
+type memberFlag struct {
+	document string // config, manifest, index or layer
+	pointer  string // a "*" is the name of the last component, at its end
+	set      string
+	unset    string
+	named    bool // the value is NAME=VALUE
+}
+
+func memberFlags() []memberFlag {
+	return []memberFlag{
+		{document: "config", pointer: "/created", set: "--created"},
+		{document: "config", pointer: "/author", set: "--author"},
+		{document: "config", pointer: "/architecture", set: "--arch"},
+		{document: "config", pointer: "/os", set: "--os"},
+		{document: "config", pointer: "/variant", set: "--variant"},
+		{document: "config", pointer: "/config/Env/*", set: "--env", unset: "--unset-env"},
+		{document: "config", pointer: "/config/Labels/*", set: "--label", unset: "--unset-label", named: true},
+		{document: "config", pointer: "/config/WorkingDir", set: "--workdir"},
+		{document: "config", pointer: "/config/User", set: "--user"},
+		{document: "config", pointer: "/config/StopSignal", set: "--stop-signal"},
+		{document: "config", pointer: "/config/Entrypoint", set: "--entrypoint"},
+		{document: "config", pointer: "/config/Entrypoint/*", set: "--entrypoint"},
+		{document: "config", pointer: "/config/Cmd", set: "--cmd"},
+		{document: "config", pointer: "/config/Cmd/*", set: "--cmd"},
+		{document: "config", pointer: "/config/ExposedPorts/*", set: "--expose"},
+		{document: "config", pointer: "/config/Volumes/*", set: "--volume"},
+		{document: "manifest", pointer: "/annotations/*", set: "--annotation", unset: "--unset-annotation", named: true},
+		{document: "manifest", pointer: "/artifactType", set: "--artifact-type"},
+		{document: "manifest", pointer: "/subject/*", set: "--subject"},
+		{document: "index", pointer: "/annotations/*", set: "--index-annotation", named: true},
+		{document: "layer", pointer: "/annotations/*", set: "--layer-annotation", named: true},
+	}
+}
+
+// memberRemedy returns the command that makes a member of A the same as in B, in backquotes, or ""
+// if there is none.
+func memberRemedy(c why.Cause) string {
+	document := ""
+	if n := len(c.Where); n > 0 {
+		document = c.Where[n-1]
+		if n > 1 && (c.Where[n-2] == "manifest" || c.Where[n-2] == "index") { // a descriptor in it
+			return "`ocikit mutate --json-patch " + c.Where[n-2] + "=FILE`"
+		}
+	}
+
+	number := ""
+	if n, ok := strings.CutPrefix(document, "layer "); ok {
+		document, number = "layer", n+":"
+	}
+
+	// Names in a JSON pointer escape the slash and the tilde (RFC 6901, section 3).
+	parts := strings.Split(c.Path, "/")
+	name := strings.NewReplacer("~1", "/", "~0", "~").Replace(parts[len(parts)-1])
+	value := plainValue(c.There)
+
+	// An entry of the history, /history/N/MEMBER, has a flag as long as both have the entry.
+	if document == "config" && len(parts) > 2 && parts[1] == "history" {
+		switch {
+		case c.More != 0 || len(parts) != 4:
+			return "`ocikit mutate --drop-history` of both"
+		case c.There == "" || value == "":
+			return "`ocikit mutate --history " + parts[2] + ":" + parts[3] + "=VALUE`"
+		}
+		return "`ocikit mutate --history " + parts[2] + ":" + parts[3] + "=" + value + "`"
+	}
+
+	// The first flag wins that covers the member and can do what is needed: no flag changes the
+	// order or the length of a list.
+	for _, f := range memberFlags() {
+		prefix, any := strings.CutSuffix(f.pointer, "*")
+		if f.document != document || f.pointer != c.Path && !(any && strings.HasPrefix(c.Path, prefix)) || c.Kind == why.MemberOrder || c.More != 0 {
+			continue
+		}
+		flag := f.set
+		switch {
+		case c.There == "" && f.unset == "":
+			continue
+		case c.There == "":
+			flag, value = f.unset, name
+		case value == "":
+		case f.named:
+			value = number + name + "=" + value
+		}
+		return "`" + strings.TrimSpace("ocikit mutate "+flag+" "+value) + "`"
+	}
+
+	// The descriptor of a layer stands in the manifest.
+	switch document {
+	case "config":
+		return "`ocikit mutate --json-patch FILE`"
+	case "layer":
+		document = "manifest"
+	case "manifest", "index":
+	default:
+		return "" // a file alone
+	}
+
+	return "`ocikit mutate --json-patch " + document + "=FILE`"
+}
+
+// plainValue returns the JSON string value if it can stand in a shell without quotes and is not too
+// long, else "".
+func plainValue(value string) string {
+	var s string
+	if json.Unmarshal([]byte(value), &s) != nil || len(s) > 100 {
+		return ""
+	}
+	for _, c := range s {
+		if !strings.ContainsRune("/.,:;=_+-@%", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
+			return ""
+		}
+	}
+	return s
+}
+
+// rebuildFix turns a remedy for two layers into a flag of --rebuild, which makes one of them, or
+// "".
+func rebuildFix(c why.Cause, fix string) string {
+	switch {
+	// No flag imitates the encoder of another program.
+	case c.Kind == why.Compression && !strings.HasPrefix(c.Here, ownEncoder) && !strings.HasPrefix(c.Here, ownZstd):
+		return ""
+	// Entries of the image that differ among themselves have what the files had.
+	case c.Kind == why.Kind(cause.Times) && !c.Tar.SameHere:
+		return "`--mtime keep`"
+	case c.Kind == why.Kind(cause.Owners) && !c.Tar.SameHere:
+		return "`--owner keep`"
+	}
+
+	// The sources are packed in order already, so a sort is no remedy.
+	for _, command := range []string{"`ocikit retar ", "`ocikit convert "} {
+		if rest, ok := strings.CutPrefix(fix, command+"--"); ok && !strings.HasPrefix(rest, "sort") {
+			return strings.TrimSuffix("`--"+rest, " of both")
+		}
+	}
+	return ""
+}

@@ -1,0 +1,93 @@
+package layercmd
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/tarutil"
+	"ocikit/tarutil/rewrite"
+)
+
+func retarCommand() cli.Command {
+	return cli.Command{
+		Name: "retar", Args: "[FILE]", Group: cli.GroupLayer, Progress: true,
+		Short: "write a tar again: moved, filtered, with another owner",
+		Long: `Retar reads a tar, plain or compressed, from FILE or standard input, and writes a plain tar in
+which entries have other places, or which holds some of them alone: it puts an upstream archive below
+a directory, or takes one program out of it. Owners and times stay as they are unless flags change
+them. --strip-components comes before --prefix; --only and --exclude look at the names in the input,
+as in .dockerignore.
+
+Hard links follow their targets. If a link is selected and its target is not, the content goes with
+the link; that takes a second pass, so the input must be a file then. --sort puts the entries in the
+order of "ocikit tar" with the help of a temporary file.`,
+		Example: "ocikit retar layer.tar --only bin --prefix usr/local --owner 0:0 | ocikit digest",
+		Status:  "4 if --only selects nothing",
+		Bind: func(fs *flag.FlagSet) cli.Action {
+			var o rewrite.Options
+			fs.StringVar(&o.Prefix, "prefix", "", "put everything below `DIR`")
+			parents := commonflags.BindParents(fs)
+			fs.IntVar(&o.StripComponents, "strip-components", 0, "strip `N` leading path components")
+			fs.BoolVar(&o.Sort, "sort", false, "write the entries in the order of their names")
+			only := cli.List(fs, "only", "", "write only what matches `PATTERN` (repeatable)")
+			exclude := commonflags.BindExclude(fs)
+			excludeFrom := commonflags.BindExcludeFrom(fs)
+			owner := fs.String("owner", "keep", "give entries the owner `UID:GID`, or \"keep\" theirs")
+			mode := commonflags.BindMode(fs)
+			mtime := commonflags.BindMTime(fs, "keep")
+			out := commonflags.BindOutput(fs)
+			return func(ctx context.Context, env *cli.Env, args []string) error {
+				name := cli.FileOperand(args)
+
+				// All flags that are wrong are named at once.
+				var errs [4]error
+				o.Owner, errs[0] = tarutil.ParseOwner(*owner)
+				o.Mode, errs[1] = tarutil.ParseMode(*mode)
+				o.MTime, errs[2] = commonflags.ParseMTime(env, *mtime)
+				if o.StripComponents < 0 {
+					errs[3] = errors.New("strip-components: it cannot be negative")
+				}
+
+				if err := errors.Join(errs[:]...); err != nil {
+					return cli.Usagef("flag --%v", err)
+				}
+
+				var err error
+				if o.Only, err = commonflags.Matcher(env, *only, nil); err != nil {
+					return err
+				}
+
+				if o.Exclude, err = commonflags.Matcher(env, *exclude, *excludeFrom); err != nil {
+					return err
+				}
+
+				o.Parents = *parents
+				o.AllowNoEnd = name != "-" // a pipe that ends early is not a tar of old
+				in, err := env.Data(name)
+				if err != nil {
+					return err
+				}
+				defer in.Close()
+
+				return env.ToOutput(*out, true, func(w io.Writer) error {
+					err := rewrite.Tar(ctx, w, in, o)
+					switch {
+					case errors.Is(err, tarutil.ErrNothing):
+						err = cli.NotThere(err)
+					case errors.Is(err, tarutil.ErrOpaqueRoot):
+						err = cli.WithHint(err, "leave it out with --exclude, and name what to remove in a layer of `ocikit tar --whiteout PATH`")
+					}
+					if err != nil {
+						err = commonflags.TarHint(fmt.Errorf("%s: %w", cli.InputName(name), err))
+					}
+					return err
+				})
+			}
+		},
+	}
+}

@@ -1,0 +1,103 @@
+package layoutcmd
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"time"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
+	"ocikit/cmd/ocikit/internal/show"
+	"ocikit/digest"
+	"ocikit/oci/layout"
+)
+
+func gcCommand() cli.Command {
+	return cli.Command{
+		Name: "gc", Args: "LAYOUT", Group: cli.GroupLayout, Progress: true,
+		Short: "list, or delete, the blobs that nothing refers to",
+		Long: `Gc lists what is in a layout and needed by no image in it: blobs, as "DIGEST BYTES", and
+temporary files that killed writers left behind, as "PATH BYTES". With --json each is an object.
+Nothing is deleted unless --delete says so.
+
+Needed is what an entry of index.json leads to: through indexes in indexes, as a subject, as a referrer
+of what is needed, whether listed or not, or by being mentioned in a document of an unknown type. Files
+younger than --min-age stay, since they may belong to an image in the making. If anything that is
+needed is absent or cannot be read, nothing is deleted: nobody knows what it needs. For a layout that
+is sparse on purpose, --sparse takes what is absent to need nothing.
+
+Deleting holds the lock of the layout: no image is named meanwhile, and any that is named afterwards is
+checked to be whole.`,
+		Example: "ocikit put app layer.tar\nocikit gc app --min-age 0s\nocikit gc app --min-age 0s --delete",
+		Status:  "1 if it is not safe to tell what is needed",
+		Bind: func(fs *flag.FlagSet) cli.Action {
+			del := fs.Bool("delete", false, "delete what is listed")
+			minAge := fs.Duration("min-age", time.Hour, "spare what is younger than `DURATION`")
+			sparse := fs.Bool("sparse", false, "blobs that images name may be absent")
+			asJSON := commonflags.BindJSONLines(fs)
+			return func(ctx context.Context, env *cli.Env, args []string) error {
+				if *minAge < 0 {
+					return cli.Usagef("flag --min-age: %s is negative", *minAge)
+				}
+
+				l, err := operands.OpenLayout(args[0])
+				if err != nil {
+					return err
+				}
+				defer l.Close()
+
+				env.Watch(l)
+				o := layout.GCOptions{Delete: *del, MinAge: *minAge, Now: env.Now(), Sparse: *sparse}
+				sum, err := l.GC(ctx, o, func(g layout.Garbage) error { return printGarbage(env, g, *asJSON) })
+				if errors.Is(err, layout.ErrUnsafe) {
+					err = cli.WithHint(err, "`ocikit verify %s` says what is wrong; for a layout that is sparse on purpose there is --sparse", args[0])
+				}
+				if err != nil {
+					return err
+				}
+
+				done := "can be deleted: --delete does it"
+				if *del {
+					done = "deleted"
+				}
+
+				// A fresh layout has only young files: without a word one would think that gc does
+				// nothing.
+				if sum.Garbage == 0 && sum.Young > 0 {
+					env.Notice("ocikit: nothing needs %d files of %d bytes, but they are younger than %s; --min-age 0s spares nothing",
+						sum.Young, sum.YoungBytes, *minAge)
+				}
+
+				env.Detail("%d files of %d bytes %s; %d files of %d bytes are too young; %d files are needed",
+					sum.Garbage, sum.GarbageBytes, done, sum.Young, sum.YoungBytes, sum.Kept)
+				return nil
+			}
+		},
+	}
+}
+
+func printGarbage(env *cli.Env, g layout.Garbage, asJSON bool) error {
+	if asJSON {
+		line := struct {
+			Age    int64          `json:"ageSeconds"`
+			Digest *digest.Digest `json:"digest,omitempty"`
+			Path   string         `json:"path"`
+			Size   int64          `json:"size"`
+		}{Age: int64(g.Age / time.Second), Path: g.Path, Size: g.Size}
+		if !g.Digest.IsZero() {
+			line.Digest = &g.Digest
+		}
+		return show.WriteJSON(env.Stdout, line)
+	}
+
+	name := g.Digest.String()
+	if name == "" {
+		name = show.Printable(g.Path)
+	}
+
+	_, err := fmt.Fprintf(env.Stdout, "%s %d\n", name, g.Size)
+	return err
+}

@@ -1,0 +1,387 @@
+package operands
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/oci"
+	"ocikit/oci/archive"
+	"ocikit/oci/graph"
+	"ocikit/oci/layout"
+	"ocikit/oci/registry"
+	"ocikit/oci/source"
+)
+
+// Places opens the IMAGE of a command wherever it is: in a layout, in an archive, which is read in
+// place, or in a registry. The sources that it returns are closed by the caller.
+type Places struct {
+	Documents bool           // only documents are read: what is compressed needs no temporary file
+	Here      *layout.Layout // manifests that are here are not asked of a registry; nil is none
+
+	remote *commonflags.Registry
+}
+
+// BindPlaces declares the flags of a command that reads images: those of registries.
+func BindPlaces(fs *flag.FlagSet) *Places {
+	return &Places{remote: commonflags.BindRegistry(fs)}
+}
+
+// NewPlaces is [BindPlaces] for a command that has the flags of registries for another reason.
+func NewPlaces(remote *commonflags.Registry) *Places { return &Places{remote: remote} }
+
+// A place is what an operand names before anything of it is read.
+type place int
+
+// The places.
+const (
+	AtLayout place = iota
+	AtArchive
+	AtRegistry
+)
+
+// splitOperand says where an IMAGE is, and gives its name there. The disk decides: a bare HOST/REPO
+// means a registry only where no file and no directory has that name.
+func splitOperand(operand string) (place, oci.ImageName, error) {
+	if strings.HasPrefix(operand, "docker://") {
+		return AtRegistry, oci.ImageName{}, nil
+	}
+	if operand == "-" {
+		return AtArchive, oci.ImageName{Dir: "-"}, nil
+	}
+
+	// A prefix says what is meant, whatever has that name.
+	if rest, ok := cutArchivePrefix(operand); ok {
+		n, err := oci.ParseImageName(rest)
+		if err != nil {
+			return 0, n, cli.Usagef("%v", err)
+		}
+		return AtArchive, n, nil
+	}
+
+	n, err := ParseImage(operand)
+	if err != nil {
+		return 0, n, err
+	}
+
+	info, err := os.Stat(n.Dir)
+	switch {
+	case err != nil && isArchiveName(n.Dir):
+		return AtArchive, n, nil // which is not there
+	case err != nil && NamesRegistry(operand):
+		return AtRegistry, n, nil
+	case err != nil:
+		return AtLayout, n, nil
+	case !info.IsDir():
+		return AtArchive, n, nil
+	}
+
+	// A directory may hold the parts of an archive.
+	if parts, err := archive.IsArchive(n.Dir); err == nil && parts {
+		return AtArchive, n, nil
+	}
+
+	return AtLayout, n, nil
+}
+
+// cutArchivePrefix takes off the word that says that an operand is an archive.
+func cutArchivePrefix(operand string) (rest string, ok bool) {
+	for _, prefix := range []string{"oci-archive:", "docker-archive:"} {
+		if rest, ok := strings.CutPrefix(operand, prefix); ok {
+			return rest, true
+		}
+	}
+	return operand, false
+}
+
+// isArchiveName reports whether a name can only be that of an archive, by its end.
+func isArchiveName(name string) bool {
+	for _, suffix := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst"} {
+		if strings.HasSuffix(name, suffix) {
+			return true
+		}
+	}
+	return false
+}
+
+// Open opens the place of an IMAGE, which need not be in it, and returns its name there.
+func (p *Places) Open(ctx context.Context, env *cli.Env, operand string) (source.Source, oci.ImageName, error) {
+	at, n, err := splitOperand(operand)
+	if err != nil {
+		return nil, n, err
+	}
+
+	switch at {
+	case AtArchive:
+		o := archive.OpenOptions{
+			Notice:    func(text string) { env.Notice("ocikit: %s", text) },
+			TempDir:   env.Getenv("TMPDIR"),
+			Documents: p.Documents,
+		}
+		var a *archive.Archive
+		if n.Dir == "-" {
+			if env.InTTY {
+				return nil, n, cli.Usagef("standard input is a terminal: pipe an archive in")
+			}
+			if a, err = archive.OpenStream(ctx, env.Stdin, "standard input", o); err != nil {
+				err = fmt.Errorf("standard input: %w", err)
+			}
+		} else {
+			a, err = archive.Open(ctx, n.Dir, o)
+		}
+		if err != nil {
+			return nil, n, ArchiveHint(n.Dir, err)
+		}
+		return a, n, nil
+	case AtRegistry:
+		return p.openRemote(ctx, env, operand)
+	}
+
+	l, err := OpenDir(n.Dir)
+	if err != nil {
+		return nil, n, err
+	}
+
+	return l, n, nil
+}
+
+// Client returns a client for the registry of a REF. The command's end closes it, done does so
+// before.
+func (p *Places) Client(env *cli.Env, operand string) (c *registry.Client, ref registry.Reference, done func(*error), err error) {
+	if ref, err = commonflags.ParseRef(registry.ParseReference, operand); err != nil {
+		return nil, ref, nil, err
+	}
+	if c, err = p.remote.Client(env, ref, false); err != nil {
+		return nil, ref, nil, err
+	}
+	return c, ref, func(*error) { c.Close() }, nil
+}
+
+// openRemote opens a repository of a registry.
+func (p *Places) openRemote(ctx context.Context, env *cli.Env, operand string) (source.Source, oci.ImageName, error) {
+	c, ref, done, err := p.Client(env, operand)
+	if err != nil {
+		return nil, oci.ImageName{}, err
+	}
+
+	var here graph.Store
+	if p.Here != nil {
+		here = p.Here
+	}
+
+	r := &repository{registry.NewRepository(ctx, c, ref, here), ref, done}
+	return r, oci.ImageName{Dir: r.Name(), Tag: ref.Tag, Digest: ref.Digest}, nil
+}
+
+// A repository closes its client.
+type repository struct {
+	*registry.Repository
+	ref  registry.Reference
+	done func(*error)
+}
+
+func (r *repository) Close() (err error) {
+	r.done(&err)
+	return err
+}
+
+// Called returns the descriptor of an image with the names that it has where it is. The entries of an
+// index.json carry theirs; an image of a registry is called by its reference, as pull has it.
+func Called(src source.Source, desc oci.Descriptor) oci.Descriptor {
+	r, ok := source.Unwrap(src).(*repository)
+	if !ok || r.ref.Tag == "" && !r.ref.Digest.IsZero() {
+		return desc
+	}
+	tag := cmp.Or(r.ref.Tag, "latest")
+	full := r.ref.Repository() + ":" + tag
+	return desc.WithAnnotation(oci.AnnotationRefName, tag).WithAnnotation(oci.AnnotationImageName, full)
+}
+
+// repositoryOf returns the repository and the host of a source, if it is one of a registry.
+func repositoryOf(src source.Source) (repo, host string, ok bool) {
+	r, ok := source.Unwrap(src).(*repository)
+	if !ok {
+		return "", "", false
+	}
+	return r.ref.Repo, r.ref.Host, true
+}
+
+// A Target is where a copy goes.
+type Target struct {
+	Place place
+	Name  oci.ImageName      // its Dir is the layout or the archive, "-" for standard output
+	Ref   registry.Reference // of a registry
+}
+
+// ParseTarget reads the operand that says where to copy to: one image, or many, which go below
+// HOST[/PREFIX] of a registry. An archive need not be there; a layout is meant where nothing says
+// otherwise.
+func ParseTarget(operand string, many bool) (Target, error) {
+	if operand == "-" {
+		return Target{Place: AtArchive, Name: oci.ImageName{Dir: "-"}}, nil
+	}
+
+	at, n, err := splitOperand(operand)
+	if err != nil {
+		return Target{}, err
+	}
+
+	if at == AtRegistry {
+		parse := registry.ParseReference
+		if many {
+			parse = registry.ParsePrefix
+		}
+		ref, err := commonflags.ParseRef(parse, operand)
+		return Target{at, oci.ImageName{Tag: ref.Tag, Digest: ref.Digest}, ref}, err
+	}
+
+	if n.Tag != "" {
+		if err := oci.CheckTag(n.Tag); err != nil {
+			return Target{}, cli.Usagef("%v", err)
+		}
+	}
+
+	if _, isSaid := cutArchivePrefix(operand); at == AtArchive && !isSaid {
+		err = checkReplaceable(n.Dir)
+	}
+
+	return Target{Place: at, Name: n}, err
+}
+
+// checkReplaceable returns an error if a file is there that is neither called an archive nor is one. Such
+// a file was hardly meant: a layout of that name was.
+func checkReplaceable(file string) error {
+	info, err := os.Stat(file)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 || isArchiveName(file) {
+		return nil
+	}
+	if ok, err := archive.IsArchive(file); ok || err != nil {
+		return err
+	}
+	return cli.WithHint(fmt.Errorf("%q: a file that is no archive is there", file), "oci-archive:%s replaces it", file)
+}
+
+// Image opens the place of an IMAGE and finds it there.
+func (p *Places) Image(ctx context.Context, env *cli.Env, operand string) (source.Source, oci.Descriptor, error) {
+	src, n, err := p.Open(ctx, env, operand)
+	if err != nil {
+		return nil, oci.Descriptor{}, err
+	}
+	desc, err := resolve(src, n)
+	if err != nil {
+		src.Close()
+		return nil, desc, err
+	}
+	return src, desc, nil
+}
+
+// resolve finds an image in its place.
+func resolve(src source.Source, n oci.ImageName) (oci.Descriptor, error) {
+	desc, err := src.Resolve(n)
+	if _, isRemote := src.(*repository); errors.Is(err, graph.ErrNotFound) && !isRemote {
+		err = cli.WithHint(err, "`ocikit ls %s` lists the names", n.Dir)
+	}
+	return desc, err
+}
+
+// Manifest opens an IMAGE as [Places.Image] does, and chooses the one image in it, or the one for
+// the platform. It is an error if there are several and none is named; a platform that is not there
+// has status 4.
+func (p *Places) Manifest(ctx context.Context, env *cli.Env, operand, platform string) (source.Source, oci.Descriptor, error) {
+	wish, err := ParsePlatformFlag(platform)
+	if err != nil {
+		return nil, oci.Descriptor{}, err
+	}
+
+	src, desc, err := p.Image(ctx, env, operand)
+	if err != nil {
+		return nil, desc, err
+	}
+
+	if desc, err = choose(env, src, operand, desc, wish); err != nil {
+		src.Close()
+		return nil, desc, err
+	}
+
+	return src, desc, nil
+}
+
+// choose returns the one image in what was found, or the one for a platform.
+func choose(env *cli.Env, src source.Source, operand string, desc oci.Descriptor, wish *oci.Platform) (oci.Descriptor, error) {
+	choice, err := graph.Choose(src, desc, wish)
+	if err != nil {
+		if errors.Is(err, graph.ErrPlatform) {
+			err = cli.WithHint(cli.NotThere(err), "name one with --platform OS/ARCH")
+		}
+		return desc, fmt.Errorf("%q: %w", operand, err)
+	}
+
+	// The choice may be the only one because others are not here, so they are named.
+	if len(choice.Absent) > 0 {
+		env.Notice("ocikit: %s: the index names images that are not here: %s", operand, strings.Join(choice.Absent, ", "))
+	}
+
+	return choice.Desc, nil
+}
+
+// KeepLayers returns a source whose layers may be read twice. Those of a registry are kept in
+// temporary files until it is closed.
+func KeepLayers(env *cli.Env, src source.Source) source.Source {
+	if !source.Remote(src) {
+		return src
+	}
+	env.Detail("ocikit: %s: layers are kept in temporary files while they are read", src.Name())
+	return source.Keep(src, env.Getenv("TMPDIR"))
+}
+
+// Some is [Places.Maybe] for several platforms, joined by commas: then it returns an index of those,
+// which has a digest of its own and is in the source that it returns.
+func (p *Places) Some(ctx context.Context, env *cli.Env, operand, platforms string) (source.Source, oci.Descriptor, error) {
+	wishes, err := ParsePlatforms(platforms)
+	if err != nil {
+		return nil, oci.Descriptor{}, err
+	}
+
+	if len(wishes) < 2 {
+		return p.Maybe(ctx, env, operand, platforms)
+	}
+
+	src, desc, err := p.Image(ctx, env, operand)
+	if err != nil {
+		return nil, desc, err
+	}
+
+	some, desc, err := narrowed(src, desc, wishes, false)
+	if err != nil {
+		src.Close()
+		return nil, desc, fmt.Errorf("%q: %w", operand, err)
+	}
+
+	return some, desc, nil
+}
+
+// narrowed returns what is left of an image for some platforms, and a source that has it.
+func narrowed(src source.Source, desc oci.Descriptor, wishes []oci.Platform, isMember bool) (source.Source, oci.Descriptor, error) {
+	left, doc, err := graph.Narrow(src, desc, wishes, isMember)
+	if doc != nil {
+		src = source.With(src, left, doc)
+	}
+	if errors.Is(err, graph.ErrPlatform) {
+		err = cli.NotThere(err)
+	}
+	return src, left, err
+}
+
+// Maybe is [Places.Image], or [Places.Manifest] if a platform is named.
+func (p *Places) Maybe(ctx context.Context, env *cli.Env, operand, platform string) (source.Source, oci.Descriptor, error) {
+	if platform == "" {
+		return p.Image(ctx, env, operand)
+	}
+	return p.Manifest(ctx, env, operand, platform)
+}

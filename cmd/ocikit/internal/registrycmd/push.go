@@ -1,0 +1,320 @@
+package registrycmd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
+	"ocikit/cmd/ocikit/internal/show"
+	"ocikit/oci"
+	"ocikit/oci/graph"
+	"ocikit/oci/layout"
+	"ocikit/oci/registry"
+	"ocikit/oci/source"
+	"ocikit/pushcmd"
+)
+
+func pushCommand() cli.Command {
+	return cli.Command{
+		Name: "push", Args: "IMAGE... REF", Group: cli.GroupRegistry, Progress: true,
+		Short: "send an image to a registry",
+		Long: `Push sends everything that IMAGE needs and the registry lacks, then names it by the tag of REF,
+and prints HOST/REPO@DIGEST. Blobs go before the manifests that need them, the tag comes last. Bytes
+are checked while they are sent. A broken upload resumes at the offset that the registry reports; with --state DIR
+the next process can do that too. A second push sends nothing.
+
+A push believes that a manifest which is there has its blobs. --check asks for every one of them, and
+sends what the registry has lost.
+
+Several images go each to a repository and tag of its own below REF, which is HOST or HOST/PREFIX: those
+of its full name, as "ocikit help names" says. Where all images are of one repository, HOST/PREFIX is
+that repository. With --all IMAGE is a layout or an archive, and every image in it is meant; --from-file
+pushes those that a list names. What one image has in common with another is sent once and mounted. One
+that cannot be pushed is named and does not keep the others, but for --fail-fast.
+
+--dry-run prints what would be done, a JSON line for each step.
+
+--script prints a shell script that does the same with nothing but curl, to be run where the layout
+is carried to: "sh push.sh [LAYOUT]". It can be run again after a failure and goes on. Nothing is
+asked of the registry now, and the script holds no credentials; what it takes from its environment
+stands in its first lines.`,
+		Example: "ocikit push app:latest localhost:5000/hello:latest\nocikit push --all app localhost:5000/mirror\nocikit push app:latest registry.example.com/hello:v1 --script -o push.sh",
+		Status:  "1 if the image is incomplete or damaged, or the registry refuses it",
+		Bind: func(fs *flag.FlagSet) cli.Action {
+			flags := commonflags.BindRegistry(fs)
+			o := bindPushFlags(fs)
+			var all bool
+			commonflags.AllVar(fs, &all)
+			members := commonflags.BindSet(fs)
+			platform := commonflags.BindPlatforms(fs)
+			asJSON := commonflags.BindJSONLines(fs)
+			script := bindScriptFlags(fs)
+			return func(ctx context.Context, env *cli.Env, args []string) error {
+				from, to := args[:len(args)-1], args[len(args)-1]
+				many := all || members.FromFile != "" || len(from) > 1
+				parse := registry.ParseReference
+				if many {
+					parse = registry.ParsePrefix
+				}
+
+				ref, err := commonflags.ParseRef(parse, to)
+				if err != nil {
+					return err
+				}
+
+				opts, err := o.options(env)
+				if err != nil {
+					return err
+				}
+
+				if err := members.Parse(many); err != nil {
+					return err
+				}
+
+				if err := script.check(fs); err != nil {
+					return err
+				}
+
+				switch {
+				case all && members.FromFile != "":
+					return cli.Usagef("--all and --from-file exclude each other")
+				case members.FromFile != "" && len(from) > 1:
+					return cli.Usagef("--from-file goes with one place to look in")
+				case *script.wanted && len(from) > 1:
+					return cli.Usagef("--script goes with one layout: --all or --from-file name its images")
+				case many && len(opts.Tags) > 0:
+					return cli.Usagef("--tag goes with one image: those of a set have their own names")
+				}
+
+				opts.FailFast = members.FailFast
+
+				// The script asks the registry when it is run. Nothing is asked now, so there is no
+				// client.
+				if *script.wanted {
+					return script.write(env, from[0], ref, members, many, pushcmd.ScriptOptions{
+						PlainHTTP: flags.Settings.PlainHTTP, MountFrom: opts.MountFrom, Tags: opts.Tags, ChunkSize: opts.ChunkSize,
+					})
+				}
+
+				client, err := flags.Client(env, ref, members.FromFile == "-")
+				if err != nil {
+					return err
+				}
+
+				p := pushRun{env: env, client: client, o: opts, require: *o.require}
+				places := operands.NewPlaces(flags)
+				var reports []pushcmd.Report
+				if many {
+					var choice *operands.Choice
+					if choice, err = places.Many(ctx, env, from, operands.Selection{Set: members, All: all, Platforms: *platform}); err != nil {
+						return err
+					}
+					defer choice.Close()
+					reports, err = p.many(ctx, choice.Members, ref, members.Rewrites)
+				} else {
+					reports, err = p.one(ctx, pushedImage{places, from[0], *platform}, ref)
+				}
+
+				// Of many images some may be in the registry although others failed, so reports are
+				// printed after an error as well.
+				return errors.Join(err, printReports(env, reports, err, *asJSON, opts.DryRun))
+			}
+		},
+	}
+}
+
+// pushFlags are the flags that say how to push.
+type pushFlags struct {
+	o         pushcmd.Options
+	mode      *string
+	chunkSize cli.Size
+	mountFrom *[]string
+	tags      *[]string
+	require   *bool // fail if there are no referrers
+}
+
+func bindPushFlags(fs *flag.FlagSet) *pushFlags {
+	p := new(pushFlags)
+	commonflags.Sparse(fs, &p.o.Rules)
+	p.mode = cli.Choice(fs, "mode", "auto", "send blobs by `HOW`", "auto", "stream (one PATCH)", "put (one PUT)", "chunk")
+	fs.Var(&p.chunkSize, "chunk-size", "send at most `SIZE` bytes a request")
+	commonflags.JobsVar(fs, &p.o.Jobs)
+	p.tags = cli.List(fs, "tag", "t", "name the image by `TAG` too (repeatable)")
+	p.mountFrom = cli.List(fs, "mount-from", "", "take blobs over from the repository `REPO` if it has them (repeatable)")
+	fs.StringVar(&p.o.State, "state", "", "keep the state of broken uploads in `DIR` for the next process")
+	commonflags.ReferrersVar(fs, &p.o.Referrers)
+	fs.BoolVar(&p.o.Check, "check", false, "ask for every blob, and send those that the registry has lost")
+	p.require = commonflags.BindRequireReferrers(fs)
+	commonflags.DryRunVar(fs, &p.o.DryRun)
+	return p
+}
+
+// options checks the values of the flags and returns what they say.
+func (p *pushFlags) options(env *cli.Env) (pushcmd.Options, error) {
+	o := p.o
+	o.Mode, o.ChunkSize, o.MountFrom, o.Tags = pushcmd.Mode(*p.mode), int64(p.chunkSize), *p.mountFrom, *p.tags
+	o.Referrers = o.Referrers || *p.require
+	if o.Jobs < 0 {
+		return o, cli.Usagef("flag -j: it cannot be negative")
+	}
+
+	for _, repo := range o.MountFrom {
+		if err := registry.CheckRepository(repo); err != nil {
+			return o, cli.Usagef("flag --mount-from: %v", err)
+		}
+	}
+
+	for _, tag := range o.Tags {
+		if err := registry.CheckTag(tag); err != nil {
+			return o, cli.Usagef("flag --tag: %v", err)
+		}
+	}
+
+	o.Notice = func(text string) { env.Notice("ocikit: %s", text) }
+	o.Progress = env.Report()
+	return o, nil
+}
+
+// A pushRun is what the flags of a push say.
+type pushRun struct {
+	env     *cli.Env
+	client  *registry.Client
+	o       pushcmd.Options
+	require bool // fail if there are no referrers
+}
+
+// one pushes an image.
+func (p pushRun) one(ctx context.Context, from pushedImage, ref registry.Reference) ([]pushcmd.Report, error) {
+	l, desc, err := from.open(ctx, p.env, p.o.Rules)
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+
+	if p.o.Referrers {
+		if err := operands.CountReferrers(p.env, []operands.Member{{Src: l, Desc: desc}}, p.require); err != nil {
+			return nil, err
+		}
+	}
+
+	report, err := pushcmd.Push(ctx, p.client, l, operands.Unnamed(desc), ref, p.o)
+	return []pushcmd.Report{report}, err
+}
+
+// many pushes the images of a set. An image that lacks something is marked with its error: the push
+// reports it and sends the others.
+func (p pushRun) many(ctx context.Context, members []operands.Member, ref registry.Reference, rewrites oci.Rewrites) ([]pushcmd.Report, error) {
+	// An incomplete image would fail only after most of its blobs were sent, so it is not begun.
+	for i, m := range members {
+		if m.Err == nil && !source.Remote(m.Src) {
+			members[i].Err = graph.Incomplete(graph.Check(m.Src, m.Desc, p.o.Rules))
+		}
+	}
+
+	if p.o.Referrers {
+		if err := operands.CountReferrers(p.env, members, p.require); err != nil {
+			return nil, err
+		}
+	}
+
+	images, err := operands.Destinations(members, ref, rewrites)
+	if err != nil {
+		return nil, err
+	}
+
+	return pushcmd.PushAll(ctx, p.client, images, p.o)
+}
+
+// A pushedImage is what the first operand of push names.
+type pushedImage struct {
+	places             *operands.Places
+	operand, platforms string
+}
+
+// open opens the place of the image. A local image must be complete: to find that out before a long
+// push costs no request.
+func (p pushedImage) open(ctx context.Context, env *cli.Env, rules graph.Rules) (source.Source, oci.Descriptor, error) {
+	src, desc, err := p.places.Some(ctx, env, p.operand, p.platforms)
+	if err != nil || source.Remote(src) {
+		return src, desc, err
+	}
+	if err := graph.Check(src, desc, rules); err != nil {
+		src.Close()
+		return nil, desc, operands.IncompleteHint(src, fmt.Errorf("%q: %w", p.operand, err))
+	}
+	return src, desc, nil
+}
+
+// openCompleteImage is [operands.OpenImage] for an image that lacks nothing.
+func openCompleteImage(operand string, rules graph.Rules) (*layout.Layout, oci.Descriptor, error) {
+	l, desc, err := operands.OpenImage(operand)
+	if err != nil {
+		return nil, desc, err
+	}
+	if err := graph.Check(l, desc, rules); err != nil {
+		l.Close()
+		return nil, desc, operands.IncompleteHint(l, fmt.Errorf("%q: %w", operand, err))
+	}
+	return l, desc, nil
+}
+
+// printReports prints the names of what was pushed, or the plan.
+func printReports(env *cli.Env, reports []pushcmd.Report, pushErr error, asJSON, dryRun bool) error {
+	for _, r := range reports {
+		switch {
+		case dryRun:
+			for _, s := range r.Steps {
+				if err := show.WriteJSON(env.Stdout, s); err != nil {
+					return err
+				}
+			}
+		case asJSON:
+			if err := show.WriteJSON(env.Stdout, r); err != nil {
+				return err
+			}
+		// After an error the lone image has no name to print; of many those that arrived have one.
+		case r.Error == "" && (pushErr == nil || len(reports) > 1):
+			ref, err := registry.ParseReference(r.Reference)
+			if err != nil {
+				return err
+			}
+			ref.Tag, ref.Digest = "", r.Descriptor.Digest
+			if err := show.WriteLines(env.Stdout, []string{ref.String()}); err != nil {
+				return err
+			}
+		}
+
+		if r.Error != "" {
+			env.Notice("ocikit: %s: %s", r.Reference, r.Error)
+			continue
+		}
+
+		env.Summary(pushErr, "ocikit: %s: %s; %d bytes sent, %d needed, %s, %.1f s",
+			r.Reference, countActions(r), r.BytesSent, r.BytesNeeded, show.Count(int(r.Requests), "request"), r.Seconds)
+	}
+
+	return nil
+}
+
+// countActions says what became of blobs: "12 uploaded, 1 exists".
+func countActions(r pushcmd.Report) string {
+	var parts []string
+	for _, action := range []string{"upload", "uploaded", "resumed", "mount", "mounted", "exists", "skip"} {
+		n := 0
+		for _, s := range r.Steps {
+			if s.Action == action {
+				n++
+			}
+		}
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, action))
+		}
+	}
+	return cmp.Or(strings.Join(parts, ", "), "nothing to send")
+}

@@ -1,0 +1,98 @@
+package registrycmd
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+
+	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
+	"ocikit/oci/graph"
+	"ocikit/oci/registry"
+	"ocikit/pushcmd"
+)
+
+// scriptFlags are the flags of push that go with --script.
+type scriptFlags struct {
+	wanted *bool
+	out    *string
+}
+
+func bindScriptFlags(fs *flag.FlagSet) scriptFlags {
+	return scriptFlags{
+		wanted: fs.Bool("script", false, "print a shell script that pushes with curl, and push nothing"),
+		out:    fs.String("o", "", "write the script to `FILE` instead of standard output"),
+	}
+}
+
+// check refuses flags that mean nothing to a script, which makes other requests at another time.
+func (s scriptFlags) check(fs *flag.FlagSet) (err error) {
+	if !*s.wanted {
+		if *s.out != "" {
+			return cli.Usagef("-o goes with --script")
+		}
+		return nil
+	}
+
+	// The list names what is allowed: a new flag of push is refused until the script knows it.
+	known := []string{"script", "o", "all", "from-file", "map", "tags", "exclude", "plain-http", "mount-from", "tag", "t", "chunk-size", "q", "v"}
+	fs.Visit(func(f *flag.Flag) {
+		if !slices.Contains(known, f.Name) {
+			err = &cli.UsageError{
+				Msg:    cli.Dashed(f.Name) + " does not go with --script",
+				Advice: "what a script takes from its environment stands in its first lines",
+			}
+		}
+	})
+
+	return err
+}
+
+// write writes the script for an image, or for a set. An image that lacks something is an error,
+// since the script could not send it.
+func (s scriptFlags) write(env *cli.Env, operand string, ref registry.Reference, flags *commonflags.Set, many bool, o pushcmd.ScriptOptions) error {
+	if !many {
+		l, desc, err := openCompleteImage(operand, graph.Rules{})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		o.Layout = l.Name()
+		return s.output(env, func(w io.Writer) error { return pushcmd.Script(w, l, operands.Unnamed(desc), ref, o) })
+	}
+
+	// Curl sends files, so the images must be in a layout.
+	l, err := operands.OpenLayout(operand)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	members, err := operands.SetOf(env, flags, l, "")
+	if err != nil {
+		return err
+	}
+
+	for _, m := range members {
+		if m.Err == nil {
+			m.Err = graph.Check(l, m.Desc, graph.Rules{})
+		}
+		if m.Err != nil {
+			return operands.IncompleteHint(l, fmt.Errorf("%s: %w", m.Name, m.Err))
+		}
+	}
+
+	images, err := operands.Destinations(members, ref, flags.Rewrites)
+	if err != nil {
+		return err
+	}
+
+	o.Layout = l.Name()
+	return s.output(env, func(w io.Writer) error { return pushcmd.ScriptAll(w, l, images, ref, o) })
+}
+
+func (s scriptFlags) output(env *cli.Env, write func(io.Writer) error) error {
+	return env.ToOutputMode(*s.out, false, 0o755, write)
+}

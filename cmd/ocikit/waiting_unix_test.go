@@ -1,0 +1,85 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"ocikit/cmd/ocikit/internal/cli"
+)
+
+// A first signal ends whatever waits for an input: commands beside the operands and flags that
+// name files, each a pipe that nobody opens, and one that nobody writes into.
+func TestInterruptedWhileWaiting(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, line := range []string{"init app", "init far"} {
+		if status, _, errs := runOcikit(t.Context(), strings.NewReader(""), strings.Fields(line)...); status != 0 {
+			t.Fatal(errs)
+		}
+	}
+	os.Mkdir("empty", 0o755)
+	if err := syscall.Mkfifo("pipe", 0o600); err != nil {
+		t.Skip(err)
+	}
+	for _, written := range []bool{false, true} {
+		if written {
+			f, err := os.OpenFile("pipe", os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+		}
+		for _, line := range []string{
+			"tar empty --exclude-from pipe",
+			"retar pipe",
+			"gzip pipe",
+			"zstd pipe",
+			"digest pipe",
+			"diffid pipe",
+			"diff empty pipe",
+			"why pipe absent",
+			"layer app pipe",
+			"config --layer pipe",
+			"config --from pipe",
+			"config --merge-patch pipe",
+			"manifest --config pipe",
+			"index --manifest pipe",
+			"put app pipe",
+			"load far pipe",
+			"unbundle far pipe",
+			"bundle app --have pipe",
+			"upload chunk pipe --session absent",
+			"mutate app --merge-patch pipe -t x",
+			"registry ping 127.0.0.1:1 --ca-file pipe",
+			"registry ping 127.0.0.1:1 --cert-file pipe --key-file pipe",
+			"pull --from-file pipe far",
+			"pull --from-file absent --lock pipe far",
+			"pull 127.0.0.1:1/a far --authfile pipe",
+			"serve empty --listen 127.0.0.1:0 --tls-cert pipe --tls-key pipe",
+			"serve empty --listen 127.0.0.1:0 --htpasswd pipe",
+			"tap 127.0.0.1:1 --listen 127.0.0.1:0 --tls-cert pipe --tls-key pipe",
+			"explain pipe",
+			"replay pipe 127.0.0.1:1",
+			"upload chunk --session pipe -",
+		} {
+			t.Run(line, func(t *testing.T) {
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				go func() {
+					time.Sleep(20 * time.Millisecond)
+					cancel(cli.ErrInterrupted)
+				}()
+				start := time.Now()
+				status, out, errs := runOcikit(ctx, strings.NewReader(""), strings.Fields(line)...)
+				if status == 0 || out != "" || time.Since(start) > time.Minute {
+					t.Errorf("status %d after %v: %q, %q", status, time.Since(start), out, errs)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package layerdelta
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"ocikit/digest"
+)
+
+// layer returns a layer of twenty files, of which a version changes two.
+func layer(version int) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := tar.NewWriter(z)
+	for i := range 20 {
+		seed := uint64(i)
+		if i%10 == 3 {
+			seed += uint64(version) << 20
+		}
+		r := rand.New(rand.NewPCG(seed, 5))
+		data := make([]byte, 3000)
+		for k := range data {
+			data[k] = byte(r.IntN(16))
+		}
+		w.WriteHeader(&tar.Header{Name: fmt.Sprintf("file%d", i), Mode: 0o644, Size: int64(len(data))})
+		w.Write(data)
+	}
+	w.Close()
+	z.Close()
+	return b.Bytes()
+}
+
+func opener(blob []byte) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil }
+}
+
+type memory struct{ *bytes.Reader }
+
+func (memory) Close() error { return nil }
+
+// made is a delta from version 0 to version 1.
+type made struct {
+	old, now []byte
+	delta    []byte
+	tarSize  int64
+	oldSize  int64
+}
+
+func makeDelta(ctx context.Context) (m made, err error) {
+	m.old, m.now = layer(0), layer(1)
+	base, err := Unpack(ctx, bytes.NewReader(m.old), -1)
+	if err != nil {
+		return m, err
+	}
+	base.Keep(memory{bytes.NewReader(m.old)})
+	defer base.Close()
+	target, err := Unpack(ctx, bytes.NewReader(m.now), -1)
+	if err != nil {
+		return m, err
+	}
+	defer target.Close()
+	m.tarSize, m.oldSize = target.Size, base.Size
+	f, err := Temp()
+	if err != nil {
+		return m, err
+	}
+	defer f.Close()
+	h := digest.NewHasher(digest.SHA256)
+	h.Write(m.now)
+	_, err = Make(ctx, f.File, Layer{Digest: h.Digest(), Size: int64(len(m.now)), Tar: target, Open: opener(m.now)}, NewBases(base))
+	if err == nil {
+		size, _ := f.Seek(0, io.SeekEnd)
+		m.delta = make([]byte, size)
+		_, err = f.ReadAt(m.delta, 0)
+	}
+	return m, err
+}
+
+func (m made) apply(ctx context.Context, w io.Writer, data []byte) error {
+	base := NewLazy(ctx, digest.Digest{}, m.oldSize, opener(m.old), func() (Blob, error) { return memory{bytes.NewReader(m.old)}, nil })
+	defer base.Close()
+	return Apply(ctx, w, io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), NewBases(base), m.tarSize, int64(len(m.now)))
+}
+
+func Example() {
+	ctx := context.Background()
+	m, err := makeDelta(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var got bytes.Buffer
+	err = m.apply(ctx, &got, m.delta)
+	fmt.Println(err, bytes.Equal(got.Bytes(), m.now), len(m.delta)*3 < len(m.now))
+	// Output: <nil> true true
+}
+
+func TestNoUse(t *testing.T) {
+	now := layer(1)
+	target, err := Unpack(t.Context(), bytes.NewReader(now), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	f, err := Temp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h := digest.NewHasher(digest.SHA256)
+	h.Write(now)
+	l := Layer{Digest: h.Digest(), Size: int64(len(now)) / 3, Tar: target, Open: opener(now)}
+	if _, err := Make(t.Context(), f.File, l, NewBases()); !errors.Is(err, ErrNoUse) {
+		t.Errorf("a delta that is larger than its layer: %v", err)
+	}
+	h.Write([]byte("x"))
+	l.Digest, l.Size = h.Digest(), int64(len(now))
+	if _, err := Make(t.Context(), f.File, l, NewBases()); !errors.Is(err, ErrNoUse) || !strings.Contains(err.Error(), "recipe") {
+		t.Errorf("a recipe that makes another file: %v", err)
+	}
+}
+
+func TestUnpackLimit(t *testing.T) {
+	if _, err := Unpack(t.Context(), bytes.NewReader(layer(0)), 1000); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Unpack over its limit: %v", err)
+	}
+}
+
+func FuzzApply(f *testing.F) {
+	m, err := makeDelta(f.Context())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(m.delta)
+	f.Add(m.delta[:len(m.delta)/2])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var got bytes.Buffer
+		if err := m.apply(t.Context(), &got, data); got.Len() > len(m.now) || err == nil && got.Len() != len(m.now) {
+			t.Errorf("%d bytes, want %d: %v", got.Len(), len(m.now), err)
+		}
+	})
+}

@@ -1,0 +1,343 @@
+package graph
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"ocikit/digest"
+	"ocikit/oci"
+)
+
+// A Choice is the one image that a command works on.
+type Choice struct {
+	Desc oci.Descriptor // as its index names it
+	// Absent are the platforms of the index whose images are not in the store. They are told
+	// only where the choice was made because the others are absent.
+	Absent []string
+}
+
+// Choose returns the image that root stands for: root itself, or the one image of an index. With a
+// platform, it is the first image for that platform. Without one, it is the only image of the
+// index, or the only one that is there. Attestations do not count as images. The platform of an
+// image is what its entry says; the manifest is read only if the entry says nothing.
+//
+// Choose returns [ErrPlatform] if there is no such image, or several where one is needed. It
+// returns [ErrNotFound] if the image is named and absent.
+func Choose(s Store, root oci.Descriptor, wish *oci.Platform) (Choice, error) {
+	entries, err := Entries(s, root)
+	if err != nil {
+		return Choice{}, err
+	}
+	if wish != nil {
+		return choosePlatform(s, root, entries, *wish)
+	}
+	return chooseLone(s, root, entries)
+}
+
+// Entries returns the manifests that root leads to, root itself or those of an index and the
+// indexes in it, each once, without attestations. The manifests need not be in the store. An index
+// inside root is left out if it is absent.
+func Entries(s Store, root oci.Descriptor) ([]oci.Descriptor, error) {
+	if !oci.IsIndex(root.MediaType) {
+		return []oci.Descriptor{root}, nil
+	}
+
+	var found []oci.Descriptor
+	seen := map[digest.Digest]bool{}
+
+	// Manifests are taken from the indexes that name them, so that none of them is read.
+	w := NewWalker(s, DefaultLimits())
+	w.Documents = true
+	w.Reads = func(d oci.Descriptor) bool { return oci.IsIndex(d.MediaType) }
+	err := w.Walk([]oci.Descriptor{root}, func(n Node) error {
+		switch {
+		case errors.Is(n.Err, ErrNotFound) && n.Depth > 0:
+			return nil
+		case n.Err != nil:
+			return Incomplete(n.Err)
+		}
+
+		if oci.IsManifest(n.Desc.MediaType) && !IsAttestation(n.Desc) && !seen[n.Desc.Digest] {
+			seen[n.Desc.Digest] = true
+			found = append(found, n.Desc)
+		}
+		return nil
+	})
+
+	return found, err
+}
+
+// IsAttestation reports whether an entry of an index says something about another entry, as
+// BuildKit's attestations, and is no image of its own.
+func IsAttestation(d oci.Descriptor) bool {
+	return d.Annotations[oci.AnnotationAttestation] != "" ||
+		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
+}
+
+func choosePlatform(s Store, root oci.Descriptor, entries []oci.Descriptor, wish oci.Platform) (Choice, error) {
+	var offered []string
+	for _, d := range entries {
+		p, err := PlatformOf(s, d)
+		switch {
+		case errors.Is(err, ErrNotFound) && len(entries) > 1:
+			continue // nobody knows what it is for
+		case err != nil:
+			return Choice{}, err
+		case p == nil:
+			continue
+		case !p.Matches(wish):
+			offered = append(offered, p.String())
+			continue
+		}
+
+		// The image for the platform is this one. If it is absent, no other takes its place.
+		if _, err := s.Stat(d.Digest); err != nil && d.Data == nil {
+			return Choice{}, fmt.Errorf("image for %s: %w", p, err)
+		}
+		return Choice{Desc: d}, nil
+	}
+
+	return Choice{}, fmt.Errorf("%s: %w", root.Digest, noImage(wish, offered))
+}
+
+// noImage is the error that nothing is for a platform. It matches [ErrPlatform].
+func noImage(wish oci.Platform, offered []string) error {
+	return platformError(fmt.Sprintf("no image for %s: it has %s", wish, list(offered)))
+}
+
+// A platformError matches [ErrPlatform] and says more than that.
+type platformError string
+
+func (e platformError) Error() string        { return string(e) }
+func (e platformError) Is(target error) bool { return target == ErrPlatform }
+
+func chooseLone(s Store, root oci.Descriptor, entries []oci.Descriptor) (Choice, error) {
+	if len(entries) == 1 {
+		return Choice{Desc: entries[0]}, nil
+	}
+
+	var present, offered, absent []string
+	var lone oci.Descriptor
+
+	for _, d := range entries {
+		name := d.Digest.String()
+		p, err := PlatformOf(s, d)
+		if err == nil && p != nil {
+			name = p.String()
+		}
+		offered = append(offered, name)
+
+		// Two that are there are too many already; the rest is asked for nothing but its name.
+		if len(present) > 1 {
+			continue
+		}
+		switch _, err := s.Stat(d.Digest); {
+		case errors.Is(err, ErrNotFound) && d.Data == nil:
+			absent = append(absent, name)
+		case err != nil && d.Data == nil:
+			return Choice{}, err
+		default:
+			present, lone = append(present, name), d
+		}
+	}
+
+	switch {
+	case len(present) == 1:
+		return Choice{Desc: lone, Absent: absent}, nil
+	case len(present) == 0 && len(entries) > 0:
+		return Choice{}, fmt.Errorf("%s: %w: all images of the index are absent: %s", root.Digest, ErrIncomplete, list(offered))
+	}
+
+	return Choice{}, fmt.Errorf("%s: %w: it is an index of %d, for %s", root.Digest, ErrPlatform, len(entries), list(offered))
+}
+
+func list(words []string) string {
+	if len(words) == 0 {
+		return "none"
+	}
+	return strings.Join(words, ", ")
+}
+
+// PlatformOf returns the platform of a manifest: what its entry in an index says, else its config,
+// or nil if it is not an image for one.
+func PlatformOf(s Store, desc oci.Descriptor) (*oci.Platform, error) {
+	if desc.Platform != nil {
+		return desc.Platform, nil
+	}
+
+	m, err := Manifest(s, desc)
+	if err != nil || !oci.IsConfig(m.Config.MediaType) {
+		return nil, err
+	}
+
+	config, err := Config(s, m.Config)
+	if err != nil {
+		return nil, err
+	}
+
+	v, err := config.View()
+	if err != nil || v.OS == "" && v.Architecture == "" {
+		return nil, err
+	}
+
+	p := v.Platform()
+	return &p, nil
+}
+
+// Narrow reduces an image to the platforms of wishes. One wish gives the image for it. Several give
+// an index of the images for them, with its bytes if the store does not have it. Without wishes the
+// result is desc itself.
+//
+// Not every member of a set is for a platform: a signature, for example, is for none. With
+// isMember, a desc that is not an index stays as it is if it is for one of the platforms, or for
+// none at all.
+func Narrow(s Store, desc oci.Descriptor, wishes []oci.Platform, isMember bool) (oci.Descriptor, []byte, error) {
+	switch {
+	case len(wishes) == 0:
+		return desc, nil, nil
+	case isMember && !oci.IsIndex(desc.MediaType):
+		p, err := PlatformOf(s, desc)
+		if err != nil || p == nil || slices.ContainsFunc(wishes, p.Matches) {
+			return desc, nil, err
+		}
+		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, noImage(wishes[0], []string{p.String()}))
+	case len(wishes) == 1:
+		choice, err := Choose(s, desc, &wishes[0])
+		return choice.Desc, nil, err
+	}
+
+	left, doc, err := ForPlatforms(s, desc, wishes)
+	if err != nil || left.Digest == desc.Digest {
+		doc = nil
+	}
+
+	return left, doc, err
+}
+
+// ForPlatforms takes the images for other platforms out of the index desc, and returns the new
+// index with its bytes. Every image that matches a wish stays, with its attestations. If nothing is
+// taken out, the result is desc and its bytes; else the store does not have it. A wish that nothing
+// matches gives [ErrPlatform], and so does a desc that is not an index.
+func ForPlatforms(s Store, desc oci.Descriptor, wishes []oci.Platform) (oci.Descriptor, []byte, error) {
+	if !oci.IsIndex(desc.MediaType) {
+		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, platformError("it is one image, not an index of several"))
+	}
+
+	doc, err := s.Document(desc)
+	if err != nil {
+		return desc, nil, err
+	}
+
+	x, err := oci.DecodeIndex(desc, doc)
+	if err != nil {
+		return desc, nil, err
+	}
+
+	if x.Manifests, err = withInner(s, desc, x.Manifests); err != nil {
+		return desc, nil, err
+	}
+
+	all := len(x.Manifests)
+	if x.Manifests, err = forPlatforms(s, x.Manifests, wishes); err != nil {
+		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	}
+
+	if len(x.Manifests) == all {
+		return desc, doc, nil
+	}
+
+	data, err := oci.Encode(x)
+	if err != nil {
+		return desc, nil, err
+	}
+
+	// What was embedded is the old index.
+	desc.Digest, desc.Size, desc.Data = desc.Digest.Algorithm().FromBytes(data), int64(len(data)), nil
+	return desc, data, nil
+}
+
+// withInner returns the entries of an index with those of the indexes in it in their place, since an
+// image may be in any of them. Of an index that is absent nothing is known, so it is left out.
+func withInner(s Store, index oci.Descriptor, entries []oci.Descriptor) ([]oci.Descriptor, error) {
+	isIndex := func(d oci.Descriptor) bool { return oci.IsIndex(d.MediaType) }
+	if !slices.ContainsFunc(entries, isIndex) {
+		return entries, nil
+	}
+
+	var found []oci.Descriptor
+	seen := map[digest.Digest]bool{}
+	w := NewWalker(s, DefaultLimits())
+	w.Documents = true
+	w.Reads = isIndex
+	err := w.Walk([]oci.Descriptor{index}, func(n Node) error {
+		switch {
+		case errors.Is(n.Err, ErrNotFound) && n.Depth > 0:
+		case n.Err != nil:
+			return Incomplete(n.Err)
+		case !isIndex(n.Desc) && !seen[n.Desc.Digest]:
+			seen[n.Desc.Digest] = true
+			found = append(found, n.Desc)
+		}
+		return nil
+	})
+	return found, err
+}
+
+func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]oci.Descriptor, error) {
+	met := make([]bool, len(wishes))
+	kept := map[string]bool{}
+	var offered []string
+
+	for _, d := range entries {
+		if !oci.IsManifest(d.MediaType) || IsAttestation(d) {
+			continue
+		}
+		p, err := PlatformOf(s, d)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		if p == nil {
+			continue
+		}
+
+		offered = append(offered, p.String())
+		for i, wish := range wishes {
+			if p.Matches(wish) {
+				met[i], kept[d.Digest.String()] = true, true
+			}
+		}
+	}
+
+	if i := slices.Index(met, false); i >= 0 {
+		return nil, noImage(wishes[i], offered)
+	}
+
+	// An attestation stays where the image stays that it is about.
+	return slices.DeleteFunc(entries, func(d oci.Descriptor) bool {
+		return !kept[d.Digest.String()] && !kept[d.Annotations[oci.AnnotationAttested]]
+	}), nil
+}
+
+// Manifest reads a manifest.
+func Manifest(s Store, desc oci.Descriptor) (oci.Manifest, error) {
+	data, err := s.Document(desc)
+	if err != nil {
+		return oci.Manifest{}, err
+	}
+	return oci.DecodeManifest(desc, data)
+}
+
+// Config reads the config of an image.
+func Config(s Store, desc oci.Descriptor) (*oci.Config, error) {
+	data, err := s.Document(desc)
+	if err != nil {
+		return nil, err
+	}
+	c, err := oci.ParseConfig(data)
+	if err != nil {
+		return nil, fmt.Errorf("config %s: %w", desc.Digest, err)
+	}
+	return c, nil
+}

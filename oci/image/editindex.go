@@ -1,0 +1,143 @@
+package image
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/graph"
+)
+
+// An IndexEdit says how one index becomes another: entries go first, then others come.
+type IndexEdit struct {
+	RemovePlatforms []oci.Platform
+	RemoveDigests   []digest.Digest
+	Add             []oci.Descriptor // with their platforms
+	Annotations     map[string]string
+}
+
+// EditIndex returns the index that the edit makes, and notices for the user. It stores nothing.
+// Entries that stay, and members that it does not know, are as they were. An image that is removed
+// takes its attestations with it. An entry that is there already is not added again. An entry that
+// is to be removed but is not there gives [ErrNoLayer]. A second image for one platform is an
+// error.
+func EditIndex(store graph.Store, desc oci.Descriptor, e IndexEdit) (data []byte, notices []string, err error) {
+	if data, err = store.Document(desc); err != nil {
+		return nil, nil, err
+	}
+
+	x, err := oci.DecodeIndex(desc, data)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	doc, err := oci.ParseObject(data)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	// Entries that stay are written as they were.
+	raws, err := indexEntries(desc, doc)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	gone, err := e.gone(store, x)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	var left []oci.Descriptor
+	out := []json.RawMessage{}
+	for i, d := range x.Manifests {
+		about := d.Annotations[oci.AnnotationAttested]
+		switch {
+		case gone[d.Digest.String()]:
+		case graph.IsAttestation(d) && gone[about]:
+			notices = append(notices, fmt.Sprintf("left out %s: it attests %s", d.Digest, about))
+		default:
+			left, out = append(left, d), append(out, raws[i])
+		}
+	}
+
+	// An index keeps to one family, and for a platform it names one image: engines find no other.
+	for _, d := range e.Add {
+		if slices.ContainsFunc(left, func(l oci.Descriptor) bool { return l.Digest == d.Digest }) {
+			continue
+		}
+
+		if oci.FamilyOf(d.MediaType) != oci.FamilyOf(desc.MediaType) {
+			return nil, nil, fmt.Errorf("%s is of type %q, the index of type %q: %w", d.Digest, d.MediaType, desc.MediaType, oci.ErrMalformed)
+		}
+		if i := slices.IndexFunc(left, func(l oci.Descriptor) bool { return sameUse(l, d) }); i >= 0 {
+			return nil, nil, fmt.Errorf("%s and %s would both be for %s: take one out first", left[i].Digest, d.Digest, d.Platform)
+		}
+
+		raw, err := oci.Encode(bare(d))
+		if err != nil {
+			return nil, nil, err
+		}
+		left, out = append(left, d), append(out, raw)
+	}
+
+	if doc["manifests"], err = oci.Encode(out); err != nil {
+		return nil, nil, err
+	}
+
+	for key, value := range e.Annotations {
+		if err := setAnnotation(doc, key, value); err != nil {
+			return nil, nil, err
+		}
+	}
+
+	data, err = oci.Encode(doc)
+	return data, notices, err
+}
+
+// indexEntries returns the text of the entries of an index. The specification asks for the list, and
+// readers do without it: only an edit has to have something to write to.
+func indexEntries(desc oci.Descriptor, doc oci.Object) (raws []json.RawMessage, err error) {
+	list, ok := doc["manifests"]
+	if !ok {
+		return nil, fmt.Errorf("index %s has no \"manifests\": %w", desc.Digest, oci.ErrMalformed)
+	}
+	err = json.Unmarshal(list, &raws)
+	return raws, err
+}
+
+// sameUse reports whether two entries are images for one platform.
+func sameUse(a, b oci.Descriptor) bool {
+	return a.Platform != nil && b.Platform != nil && !graph.IsAttestation(a) && !graph.IsAttestation(b) &&
+		a.Platform.Matches(*b.Platform) && b.Platform.Matches(*a.Platform)
+}
+
+// gone returns the digests of the entries that are to go.
+func (e IndexEdit) gone(store graph.Store, x oci.Index) (map[string]bool, error) {
+	gone := map[string]bool{}
+	for _, d := range e.RemoveDigests {
+		if !slices.ContainsFunc(x.Manifests, func(m oci.Descriptor) bool { return m.Digest == d }) {
+			return nil, notInImage("the index does not name %s", d)
+		}
+		gone[d.String()] = true
+	}
+
+	for _, wish := range e.RemovePlatforms {
+		found := false
+		for _, m := range x.Manifests {
+			p := m.Platform
+			if p == nil { // then its config says so, if it is there
+				p, _ = graph.PlatformOf(store, m)
+			}
+			if p != nil && p.Matches(wish) {
+				found, gone[m.Digest.String()] = true, true
+			}
+		}
+		if !found {
+			return nil, notInImage("the index has no image for %s", wish)
+		}
+	}
+
+	return gone, nil
+}

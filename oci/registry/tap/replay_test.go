@@ -1,0 +1,57 @@
+package tap_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http/httptest"
+	"testing"
+
+	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/registry/serve"
+	"ocikit/oci/registry/tap/replay"
+)
+
+// Another correct registry answers a recording as the first one did, whether the bytes of the blobs
+// are there or have to be made up.
+func TestReplay(t *testing.T) {
+	r := newRig(t, newRegistry(t, serve.Options{}), nil)
+	layer, c := random(100_000), r.client(nil)
+	if err := push(t.Context(), c, "app", layer); err != nil {
+		t.Fatal(err)
+	}
+	_, manifest, err := c.GetManifest(t.Context(), "app", "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// One of its own that goes by its digest alone, which is another one where blobs are made up.
+	manifest = append(manifest, '\n')
+	if _, err := c.PutManifest(t.Context(), "app", digest.FromBytes(manifest).String(), oci.MediaTypeManifest, manifest, "a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+
+	have := func(d digest.Digest) (io.ReadCloser, error) {
+		if d != digest.FromBytes(layer) {
+			return nil, errors.New("not here")
+		}
+		return io.NopCloser(bytes.NewReader(layer)), nil
+	}
+	for what, blobs := range map[string]replay.Blobs{"with the layer": have, "without blobs": nil} {
+		second := httptest.NewServer(newRegistry(t, serve.Options{}))
+		defer second.Close()
+
+		steps := 0
+		err := replay.Run(t.Context(), (&rig{T: t, url: second.URL}).client(nil), r.entries, blobs, func(s replay.Step) {
+			steps++
+			if !s.Same {
+				t.Errorf("%s: %s", what, s)
+			}
+		})
+		if err != nil || steps != len(r.entries) {
+			t.Errorf("%s: %d of %d exchanges, %v", what, steps, len(r.entries), err)
+		}
+	}
+}

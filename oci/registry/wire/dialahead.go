@@ -1,0 +1,110 @@
+package wire
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+)
+
+// An aheadDialer dials ahead: while the first request waits for its connection, the others
+// that will be wanted right after it are made, so they cost no round trip of their own.
+type aheadDialer struct {
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
+	now  func() time.Time
+
+	mu      sync.Mutex
+	want    int // connections to make along with the next one
+	asked   time.Time
+	pending map[string][]early
+}
+
+// An early connection is under way, or made; nil if that failed.
+type early struct {
+	conn  chan net.Conn
+	since time.Time
+}
+
+// earlyLife is how long an early connection is good for: servers close those on which
+// nothing is asked, many after a minute.
+const earlyLife = 10 * time.Second
+
+// warm asks for n connections besides the next one that is dialled, if that is soon.
+func (w *aheadDialer) warm(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.want, w.asked = n, w.now()
+}
+
+// DialContext returns a connection that is under way already, or dials one.
+func (w *aheadDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if made := w.next(ctx, network, address); made != nil {
+		select {
+		case conn := <-made:
+			if conn != nil {
+				return conn, nil
+			}
+		case <-ctx.Done():
+			go closeEarly(made)
+			return nil, context.Cause(ctx)
+		}
+	}
+	return w.dial(ctx, network, address)
+}
+
+// next takes the oldest early connection to an address that is still good. If there is none
+// it begins those that are wanted, and returns nil.
+func (w *aheadDialer) next(ctx context.Context, network, address string) chan net.Conn {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.now()
+	for len(w.pending[address]) > 0 {
+		first := w.pending[address][0]
+		w.pending[address] = w.pending[address][1:]
+		if now.Sub(first.since) < earlyLife {
+			return first.conn
+		}
+		go closeEarly(first.conn)
+	}
+
+	// Connections that were asked for long ago are not needed any more: the burst of requests that
+	// they were for is over.
+	if now.Sub(w.asked) >= earlyLife {
+		w.want = 0
+	}
+
+	// An early connection outlives the request that it was begun with, so the end of that
+	// request must not end it.
+	for range w.want {
+		e := early{make(chan net.Conn, 1), now}
+		w.pending[address] = append(w.pending[address], e)
+		go func() {
+			conn, err := w.dial(context.WithoutCancel(ctx), network, address)
+			if err != nil {
+				conn = nil // whoever takes it dials again, and meets the error then
+			}
+			e.conn <- conn
+		}()
+	}
+
+	w.want = 0
+	return nil
+}
+
+// close closes the connections that nobody took.
+func (w *aheadDialer) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, list := range w.pending {
+		for _, e := range list {
+			go closeEarly(e.conn)
+		}
+	}
+	clear(w.pending)
+}
+
+func closeEarly(made chan net.Conn) {
+	if conn := <-made; conn != nil {
+		conn.Close()
+	}
+}

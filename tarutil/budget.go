@@ -1,0 +1,40 @@
+package tarutil
+
+import "fmt"
+
+// DefaultMaxMemory is how many bytes of memory the names and headers of an input may take if no other
+// budget is given.
+const DefaultMaxMemory = 160 << 20
+
+// A Budget bounds the memory that an input makes a program hold: a few compressed bytes can stand for a
+// million names. Code that keeps something of an input takes about as many bytes from the Budget. A
+// Budget is not safe for concurrent use.
+type Budget struct{ left, limit int }
+
+// NewBudget returns a budget of n bytes; 0 stands for [DefaultMaxMemory].
+func NewBudget(n int) *Budget {
+	if n <= 0 {
+		n = DefaultMaxMemory
+	}
+	return &Budget{left: n, limit: n}
+}
+
+// Take takes n bytes. If there are not as many left, the error wraps [ErrTooMany] and names the limit.
+func (b *Budget) Take(n int) error {
+	if b.left -= n; b.left < 0 {
+		return fmt.Errorf("%w: names and headers of over %d bytes of memory in all", ErrTooMany, b.limit)
+	}
+	return nil
+}
+
+// Give gives n bytes back.
+func (b *Budget) Give(n int) { b.left += n }
+
+// RecordsMemory returns about how many bytes of memory PAX records need, with their map.
+func RecordsMemory(records map[string]string) int {
+	const each = 80
+	return RecordsSize(records) + len(records)*each
+}
+
+// entryMemory is about how many bytes an entry to be sorted needs.
+const entryMemory = 150

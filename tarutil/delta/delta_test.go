@@ -1,0 +1,295 @@
+package delta
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+)
+
+func part(b []byte) Part { return Part{bytes.NewReader(b), int64(len(b))} }
+
+func Example() {
+	old := []byte(strings.Repeat("some words that stay the same\n", 1000))
+	now := append([]byte("one line more\n"), old...)
+	bases := NewBases(Part{bytes.NewReader(old), int64(len(old))})
+	var d, got bytes.Buffer
+	Make(context.Background(), &d, bytes.NewReader(now), bases)
+	size := d.Len()
+	err := Apply(context.Background(), &got, &d, bases, int64(len(now)), nil)
+	fmt.Println(size < 200, err, bytes.Equal(got.Bytes(), now))
+	// Output: true <nil> true
+}
+
+func noise(seed uint64, n int) []byte {
+	r := rand.New(rand.NewPCG(seed, 1))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(r.Uint32() >> 24)
+	}
+	return b
+}
+
+// program returns n bytes like machine code: instructions, many with an address in them, which
+// moves by shift.
+func program(n, shift int) []byte {
+	r := rand.New(rand.NewPCG(7, 1))
+	var b []byte
+	for len(b) < n {
+		op := noise(r.Uint64()%400, 3+r.IntN(12))
+		b = append(b, op...)
+		b = binary.LittleEndian.AppendUint32(b, uint32(r.IntN(1<<20)+shift))
+	}
+	return b[:n]
+}
+
+func roundTrip(t testing.TB, target []byte, parts ...Part) []byte {
+	t.Helper()
+	bases := NewBases(parts...)
+	var d, got bytes.Buffer
+	if err := Make(t.Context(), &d, iotest.HalfReader(bytes.NewReader(target)), bases); err != nil {
+		t.Fatalf("Make: %v", err)
+	}
+	made := bytes.Clone(d.Bytes())
+	if err := Apply(t.Context(), &got, &d, bases, int64(len(target)), nil); err != nil {
+		t.Fatalf("Apply: %v", err)
+	}
+	if !bytes.Equal(got.Bytes(), target) {
+		t.Fatal("Apply gives other bytes")
+	}
+	return made
+}
+
+func TestSizes(t *testing.T) {
+	a, b := noise(1, 300_000), noise(2, 200_000)
+	changed := bytes.Clone(a)
+	for i := 0; i < len(changed); i += 3000 {
+		changed[i]++
+	}
+	join := func(p ...[]byte) []byte { return bytes.Join(p, nil) }
+	for _, c := range []struct {
+		name   string
+		target []byte
+		bases  []Part
+		most   int
+	}{
+		{"nothing of nothing", nil, nil, 20},
+		{"nothing of something", nil, []Part{part(a)}, 20},
+		{"something of nothing", a, nil, len(a) + 5000},
+		{"the same", a, []Part{part(a)}, 60},
+		{"one of two", b, []Part{part(a), part(b)}, 60},
+		{"across the border of two", a, []Part{part(a[:1000]), part(nil), part(a[1000:])}, 60},
+		{"something before", join([]byte("x"), a), []Part{part(a)}, 60},
+		{"parts in another order", join(b, a[100_000:], a[:100_000]), []Part{part(join(a, b))}, 120},
+		{"a byte now and then", changed, []Part{part(a)}, 600},
+		{"a program whose addresses moved", program(300_000, 64), []Part{part(program(300_000, 0))}, 60_000},
+		{"the same again", join(b, b[:100_000]), nil, len(b) + 5000},
+		{"zeros", make([]byte, 3_000_000), nil, 100},
+		{"more than a segment", join(make([]byte, segmentSize-5), a), []Part{part(a)}, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if n := len(roundTrip(t, c.target, c.bases...)); n > c.most {
+				t.Errorf("%d bytes, want %d at most", n, c.most)
+			}
+		})
+	}
+}
+
+// The bytes are the same whatever the number of processors, and as they are today.
+func TestSameBytes(t *testing.T) {
+	old, now := program(300_000, 0), program(300_000, 64)
+	one := roundTrip(t, now, part(old))
+	if two := roundTrip(t, now, part(old)); !bytes.Equal(one, two) {
+		t.Error("a second delta differs")
+	}
+}
+
+// A segment is coded alike by a new coder and by one that had another segment: which of them takes it is
+// left to chance.
+func TestUsedCoder(t *testing.T) {
+	const size = 100_000
+	old := noise(5, size)
+	bases := NewBases(part(old))
+	x, err := newIndex(t.Context(), bases)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	m := &maker{ctx: t.Context(), bases: bases, find: x.runs}
+	code := func(c *coder, data []byte) []byte {
+		copy(c.buf[maxParts:], data)
+		payload, err := c.segment(len(data), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return payload
+	}
+
+	// The last part of the bases ends with nine bytes that the segment has twice, the second time in
+	// an alignment that is cheap. But the place before in the segment has ten of the same, so the
+	// base's must be left out, even if the byte behind the part happens to be the one wanted there.
+	gap := noise(6, 1400)
+	ten := append(bytes.Clone(old[size-9:]), 'x')
+	copy(gap[100:], ten)
+	copy(gap[612:], old[size-500:size-480])
+	copy(gap[1100:], ten)
+	data := append(bytes.Clone(old[size-4000:size-1000]), gap...)
+
+	// An earlier segment loads a longer part, whose byte stands there.
+	const begin = 23000 - margin/4
+	stale := old[begin+margin/4+1000+1]
+	data[3000+1100+10] = stale
+	earlier := append(bytes.Clone(old[20000:23000]), noise(7, 500)...)
+
+	used := newCoder(m)
+	code(used, earlier)
+	if got, want := code(used, data), code(newCoder(m), data); !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, by a new coder %d", len(got), len(want))
+	}
+}
+
+// Who knows the chunks of a base alone makes a delta that is right for the base.
+func TestKnown(t *testing.T) {
+	a, b := noise(1, 700_000), noise(2, 100_000)
+	now := bytes.Join([][]byte{b, a[:300_000], b[:5000], a[310_000:]}, nil)
+	var k Known
+	for _, base := range [][]byte{b, a} {
+		var list []Chunk
+		if err := Chunks(t.Context(), iotest.HalfReader(bytes.NewReader(base)), func(c Chunk) error {
+			list = append(list, c)
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		k.Add(list)
+	}
+	known, err := k.Bases(t.Context(), bytes.NewReader(now), int64(len(now)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d bytes.Buffer
+	if err := Make(t.Context(), &d, bytes.NewReader(now), known); err != nil {
+		t.Fatal(err)
+	}
+	made := bytes.Clone(d.Bytes())
+	if len(made) > 100_000 {
+		t.Errorf("%d bytes", len(made))
+	}
+	for name, bases := range map[string]*Bases{"what stands for them": known, "the bases": NewBases(part(b), part(a))} {
+		var got bytes.Buffer
+		if err := Apply(t.Context(), &got, bytes.NewReader(made), bases, int64(len(now)), nil); err != nil || !bytes.Equal(got.Bytes(), now) {
+			t.Errorf("Apply with %s: %v", name, err)
+		}
+	}
+}
+
+func TestDamaged(t *testing.T) {
+	old, now := program(100_000, 0), program(100_000, 64)
+	made := roundTrip(t, now, part(old))
+	bases := NewBases(part(old))
+	step := 1 + len(made)/50
+	for n := 0; n < len(made); n += step {
+		err := Apply(t.Context(), io.Discard, bytes.NewReader(made[:n]), bases, int64(len(now)), nil)
+		if !errors.Is(err, ErrDelta) {
+			t.Errorf("cut at %d of %d: %v", n, len(made), err)
+		}
+		bad := bytes.Clone(made)
+		bad[n] ^= 1 << (n % 8)
+		var got bytes.Buffer
+		err = Apply(t.Context(), &got, bytes.NewReader(bad), bases, int64(len(now)), nil)
+		if got.Len() > len(now) || err == nil && bytes.Equal(got.Bytes(), now) {
+			t.Errorf("a bit at %d flipped: %d bytes, %v", n, got.Len(), err)
+		}
+	}
+	for _, c := range []struct {
+		name  string
+		delta []byte
+		bases *Bases
+		size  int
+	}{
+		{"a base too few", made, NewBases(), len(now)},
+		{"a base too many", made, NewBases(part(old), part(old)), len(now)},
+		{"a shorter target", made, bases, len(now) - 1},
+		{"a longer target", made, bases, len(now) + 1},
+		{"something behind", append(bytes.Clone(made), 0), bases, len(now)},
+	} {
+		if err := Apply(t.Context(), io.Discard, bytes.NewReader(c.delta), c.bases, int64(c.size), nil); !errors.Is(err, ErrDelta) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// A base that cannot be read is an error, on both sides.
+func TestUnreadable(t *testing.T) {
+	old := noise(3, 500_000)
+	made := roundTrip(t, old, part(old))
+	short := NewBases(Part{bytes.NewReader(old[:250_000]), int64(len(old))})
+	if err := Make(t.Context(), io.Discard, bytes.NewReader(old), short); err == nil {
+		t.Error("Make with a base that ends early is no error")
+	}
+	if err := Apply(t.Context(), io.Discard, bytes.NewReader(made), short, int64(len(old)), nil); err == nil {
+		t.Error("Apply with a base that ends early is no error")
+	}
+	if err := Make(t.Context(), io.Discard, iotest.ErrReader(io.ErrClosedPipe), NewBases(part(old))); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("Make of a target that cannot be read: %v", err)
+	}
+}
+
+// readerAt is a base that takes its time.
+type readerAt func(p []byte, off int64) (int, error)
+
+func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
+
+// Nothing reads the bases after Make returned, as soon as that may be.
+func TestEarlyEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := noise(8, 100_000)
+		over := false
+		base := readerAt(func(p []byte, off int64) (int, error) {
+			time.Sleep(time.Second)
+			if over {
+				t.Error("a base is read after Make returned")
+			}
+			return bytes.NewReader(old).ReadAt(p, off)
+		})
+
+		target := io.MultiReader(bytes.NewReader(old), iotest.ErrReader(io.ErrClosedPipe))
+		err := Make(t.Context(), io.Discard, target, NewBases(Part{base, int64(len(old))}))
+		over = true
+		if !errors.Is(err, io.ErrClosedPipe) {
+			t.Errorf("Make of a target that cannot be read: %v", err)
+		}
+
+		time.Sleep(time.Hour)
+	})
+}
+
+func FuzzApply(f *testing.F) {
+	old, now := program(50_000, 0), program(50_000, 64)
+	bases := NewBases(part(old))
+	f.Add(roundTrip(f, now, part(old)), len(now))
+	f.Add(roundTrip(f, old, part(old)), len(old))
+	f.Fuzz(func(t *testing.T, delta []byte, size int) {
+		size = min(size, 1<<20)
+		var got bytes.Buffer
+		if err := Apply(t.Context(), &got, bytes.NewReader(delta), bases, int64(size), nil); got.Len() > max(size, 0) || err == nil && got.Len() != size {
+			t.Errorf("%d bytes, want %d: %v", got.Len(), size, err)
+		}
+	})
+}
+
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte("some words, and the same words"), []byte("the same words"), uint8(3))
+	f.Fuzz(func(t *testing.T, target, base []byte, times uint8) {
+		base = bytes.Repeat(base, int(times))
+		roundTrip(t, append(bytes.Repeat(target, 1+int(times)/2), base...), part(base), part(target))
+	})
+}

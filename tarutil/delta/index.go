@@ -1,0 +1,182 @@
+package delta
+
+import (
+	"context"
+	"encoding/binary"
+	"math/bits"
+)
+
+const (
+	window    = 32 // bytes that a hash is of
+	indexBits = 23 // most entries, of 8 bytes
+)
+
+// gear holds the number that each byte adds to a rolling hash: one that forgets a byte after
+// 32 others, since it is shifted out.
+type gear [256]uint32
+
+func newGear() *gear {
+	var g gear
+
+	// The numbers are part of what an inventory of chunks means, so they come from a generator of
+	// our own (xorshift64).
+	x := uint64(0x9E3779B97F4A7C15)
+	for i := range g {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		g[i] = uint32(x >> 32)
+	}
+	return &g
+}
+
+// An index finds where in the bases some bytes are: at places that their own content selects,
+// so that the same bytes are found whatever stands before them.
+type index struct {
+	gear  *gear
+	mask  uint32   // a place is selected if these bits of its hash are zero
+	shift int      // of a mixed hash, to get an entry
+	entry []uint64 // place+1 shifted by tagBits, and a tag
+}
+
+const tagBits = 24
+
+func mix(h uint32) uint64 { return uint64(h) * 0x9E3779B97F4A7C15 }
+
+// newIndex reads all bases and enters their selected places.
+func newIndex(ctx context.Context, b *Bases) (*index, error) {
+	// One place in 32 is selected, or fewer if they would not have room.
+	n, every := 5, b.size>>5
+	for every > 1<<(indexBits-1) {
+		n++
+		every >>= 1
+	}
+
+	size := max(10, min(indexBits, bits.Len64(uint64(every))+1))
+	x := &index{gear: newGear(), mask: (1<<n - 1) << (32 - n), shift: 64 - size, entry: make([]uint64, 1<<size)}
+	h := uint32(0)
+	buf := make([]byte, 256<<10)
+	for off := int64(0); off < b.size; off += int64(len(buf)) {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		p := buf[:min(int64(len(buf)), b.size-off)]
+		if _, err := b.ReadAt(p, off); err != nil {
+			return nil, err
+		}
+		h = x.add(p, off, h)
+	}
+
+	return x, nil
+}
+
+// add enters the selected places of p, whose first byte is at off. h is the hash so far, and add
+// returns the next. The first place of equal hashes stays.
+func (x *index) add(p []byte, off int64, h uint32) uint32 {
+	g, mask := x.gear, x.mask
+	before := uint32(0)
+	for i, c := range p {
+		h = h<<1 + g[c]
+		if h&mask != 0 || h == before { // the same again and again is one byte repeated
+			continue
+		}
+		before = h
+		m := mix(h)
+		e := &x.entry[m>>x.shift]
+		if *e == 0 {
+			*e = uint64(off+int64(i)+1)<<tagBits | m&(1<<tagBits-1)
+		}
+	}
+
+	return h
+}
+
+// find returns the place behind the last byte that a hash is of. The place may be wrong, for two
+// stretches can have one hash, so the caller compares the bytes.
+func (x *index) find(h uint32) (int64, bool) {
+	m := mix(h)
+	e := x.entry[m>>x.shift]
+	if e == 0 || e&(1<<tagBits-1) != m&(1<<tagBits-1) {
+		return 0, false
+	}
+	return int64(e >> tagBits), true
+}
+
+// A run is a stretch of the target that is in the bases: data[start:end], at this alignment.
+type run struct {
+	start, end int
+	off        int64
+}
+
+// runs finds the long stretches of data that are in the bases, in their order and without overlap.
+// data begins at pos in the target.
+func (x *index) runs(data []byte, pos int64, p *pages) []run {
+	var list []run
+	done := 0 // the end of the last
+	h := uint32(0)
+	align, known := int64(0), false
+	for i := 0; i < len(data); i++ {
+		h = h<<1 + x.gear[data[i]]
+
+		// Places inside the last run are passed over.
+		if h&x.mask != 0 || i < done+window/2 && i >= window {
+			continue
+		}
+
+		// A run in the alignment of the last one is cheaper to code. Another place is tried only if that
+		// run is short, and has to be longer by a window.
+		r, ok := run{}, false
+		if known {
+			r, ok = stretch(data, i, done, pos, align, p)
+		}
+
+		if at, found := x.find(h); found && (!ok || r.end-r.start < 4*window) {
+			if other, fits := stretch(data, i, done, pos, at-pos-int64(i)-1, p); fits && (!ok || other.end-other.start > r.end-r.start+window) {
+				r, ok = other, true
+			}
+		}
+
+		if !ok {
+			continue
+		}
+
+		list = append(list, r)
+		align, known, done = r.off, true, r.end
+		i = max(i, r.end-window) // the hash needs the bytes before
+		h = 0
+		for k := max(0, i-window); k <= min(i, len(data)-1); k++ {
+			h = h<<1 + x.gear[data[k]]
+		}
+	}
+
+	return list
+}
+
+// stretch returns the run around data[i] at an alignment, as far as it goes in both directions, but
+// not before from. It reports false if that is shorter than a window.
+func stretch(data []byte, i, from int, pos, off int64, p *pages) (run, bool) {
+	at := pos + int64(i) + off
+	if at < 0 || at >= p.b.size {
+		return run{}, false
+	}
+	n := p.same(data[i:], at)
+	if n == 0 {
+		return run{}, false
+	}
+	r := run{start: i - p.sameBefore(data[from:i], at), end: i + n, off: off}
+	return r, r.end-r.start >= window
+}
+
+// equal returns how many bytes a and b, which are equally long, have in common at their begin.
+func equal(a, b []byte) int {
+	n := 0
+	for ; n+8 <= len(a); n += 8 {
+		if x := binary.LittleEndian.Uint64(a[n:]) ^ binary.LittleEndian.Uint64(b[n:]); x != 0 {
+			return n + bits.TrailingZeros64(x)>>3
+		}
+	}
+	for n < len(a) && a[n] == b[n] {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,450 @@
+package delta
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"runtime"
+
+	"ocikit/tarutil/rangecoder"
+)
+
+const maxWorkers = 2 // segments under way, for memory
+
+// Make writes to w the delta that makes target from the bases. It reads the target once, to its
+// end, and the bases in any order, from several goroutines, but not after it has returned. It needs
+// up to 200 MiB of memory. Make closes nothing.
+func Make(ctx context.Context, w io.Writer, target io.Reader, bases *Bases) error {
+	m := &maker{ctx: ctx, w: w, bases: bases, blind: bases.blind}
+	if m.blind {
+		m.find = func(data []byte, pos int64, _ *pages) []run { return bases.runsOf(data, pos) }
+		return m.run(target)
+	}
+	x, err := newIndex(ctx, bases)
+	if err != nil {
+		return err
+	}
+	m.find = x.runs
+	return m.run(target)
+}
+
+type maker struct {
+	ctx   context.Context
+	w     io.Writer
+	bases *Bases
+	blind bool
+	find  func(data []byte, pos int64, p *pages) []run
+}
+
+// A job is a segment on its way through a goroutine.
+type job struct {
+	size    int
+	pos     int64
+	payload []byte
+	err     error
+	done    chan struct{}
+}
+
+// run writes the delta. Segments are coded at once, and written in their order.
+func (m *maker) run(target io.Reader) error {
+	head := append([]byte(magic), 0)
+	if m.blind {
+		head[len(magic)] = blindFlag
+	}
+
+	if _, err := m.w.Write(binary.AppendUvarint(head, uint64(m.bases.Size()))); err != nil {
+		return err
+	}
+
+	// Waiting for an idle coder bounds memory and the number of goroutines.
+	idle := make(chan *coder, min(runtime.GOMAXPROCS(0), maxWorkers))
+	for range cap(idle) {
+		idle <- nil
+	}
+
+	// The caller may close the bases after an error too, so nothing may read them then.
+	var queue []*job
+	defer func() {
+		for _, j := range queue {
+			<-j.done
+		}
+	}()
+
+	finish := func(keep int) error {
+		for len(queue) > keep {
+			j := queue[0]
+			queue = queue[1:]
+			if <-j.done; j.err != nil {
+				return j.err
+			}
+			b := binary.AppendUvarint(nil, uint64(j.size))
+			b = binary.AppendUvarint(b, uint64(len(j.payload)))
+			if _, err := m.w.Write(append(b, j.payload...)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+
+	for pos := int64(0); ; {
+		if err := context.Cause(m.ctx); err != nil {
+			return err
+		}
+
+		c := <-idle
+		if c == nil {
+			c = newCoder(m)
+		}
+
+		n, err := io.ReadFull(target, c.buf[maxParts:])
+		if n > 0 {
+			j := &job{size: n, pos: pos, done: make(chan struct{}, 1)}
+			queue = append(queue, j)
+			go func() {
+				j.payload, j.err = c.segment(j.size, j.pos)
+				idle <- c
+				j.done <- struct{}{}
+			}()
+			pos += int64(n)
+		} else {
+			idle <- c
+		}
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return err
+		}
+
+		// While more follows, one segment fewer than there are coders may be under way, so that
+		// one is free to read into.
+		if ferr := finish(bit(err == nil) * (cap(idle) - 1)); ferr != nil {
+			return ferr
+		}
+		if err != nil {
+			break
+		}
+	}
+
+	_, err := m.w.Write([]byte{0})
+	return err
+}
+
+func bit(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// A coder codes one segment after another.
+type coder struct {
+	*maker
+	*pages
+	state *state
+	data  []byte // the segment
+	pos   int64  // of it in the target
+
+	// buf is what short matches are found in: parts of the bases, and from maxParts on the
+	// segment. It is made once, as large as it may get, since what is not touched takes no memory,
+	// and what is made anew for each segment takes it twice.
+	buf   []byte
+	parts []basePart
+
+	// latest holds the latest places with each hash, the newest first: place+1. Chains of places would
+	// find the same, in four times the memory.
+	latest [][depth]int32
+}
+
+func newCoder(m *maker) *coder {
+	const size = maxParts + segmentSize
+	return &coder{
+		maker: m, pages: newPages(m.bases), state: newState(nil),
+		buf: make([]byte, size), latest: make([][depth]int32, 1<<hashBits),
+	}
+}
+
+// A basePart is a part of the bases in buf.
+type basePart struct {
+	at, n int
+	off   int64 // in the bases
+	gap   int   // it is for the gap with this number
+}
+
+const (
+	hashBits  = 20
+	depth     = 4
+	goodRep   = 32       // a match with a remembered alignment is taken if it is so long
+	margin    = 32 << 10 // of the bases around a gap
+	maxAround = 1 << 20  // of the bases for one gap
+	maxParts  = 5 << 20  // and for one segment
+)
+
+// segment codes data that has been read into buf, which begins at pos in the target.
+func (c *coder) segment(size int, pos int64) ([]byte, error) {
+	data := c.buf[maxParts : maxParts+size]
+	c.data, c.pos = data, pos
+	w := rangecoder.NewWriter(make([]byte, 0, 64<<10))
+	c.state.Coder = w
+	c.state.reset()
+
+	// Long copies come first. An empty run at the end makes the bytes behind the last one a gap
+	// like the others.
+	runs := c.find(data, pos, c.pages)
+	runs = append(runs, run{start: len(data), end: len(data)})
+	if err := c.surround(runs); err != nil {
+		return nil, err
+	}
+
+	at := 0
+	for i, r := range runs {
+		c.insertParts(i)
+		c.gap(at, r.start)
+		if r.end > r.start {
+			c.put(step{length: r.end - r.start, place: place{true, r.off}})
+		}
+		at = r.end
+	}
+
+	return w.Finish(), c.err
+}
+
+// surround loads, for the gap before each run, the bytes of the bases that it most likely resembles:
+// those behind the run before it, and those before the run behind it.
+func (c *coder) surround(runs []run) error {
+	// The search looks a little behind the last part. What an earlier segment left there depends on
+	// which coder had it, and the delta must not.
+	if n := len(c.parts); n > 0 {
+		last := c.parts[n-1]
+		clear(c.buf[:last.at+last.n])
+	}
+
+	c.parts = c.parts[:0]
+	size, at := 0, 0
+	add := func(gap int, from, to int64) {
+		from, to = max(0, from), min(to, c.b.size)
+		n := int(min(to-from, maxAround, int64(maxParts-size)))
+		if n > 0 {
+			c.parts = append(c.parts, basePart{at: size, n: n, off: from, gap: gap})
+			size += n
+		}
+	}
+
+	for i, r := range runs {
+		gap := int64(r.start - at)
+		if gap > 0 && !c.blind {
+			// Where the run before ends in the bases, and where the run behind begins.
+			before, after := int64(-1), int64(-1)
+			if i > 0 {
+				before = c.pos + int64(at) + runs[i-1].off
+			}
+			if r.end > r.start {
+				after = c.pos + int64(r.start) + r.off
+			}
+
+			// A gap of a few bytes in one alignment is left to the expected bytes. If the two
+			// places are close together, all that lies between them is loaded, and otherwise a
+			// part at each of them.
+			reach := min(gap, maxAround/2) + margin
+			switch {
+			case gap < 16 && i > 0 && r.end > r.start && runs[i-1].off == r.off: // some bytes changed
+			case before >= 0 && after >= before && after-before < maxAround:
+				add(i, before-margin/4, after+margin/4)
+			default:
+				if before >= 0 {
+					add(i, before-margin/4, before+reach)
+				}
+				if after >= 0 {
+					add(i, after-reach, after+margin/4)
+				}
+			}
+		}
+
+		at = r.end
+	}
+
+	for _, p := range c.parts {
+		if _, err := c.b.ReadAt(c.buf[p.at:p.at+p.n], p.off); err != nil {
+			return err
+		}
+	}
+
+	clear(c.latest)
+	return nil
+}
+
+// hash returns the hash of the four bytes at buf[i].
+func (c *coder) hash(i int) uint32 {
+	return binary.LittleEndian.Uint32(c.buf[i:]) * 2654435761 >> (32 - hashBits)
+}
+
+// insert enters the place i of buf.
+func (c *coder) insert(i int) {
+	if i+4 <= maxParts+len(c.data) {
+		l := &c.latest[c.hash(i)]
+		copy(l[1:], l[:])
+		l[0] = int32(i + 1)
+	}
+}
+
+// insertParts enters the parts for a gap.
+func (c *coder) insertParts(gap int) {
+	for _, p := range c.parts {
+		if p.gap == gap {
+			for i := p.at; i < p.at+p.n-3; i++ {
+				c.insert(i)
+			}
+		}
+	}
+}
+
+// put codes a match, by the number of a remembered alignment if it has one of these.
+func (c *coder) put(st step) {
+	st.rep = -1
+	for i, r := range c.state.reps {
+		if r == st.place {
+			st.rep = i
+			break
+		}
+	}
+	c.state.codeStep(&st)
+}
+
+// literal codes the byte at data[i].
+func (c *coder) literal(i int) {
+	c.state.codeStep(&step{rep: -1})
+	c.state.codeLiteral(c.data[i], before(c.data, i), expect(c.state, c.pages, c.blind, c.data, i, c.pos))
+}
+
+// gap codes data[from:to], which is in no run. A match waits for a better one at the next byte.
+func (c *coder) gap(from, to int) {
+	st, score := step{}, 0
+	known := -1
+	for i := from; i < to; {
+		if known != i {
+			st, score = c.best(i, to)
+		}
+
+		c.insert(maxParts + i)
+		if score <= 0 {
+			c.literal(i)
+			i++
+			continue
+		}
+
+		// The better match is kept for the next round, where it may wait in its turn.
+		if i+1 < to && st.length < 64 {
+			next, better := c.best(i+1, to)
+			if better > score+3 {
+				c.literal(i)
+				i++
+				st, score, known = next, better, i
+				continue
+			}
+		}
+
+		c.put(st)
+		for k := i + 1; k < i+st.length; k++ {
+			c.insert(maxParts + k)
+		}
+
+		i += st.length
+	}
+}
+
+// Averages of what a match saves and costs, in quarters of bits.
+const (
+	byteBits  = 22
+	repCost   = 18
+	otherCost = 52
+)
+
+// best returns the match at data[i] that saves most, within data[i:to], and by how much.
+func (c *coder) best(i, to int) (st step, score int) {
+	want := c.data[i:to]
+	for k, r := range c.state.reps {
+		n := 0
+		switch {
+		case r.isBase && !c.blind:
+			if off := c.pos + int64(i) + r.off; off >= 0 && off < c.b.size {
+				n = c.same(want, off)
+			}
+		case !r.isBase && int64(i) >= r.off:
+			n = c.sameSelf(i, i-int(r.off), to)
+		}
+
+		if n >= minRep {
+			if s := n*byteBits - repCost - 6*k; s > score {
+				st, score = step{length: n, place: r}, s
+			}
+		}
+	}
+
+	// A good match with a remembered alignment is cheaper than any other could be.
+	if len(want) < 4 || st.length >= goodRep {
+		return st, score
+	}
+
+	// Other places are of the bases, below maxParts, and of this segment. A candidate that
+	// does not agree one byte behind the longest match so far cannot be longer.
+	last := c.state.lastBase()
+	longest := max(st.length, 3)
+	for _, at := range c.latest[c.hash(maxParts+i)] {
+		j := int(at) - 1
+		if j < 0 {
+			break
+		}
+		if longest < len(want) && j+longest < maxParts+len(c.data) && c.buf[j+longest] != want[longest] {
+			continue
+		}
+
+		if j >= maxParts {
+			n := c.sameSelf(i, j-maxParts, to)
+			dist := i - (j - maxParts)
+			if s := n*byteBits - otherCost - 4*log2(int64(dist)); n >= 4 && s > score {
+				st, score = step{length: n, place: place{false, int64(dist)}}, s
+				longest = max(longest, n)
+			}
+			continue
+		}
+
+		// A match must not lead out of its part: other bytes of the bases follow there.
+		p := c.partOf(j)
+		n := equal(want[:min(len(want), p.at+p.n-j)], c.buf[j:j+min(len(want), p.at+p.n-j)])
+		align := p.off + int64(j-p.at) - c.pos - int64(i)
+		if s := n*byteBits - otherCost - 5*log2(align-last); n >= 4 && s > score {
+			st, score = step{length: n, place: place{true, align}}, s
+			longest = max(longest, n)
+		}
+	}
+
+	return st, score
+}
+
+// log2 returns how many bits the size of v takes.
+func log2(v int64) int {
+	if v < 0 {
+		v = -v
+	}
+	n := 0
+	for ; v > 0; v >>= 1 {
+		n++
+	}
+	return n
+}
+
+// sameSelf returns how many bytes of data[i:to] equal those at j, which is before i.
+func (c *coder) sameSelf(i, j, to int) int {
+	n := to - i
+	return equal(c.data[i:to], c.data[j:j+n])
+}
+
+// partOf returns the part that buf[j] is in.
+func (c *coder) partOf(j int) *basePart {
+	lo, hi := 0, len(c.parts)
+	for hi-lo > 1 {
+		if mid := (lo + hi) / 2; c.parts[mid].at <= j {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return &c.parts[lo]
+}

@@ -1,0 +1,152 @@
+package tarutil
+
+import (
+	"archive/tar"
+	"bufio"
+	"fmt"
+	"hash/maphash"
+	"io"
+)
+
+// DefaultMaxEntries is how many files a stack of layers, or one layer, may have if no limit is set.
+const DefaultMaxEntries = 1 << 20
+
+// A Gate is an [io.Writer] that follows a tar which flows past, and says whether it can be a layer:
+// it is whole, and every program that reads the layer later can take its entries. The first error
+// ends it. Its rules are those of [Checker], the rules of [EntryReader] for each entry by itself,
+// and [LayerRules] for entries against each other:
+//
+//   - No path comes twice, as layer.md of the image specification forbids; Docker and podman refuse
+//     such a layer.
+//   - Nothing lies below what is a file in the layer.
+//   - A hard link leads to no directory of the layer, and to no file that comes behind it. It may
+//     lead to a file of a lower layer, which a Gate cannot know.
+//
+// Rules that need the layers below are left to stack.Apply. Memory grows with the number of entries,
+// some 40 bytes each, of which there may be [DefaultMaxEntries]. A Gate has a goroutine until it is
+// closed, so Close must be called in any case.
+type Gate struct {
+	pipe *io.PipeWriter
+	done chan struct{}
+	err  error // once done is closed
+
+	entries, behind int64 // the same
+}
+
+// NewGate returns a Gate. If allowNoEnd is set, the two zero blocks at the end may be absent, as with
+// [Checker.AllowNoEnd].
+func NewGate(allowNoEnd bool) *Gate {
+	r, w := io.Pipe()
+	g := &Gate{pipe: w, done: make(chan struct{})}
+	go func() {
+		defer close(g.done)
+		g.err = g.checkLayer(bufio.NewReaderSize(r, copySize), allowNoEnd)
+		if g.err == nil {
+			g.err = io.EOF
+		}
+		r.CloseWithError(g.err)
+	}()
+	return g
+}
+
+// Write follows more of the tar. An error about the tar names entry and offset, and is final. It may come
+// from a later Write than the one with the bytes it is about, but at the latest from Close.
+func (g *Gate) Write(p []byte) (int, error) { return g.pipe.Write(p) }
+
+// Close reports whether the tar that ends here can be a layer. It may be called again, and then returns
+// the same.
+func (g *Gate) Close() error {
+	g.pipe.Close()
+	<-g.done
+	if g.err == io.EOF {
+		return nil
+	}
+	return g.err
+}
+
+// Ignored returns how many bytes stand behind the end of a tar without entries, or 0 if it has entries or
+// nothing but zeros follows. A file that begins with zeros looks like such a tar, but is likely something
+// else. Ignored is known after Close.
+func (g *Gate) Ignored() int64 {
+	if g.entries > 0 {
+		return 0
+	}
+	return g.behind
+}
+
+// checkLayer reads a plain tar to its end.
+func (g *Gate) checkLayer(r io.Reader, allowNoEnd bool) error {
+	in := NewPlainEntryReader(r, ReadOptions{AllowNoEnd: allowNoEnd})
+	rules := NewLayerRules()
+	for {
+		hdr, err := in.Next()
+		if err == io.EOF {
+			g.behind = in.Behind()
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+
+		if err := rules.Entry(hdr); err != nil {
+			return in.EntryError(err)
+		}
+		g.entries++
+	}
+}
+
+// LayerRules check the entries of a layer against each other, by the rules that [Gate] lists. To
+// save memory a path is kept as a hash, with a seed that no input can foresee. LayerRules are not
+// safe for concurrent use.
+type LayerRules struct {
+	seed   maphash.Seed
+	types  map[uint64]byte     // of the paths so far
+	wanted map[uint64]struct{} // paths that hard links led to before they came
+}
+
+// NewLayerRules returns the rules for one layer.
+func NewLayerRules() *LayerRules {
+	return &LayerRules{seed: maphash.MakeSeed(), types: make(map[uint64]byte), wanted: make(map[uint64]struct{})}
+}
+
+// Entry checks the next entry of the layer, whose names must be clean. A path that came before is
+// [ErrDuplicate]; other errors wrap [ErrMalformed] or [ErrTooMany].
+func (l *LayerRules) Entry(hdr *tar.Header) error {
+	if len(l.types) >= DefaultMaxEntries {
+		return fmt.Errorf("%w: the limit is %d", ErrTooMany, DefaultMaxEntries)
+	}
+
+	// Everything above the path has to be a directory, or a link to one.
+	for dir, _ := SplitPath(hdr.Name); dir != ""; dir, _ = SplitPath(dir) {
+		if flag, ok := l.types[l.key(dir)]; ok && flag != tar.TypeDir && flag != tar.TypeSymlink {
+			return fmt.Errorf("%w: %q is no directory", ErrMalformed, dir)
+		}
+	}
+
+	key := l.key(hdr.Name)
+	if _, ok := l.types[key]; ok {
+		return ErrDuplicate
+	}
+
+	// A link to a name that has not come is taken for one to a lower layer. If the name comes
+	// after all, it was none.
+	if _, ok := l.wanted[key]; ok {
+		return fmt.Errorf("%w: a hard link to it comes before it", ErrMalformed)
+	}
+
+	if hdr.Typeflag == tar.TypeLink {
+		target := l.key(hdr.Linkname)
+		flag, ok := l.types[target]
+		switch {
+		case !ok:
+			l.wanted[target] = struct{}{}
+		case flag == tar.TypeDir:
+			return fmt.Errorf("%w: hard link to %q, which is a directory", ErrMalformed, hdr.Linkname)
+		}
+	}
+
+	l.types[key] = hdr.Typeflag
+	return nil
+}
+
+func (l *LayerRules) key(path string) uint64 { return maphash.String(l.seed, path) }

@@ -1,0 +1,122 @@
+package recipe
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"ocikit/tarutil/zstd"
+)
+
+const zstdMagic = "\x28\xb5\x2f\xfd"
+
+// zstdLevels are one of each kind that package zstd has, the default first.
+func zstdLevels() []int { return []int{3, 1, 9} }
+
+// zstdName names a level of package zstd for people.
+func zstdName(level int) string { return fmt.Sprintf("ocikit zstd -%d", level) }
+
+// isZstd reports whether a file begins as Zstandard does.
+func isZstd(open func() (io.ReadCloser, error)) (bool, error) {
+	r, err := open()
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+
+	head := make([]byte, len(zstdMagic))
+	_, err = io.ReadFull(r, head)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return false, nil // the parser says what is wrong with it
+	}
+	return string(head) == zstdMagic, err
+}
+
+// zstd writes the recipe of a file that package zstd wrote. For what others wrote there is none.
+func (m *maker) zstd() error {
+	for _, level := range zstdLevels() {
+		err := m.zstdLevel(level)
+		if errors.Is(err, errDiffers) {
+			continue
+		}
+		if err == nil {
+			m.info.Encoder = zstdName(level)
+			err = m.write(append([]byte(magic), zstdTag, byte(level)))
+		}
+		return err
+	}
+	return fmt.Errorf("%w: zstd of another encoder than ours", ErrUnknown)
+}
+
+// zstdLevel compresses the contents again, or returns errDiffers.
+func (m *maker) zstdLevel(level int) error {
+	r, err := m.open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+
+	want, err := m.open()
+	if err != nil {
+		return err
+	}
+	defer want.Close()
+
+	same := &comparer{want: want}
+	z, err := zstd.NewWriter(same, level, 0)
+	if err != nil {
+		return err
+	}
+
+	m.plain.Reset()
+	plain := io.TeeReader(&contextReader{m.ctx, zstd.NewReader(r)}, m.plain)
+	m.info.Size, err = io.CopyBuffer(writerOnly{z}, plain, make([]byte, 256<<10))
+	if err == nil {
+		err = z.Close()
+	}
+
+	if same.failure != nil {
+		err = same.failure
+	}
+	if err != nil {
+		return err
+	}
+
+	// Nothing may follow what was written.
+	if n, err := io.ReadFull(want, make([]byte, 1)); n > 0 || err != io.EOF {
+		if n > 0 {
+			err = errDiffers
+		}
+		return err
+	}
+
+	m.plain.Sum(m.info.Contents[:0])
+	return nil
+}
+
+// zstd makes a file as package zstd does.
+func (f *formatReader) zstd(ctx context.Context, out *joiner, in *bufio.Reader) error {
+	level := f.byte()
+	z, err := zstd.NewWriter(out, int(level), 0)
+	if err != nil || f.err != nil {
+		return errorf("level %d of zstd", level)
+	}
+	if _, err := io.CopyBuffer(writerOnly{z}, &contextReader{ctx, in}, make([]byte, 256<<10)); err != nil {
+		return err
+	}
+	return z.Close()
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := context.Cause(c.ctx); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}

@@ -1,0 +1,352 @@
+package stack
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"strings"
+
+	"ocikit/tarutil"
+	"ocikit/tarutil/internal/handle"
+)
+
+// ExtractOptions say how [Extract] writes files.
+type ExtractOptions struct {
+	// Owners gives files their owners, and makes devices; it needs the rights of root. Without
+	// it everything belongs to the user, devices are skipped, and files lose their setuid and
+	// setgid bits, which would mean the rights of the user and not those of the image.
+	Owners bool
+	// Workers is how many files are written at once; 0 stands for two a processor.
+	Workers int
+}
+
+// Extracted is what [Extract] did, and what it left out.
+type Extracted struct {
+	Files   int // names made
+	Devices int // devices, and on systems without them fifos, that were skipped
+	SetID   int // files that lost their setuid or setgid bit
+	Xattrs  int // extended attributes that the file system or the user may not have
+}
+
+// Extract applies layers, as [Apply] does, and writes the files of the stack below root, which must
+// be empty. Layers are read once. While they are, contents go to a stage: a directory of a random
+// name in root, which nobody else may enter, with files that are called by numbers. Only when all
+// layers were read to their ends, and so were verified, are files moved to their names, and the
+// stage is removed. After an error names of verified layers may be there, which the caller
+// removes.
+//
+// Every file gets its name in its directory's handle, and only where nothing is; so no name in a
+// layer can lead out of root, and nothing that is there already is opened, followed or changed.
+// Directories are made first, then files moved into them, then links to files made, then symbolic
+// links, fifos and devices: while files get their names there is no link that could be followed.
+// Attributes of directories come last, so that their times are right.
+//
+// Permissions are those of the image, whatever the umask, with the sticky, setuid and setgid bits
+// (but see Owners). Of extended attributes security.capability, POSIX ACLs and user.* are written,
+// but for user.overlay.*; no other program's attributes are. A file gets what gives it rights of
+// another user together with its name, after its layer was verified. Directories that no layer has
+// an entry for get 0755 and the time 0.
+//
+// # Design
+//
+// Layers could be read twice instead, once for the names and once for the contents that are left,
+// as [Stack.Walk] does. Then files would need no second name, and what upper layers remove would
+// need no room on the disk. But most of the time goes into decompressing, and that would be done
+// twice. What is removed is removed from the stage as soon as its layer is applied.
+func Extract(ctx context.Context, root *os.Root, layers []Layer, opts Options, how ExtractOptions) (*Stack, Extracted, error) {
+	st, err := newStage(ctx, root, how)
+	if err != nil {
+		return nil, Extracted{}, err
+	}
+
+	// After an error the stage is removed as far as that can be done: that error counts.
+	defer st.remove()
+	s, err := apply(ctx, layers, opts, st)
+	st.wait()
+	if err != nil {
+		return nil, Extracted{}, err
+	}
+
+	x := &extraction{stack: s, opts: how, stage: st, refused: make(map[*stackFile]bool)}
+	if x.dirs, err = newDirCache(root, s.tree.root); err == nil {
+		err = x.run(ctx)
+		x.dirs.close()
+	}
+	if err != nil {
+		return nil, x.done, err
+	}
+
+	return s, x.done, nil
+}
+
+// An extraction gives the files of a stack their names.
+type extraction struct {
+	stack *Stack
+	opts  ExtractOptions
+	stage *stage
+	dirs  *dirCache
+	done  Extracted
+
+	refused map[*stackFile]bool // devices that the system does not let the user make
+}
+
+func (x *extraction) run(ctx context.Context) error {
+	var dirs, files, others []*node
+	x.stack.tree.root.visit(func(n *node) {
+		switch {
+		case n.file.flag == tar.TypeDir:
+			dirs = append(dirs, n)
+		case n.file.flag == tar.TypeReg && n.isFirst():
+			files = append(files, n)
+		default:
+			others = append(others, n)
+		}
+	})
+
+	// Directories come first. Until they are finished nobody else may enter them. The root, which
+	// is dirs[0], was made by the caller.
+	for _, n := range dirs[1:] {
+		if err := x.at(ctx, n, func(d *openedDir) error { return d.mkdir(n.name, 0o700) }); err != nil {
+			return err
+		}
+	}
+
+	// Files leave the stage. What stays there was of lower layers, or has no name.
+	for _, n := range files {
+		if err := x.place(ctx, n); err != nil {
+			return err
+		}
+	}
+	if err := x.stage.remove(); err != nil {
+		return err
+	}
+
+	// Further names of regular files: both paths are real, and no link is there yet.
+	for _, n := range others {
+		if n.file.flag == tar.TypeReg {
+			if err := x.link(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+
+	// No content is written any more, so symbolic links can be made now, and what lies beside
+	// them: fifos and devices.
+	for _, n := range others {
+		if n.file.flag != tar.TypeReg && n.isFirst() {
+			if err := x.special(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+
+	// Further names of symbolic links, fifos and devices: only now are the first ones there.
+	for _, n := range others {
+		if n.file.flag != tar.TypeReg && !n.isFirst() {
+			if err := x.link(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+
+	// No name is made any more, which would change the time of its directory. The deepest one is
+	// finished first: what is below a directory that nobody may enter cannot be reached.
+	for i := len(dirs) - 1; i >= 0; i-- {
+		if n := dirs[i]; n.dir != nil || !n.file.implied {
+			if err := x.finishDir(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+
+	x.done.Files += len(dirs) - 1
+	return nil
+}
+
+// at calls do with the open directory of n. Its errors name n.
+func (x *extraction) at(ctx context.Context, n *node, do func(*openedDir) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+
+	if err := checkSystemName(n.name); err != nil {
+		return fmt.Errorf("file %q: %w", n.path(), err)
+	}
+
+	d, err := x.dirs.open(n.dir)
+	if err == nil {
+		defer x.dirs.release(d)
+		err = do(d)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		err = sameName(n)
+	}
+	if err != nil {
+		return fmt.Errorf("file %q: %w", n.path(), handle.Cause(err))
+	}
+
+	return nil
+}
+
+// sameName says why a name is there already in a directory that was empty: the file system takes
+// two names for one.
+func sameName(n *node) error {
+	for other := n.dir.child; other != nil; other = other.next {
+		if other != n && strings.EqualFold(other.name, n.name) {
+			return fmt.Errorf("%w: to this file system %q is the same name", fs.ErrExist, other.name)
+		}
+	}
+	return fmt.Errorf("%w: this file system may take names for one that differ by case or Unicode form", fs.ErrExist)
+}
+
+// checkSystemName refuses a name that this system cannot give to a file, or would change.
+func checkSystemName(name string) error {
+	if runtime.GOOS == "windows" && !isWindowsName(name) {
+		return fmt.Errorf("%w: Windows cannot hold it", tarutil.ErrBadPath)
+	}
+	return nil
+}
+
+// isWindowsName reports whether Windows holds a name as it is. It takes some characters for syntax,
+// drops blanks and full stops at the end, and finds devices in every directory, whatever follows
+// their names behind a full stop.
+func isWindowsName(name string) bool {
+	bad := func(r rune) bool { return r < ' ' || strings.ContainsRune(`<>:"/\|?*`, r) }
+	if name == "" || strings.ContainsFunc(name, bad) || strings.HasSuffix(name, " ") || strings.HasSuffix(name, ".") {
+		return false
+	}
+
+	// "nul.tar.gz" is the device NUL, and so is "nul .txt".
+	base, _, _ := strings.Cut(name, ".")
+	base = strings.ToUpper(strings.TrimRight(base, " "))
+	switch base {
+	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
+		return false
+	}
+
+	for _, device := range []string{"COM", "LPT"} {
+		if n, ok := strings.CutPrefix(base, device); ok && len([]rune(n)) == 1 && strings.Contains("123456789¹²³", n) {
+			return false
+		}
+	}
+
+	return true
+}
+
+// place moves a regular file from the stage to its name.
+func (x *extraction) place(ctx context.Context, n *node) error {
+	return x.at(ctx, n, func(d *openedDir) error {
+		staged := stagedName(n.file.layer, n.file.entry)
+		err := d.take(x.stage.dirHandle, staged, n.name)
+		if errors.Is(err, errors.ErrUnsupported) {
+			err = x.stage.moveByPath(staged, n.path())
+		}
+		if err != nil {
+			return err
+		}
+
+		x.done.Files++
+		x.done.Xattrs += int(n.file.lacks.xattrs)
+		if n.file.lacks.setID {
+			x.done.SetID++
+		}
+		if n.file.attrs == nil {
+			return nil
+		}
+
+		refused, err := x.stage.setPrivileges(d.dirHandle, n.name, n.file.attrs)
+		x.done.Xattrs += refused
+		return err
+	})
+}
+
+// link makes one more name of a file. Neither path leads through a link, for they are real
+// paths, and symbolic links to lead elsewhere are not there yet or not on the way.
+func (x *extraction) link(ctx context.Context, n *node) error {
+	if x.skips(n.file) {
+		x.done.Devices++
+		return nil
+	}
+	return x.at(ctx, n, func(*openedDir) error {
+		x.done.Files++
+		return x.dirs.root.Link(n.file.first.path(), n.path())
+	})
+}
+
+// skips says whether f is not made here, or could not be.
+func (x *extraction) skips(f *stackFile) bool {
+	switch f.flag {
+	case tar.TypeChar, tar.TypeBlock:
+		return !makesNodes || !x.opts.Owners || x.refused[f]
+	case tar.TypeFifo:
+		return !makesNodes
+	}
+	return false
+}
+
+// special makes a symbolic link, a fifo or a device.
+func (x *extraction) special(ctx context.Context, n *node) error {
+	f := n.file
+	if x.skips(f) {
+		x.done.Devices++
+		return nil
+	}
+
+	return x.at(ctx, n, func(d *openedDir) error {
+		var err error
+		if f.flag == tar.TypeSymlink {
+			err = d.symlink(f.target, n.name)
+		} else {
+			err = d.makeNode(n.name, f.flag, f.attrs)
+
+			// The root of a user namespace may not make devices. Further names find none to lead to.
+			if f.flag != tar.TypeFifo && errors.Is(err, fs.ErrPermission) {
+				x.refused[f] = true
+				x.done.Devices++
+				return nil
+			}
+		}
+
+		if err == nil {
+			x.done.Files++
+			err = x.setAttributes(d.dirHandle, n.name, nil, f.attrs, f.flag, have{owner: x.stage.made.Load().owner(f.attrs)})
+		}
+
+		return err
+	})
+}
+
+// setAttributes gives a file its attributes, if it is not a regular file.
+func (x *extraction) setAttributes(d dirHandle, name string, f *outFile, a *attributes, flag byte, had have) error {
+	lacks, err := x.opts.setAttributes(d, name, f, a, flag, had)
+	x.done.Xattrs += int(lacks.xattrs)
+	return err
+}
+
+// finishDir gives a directory its attributes.
+func (x *extraction) finishDir(ctx context.Context, n *node) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+
+	d, err := x.dirs.open(n)
+	if err == nil {
+		defer x.dirs.release(d)
+		var f *outFile
+		if f, err = d.self(); err == nil {
+			defer f.Close()
+			// The root was not made here.
+			had := have{owner: n.dir != nil && x.stage.made.Load().owner(n.file.attrs)}
+			err = x.setAttributes(d.dirHandle, ".", f, n.file.attrs, tar.TypeDir, had)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("directory %q: %w", n.path(), handle.Cause(err))
+	}
+
+	return nil
+}

@@ -1,0 +1,405 @@
+// Package stack finds out what file system a stack of layers makes up.
+//
+// Each layer is a tar of changes to the layers below it. [Apply] reads the headers of all layers
+// and keeps one tree of names in memory, each with the number of the layer and the entry that its
+// content comes from. The [Stack] that it returns reads the layers a second time for the contents
+// that are left: [Stack.Walk] hands them out, and [Stack.WriteTar] writes them as one tar.
+// [Stack.Select] keeps some paths only. [Extract] applies layers and writes their files in one
+// reading. An [Observer] is told what becomes of each entry.
+//
+// # Design
+//
+// No name of a layer ever reaches the system as a path. The tree is keyed by real paths: links
+// are followed in it, as in a chroot, and what is extracted is made by one name in the
+// handle of its directory.
+package stack
+
+import (
+	"archive/tar"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"ocikit/tarutil"
+)
+
+// A Stack is the file system that layers make up; [Apply] returns it. It is a [tarutil.Tree]. It is
+// not safe for concurrent use.
+type Stack struct {
+	layers []Layer
+	opts   Options
+	tree   *stackTree
+	names  [][]*node // those left of each layer, in the order of its entries
+	walks  int32
+}
+
+// Files returns the number of names in the stack; the root is not counted.
+func (s *Stack) Files() int { return len(s.tree.names) }
+
+// index lists the names that come with the entries of each layer. The first name of a file comes
+// with the file's own entry, each further one with the hard link that made it.
+func (s *Stack) index() {
+	s.names = make([][]*node, len(s.layers))
+	if len(s.layers) == 0 {
+		return
+	}
+
+	// The name that was put there first is the one that the content is written under.
+	s.tree.root.visit(func(n *node) {
+		f := n.file
+		f.many = f.first != nil
+		if f.first == nil || n.before(f.first) {
+			f.first = n
+		}
+	})
+
+	s.tree.root.visit(func(n *node) {
+		// The entry with the content may be of a lower layer than its first name: the name that it
+		// had itself may be gone.
+		layer := n.layer
+		if n.isFirst() {
+			layer = n.file.layer
+		}
+		s.names[layer] = append(s.names[layer], n)
+	})
+
+	for _, names := range s.names {
+		// Several may come with one entry: the directories that were made for it.
+		slices.SortStableFunc(names, func(a, b *node) int { return cmp.Compare(a.place(), b.place()) })
+	}
+}
+
+// visit calls fn for n and all below it, in tree order.
+func (n *node) visit(fn func(*node)) {
+	fn(n)
+	if n.file.flag == tar.TypeDir {
+		for _, c := range n.children() {
+			c.visit(fn)
+		}
+	}
+}
+
+func (n *node) isFirst() bool { return n.file.first == n }
+
+// before says whether n was put there before the name m.
+func (n *node) before(m *node) bool {
+	return cmp.Or(cmp.Compare(n.layer, m.layer), cmp.Compare(n.entry, m.entry)) < 0
+}
+
+// place returns the entry, of its layer, that the name comes with.
+func (n *node) place() int32 {
+	if n.isFirst() {
+		return n.file.entry
+	}
+	return n.entry
+}
+
+func sortNodes(list []*node) {
+	slices.SortFunc(list, func(a, b *node) int { return tarutil.CompareNames(a.name, b.name) })
+}
+
+// Walk calls fn for each file: in the order of the layers and of their entries, but for
+// directories, which come before what is in them. The order depends on the layers alone; that of
+// a single layer is kept. The root comes only if a layer has an entry for it; its Name is empty.
+// Content may be read until fn returns. An error of fn ends Walk, which returns it.
+//
+// If the stack is one layer above the [Options].Base lowest ones, Walk hands out that layer: first
+// whiteouts for what it removes, then the files that differ from those below. Such a file comes
+// with all its names, since a hard link to a file of another layer would make a copy.
+func (s *Stack) Walk(ctx context.Context, fn func(tarutil.TreeEntry) error) error {
+	s.walks++
+	w := &stackWalk{s: s, fn: fn, upper: make(map[*stackFile]bool)}
+
+	// A file of the layers below that has a new name is written whole, with all its names: a
+	// hard link to a file of another layer would make a copy.
+	for _, names := range s.names {
+		for _, n := range names {
+			if n.file.flag != tar.TypeDir && n.file.layer < s.tree.base && n.layer >= s.tree.base {
+				w.upper[n.file] = true
+			}
+		}
+	}
+
+	if err := w.whiteouts(); err != nil {
+		return err
+	}
+
+	for i := range s.layers {
+		if err := w.layer(ctx, i); err != nil {
+			return err
+		}
+	}
+
+	return ctx.Err()
+}
+
+// A stackWalk is one run of Walk.
+type stackWalk struct {
+	s     *Stack
+	fn    func(tarutil.TreeEntry) error
+	upper map[*stackFile]bool // files of the layers below the result with names that are not
+
+	records tarutil.RecordsBudget // of files with several names
+}
+
+// layer emits what comes with layer i.
+func (w *stackWalk) layer(ctx context.Context, i int) error {
+	var in *layerEntries
+	for _, n := range w.s.names[i] {
+		if !w.wanted(n) {
+			continue
+		}
+
+		if err := w.above(n); err != nil {
+			return err
+		}
+
+		f := n.file
+
+		// Only the first name of a regular file needs the layer; for all else the tree knows enough.
+		if f.flag != tar.TypeReg || !n.isFirst() {
+			if err := w.plain(n); err != nil {
+				return err
+			}
+			continue
+		}
+
+		// Layers of which nothing is left are never opened a second time.
+		if in == nil {
+			var err error
+			if in, err = openEntries(ctx, w.s.layers[i], w.s.opts.MaxSparse); err != nil {
+				return layerError(w.s.layers[i], err)
+			}
+			defer in.Close()
+		}
+
+		attrs, size, err := in.seek(f)
+		if err != nil {
+			return layerError(w.s.layers[i], err)
+		}
+
+		// The tree holds no attributes of regular files, so that it stays small. Those of a file
+		// with more names are kept for them from here on; some may come with later layers.
+		if f.many {
+			f.attrs = attrs
+			if err := w.records.Take(attrs.records); err != nil {
+				return layerError(w.s.layers[i], in.EntryError(err))
+			}
+		}
+
+		hdr := attrs.header(tar.TypeReg, n.path(), "", size)
+		if err := w.fn(tarutil.TreeEntry{Header: hdr, Content: in}); err != nil {
+			return err
+		}
+	}
+
+	if in == nil {
+		return nil
+	}
+
+	// Only at the end of the layer is it known whether its digest was right.
+	if err := in.drain(); err != nil {
+		return layerError(w.s.layers[i], err)
+	}
+
+	return nil
+}
+
+// plain emits a name that needs no content: all but the first names of regular files. A directory
+// may have been emitted for what is in it.
+func (w *stackWalk) plain(n *node) error {
+	f := n.file
+	switch {
+	case f.flag == tar.TypeDir:
+		if f.walk == w.s.walks {
+			return nil
+		}
+		f.walk = w.s.walks
+	case !n.isFirst():
+		return w.fn(tarutil.TreeEntry{Header: tarutil.HardLink(*f.attrs.header(f.flag, n.path(), "", 0), f.first.path())})
+	}
+	return w.fn(tarutil.TreeEntry{Header: f.attrs.header(f.flag, n.path(), f.target, 0)})
+}
+
+// seek goes on to the entry of the regular file f, and returns its attributes and its size. The
+// layer is read for the second time: that it holds something else now is an error.
+func (in *layerEntries) seek(f *stackFile) (*attributes, int64, error) {
+	for {
+		hdr, err := in.next()
+		if err == io.EOF {
+			return nil, 0, fmt.Errorf("%w: it has fewer entries than before", tarutil.ErrChanged)
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		if in.index < f.entry {
+			continue
+		}
+		if !isRegular(hdr.Typeflag) {
+			return nil, 0, in.EntryError(tarutil.ErrChanged)
+		}
+		return newAttributes(hdr), hdr.Size, nil
+	}
+}
+
+// drain reads the rest, so that the layer is verified.
+func (in *layerEntries) drain() error {
+	for {
+		if _, err := in.next(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+func isRegular(flag byte) bool {
+	return flag == tar.TypeReg || flag == 0 || flag == tar.TypeCont || flag == tar.TypeGNUSparse
+}
+
+// wanted says whether n is in the result, and is not only there to lead to others.
+func (w *stackWalk) wanted(n *node) bool {
+	if n.dir == nil && n.file.implied {
+		return false
+	}
+	return w.s.tree.base == 0 || n.file.layer >= w.s.tree.base || w.upper[n.file]
+}
+
+// above emits the directories that n is in, as far as they were not yet.
+func (w *stackWalk) above(n *node) error {
+	dir := n.dir
+	if dir == nil || dir.file.walk == w.s.walks {
+		return nil
+	}
+	if err := w.above(dir); err != nil {
+		return err
+	}
+	dir.file.walk = w.s.walks
+	if dir.dir == nil && (dir.file.implied || dir.file.layer < w.s.tree.base) {
+		return nil // the root is there without an entry
+	}
+	return w.fn(tarutil.TreeEntry{Header: dir.file.attrs.header(tar.TypeDir, dir.path(), "", 0)})
+}
+
+// whiteouts emits those for what the layers below have, and the result does not.
+func (w *stackWalk) whiteouts() error {
+	t := w.s.tree
+	var names []string
+	dirs := make(map[string]*node) // that the names are in
+	opaque := make(map[*node]bool)
+
+	// A directory that took the place of a directory shows nothing of what that one held.
+	for key, wasDir := range t.lost {
+		if n := t.names[key]; n != nil && wasDir && n.file.flag == tar.TypeDir {
+			opaque[n] = true
+			names = append(names, tarutil.JoinPath(n.path(), tarutil.OpaqueName))
+			dirs[names[len(names)-1]] = n
+		}
+	}
+
+	// All other names that are lost get a whiteout each, unless a whiteout of their directory,
+	// or its opaque mark, says it already.
+	for key := range t.lost {
+		if t.names[key] == nil && !key.dir.removed && key.dir.file.flag == tar.TypeDir && !opaque[key.dir] {
+			names = append(names, tarutil.JoinPath(key.dir.path(), tarutil.WhiteoutPrefix+key.name))
+			dirs[names[len(names)-1]] = key.dir
+		}
+	}
+
+	// The maps gave them in no order.
+	slices.SortFunc(names, tarutil.ComparePaths)
+	for _, name := range names {
+		dir := dirs[name]
+		if err := w.above(&node{dir: dir}); err != nil {
+			return err
+		}
+		if err := w.fn(tarutil.TreeEntry{Header: &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644}, Content: strings.NewReader("")}); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// WriteTar writes the stack to w as a tar, in the order of [Stack.Walk]: a second run over
+// the layers gives the same bytes. Contents stream through. Of owners the numbers are
+// written, of extended attributes those that [tarutil.XattrsAll] keeps. The end marker is written
+// on success only, and w is not closed.
+func (s *Stack) WriteTar(ctx context.Context, w io.Writer) error {
+	tw := tarutil.NewWriter(w)
+	err := s.Walk(ctx, func(e tarutil.TreeEntry) error {
+		if e.Header.Name == "" { // the root, as tars spell it
+			e.Header.Name = "./"
+		}
+		if err := tw.WriteHeader(e.Header); err != nil {
+			return err
+		}
+		if e.Header.Typeflag != tar.TypeReg {
+			return nil
+		}
+		if _, err := tw.ReadFrom(e.Content); err != nil {
+			return fmt.Errorf("entry %q: %w", e.Header.Name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+
+	return tw.Close()
+}
+
+// Resolve returns the real path of what a name means in the image: all links are followed
+// as in a chroot, the last one too. An error wraps fs.ErrNotExist if there is nothing, and
+// [tarutil.ErrBadPath] if the links lead in circles.
+func (s *Stack) Resolve(name string) (string, error) {
+	n, err := s.resolve(name)
+	if err != nil {
+		return "", err
+	}
+	return n.path(), nil
+}
+
+func (s *Stack) resolve(name string) (*node, error) {
+	t := s.tree
+	rest := name
+	for range maxLinkHops {
+		// The directory is resolved with its links. The last name may be a link too; then the
+		// search begins again with its target.
+		dirPath, base := tarutil.SplitPath(strings.TrimRight(rest, "/"))
+
+		// With "." or ".." at its end there is no last name, and all of it leads to a directory.
+		if base == "." || base == ".." {
+			dirPath, base = rest, ""
+		}
+
+		dir, err := t.walk(dirPath, false)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", name, err)
+		}
+
+		n := dir
+		if dir != nil && base != "" {
+			n = t.names[childKey{dir, base}]
+		}
+		if n == nil {
+			return nil, fmt.Errorf("%q: %w", name, fs.ErrNotExist)
+		}
+
+		if n.file.flag != tar.TypeSymlink {
+			return n, nil
+		}
+
+		// A relative target begins at the directory of the link.
+		rest = n.file.target
+		if rest[0] != '/' {
+			rest = dir.path() + "/" + rest
+		}
+	}
+
+	return nil, fmt.Errorf("%q: %w: too many symbolic links", name, tarutil.ErrBadPath)
+}

@@ -1,5 +1,0 @@
-//go:build !unix
-
-package tarutil
-
-func syscallUmask(int) int { return 0 }

@@ -1,0 +1,199 @@
+package zstd
+
+import (
+	"math/bits"
+
+	"ocikit/tarutil/entropy"
+)
+
+// symbols are the codes of a sequence: of the literals in bits 0-7, of the match in bits 8-15, of
+// the distance from bit 16 on.
+type symbols uint32
+
+// A sequenceTable is what one kind of symbol needs.
+type sequenceTable struct {
+	kind   kind
+	preset stateTable
+	table  stateTable // of the current block
+	known  bool       // table is one that was described, so that it can be repeated
+	counts [maxSequenceCodes]uint32
+	codes  [128]uint8              // of the lowest lengths
+	bits   [maxSequenceCodes]uint8 // how many bits follow a code
+}
+
+func (t *sequenceTable) init(k kind) {
+	t.kind = k
+	t.preset.set(k.preset, k.log)
+	for i, v := range k.values {
+		t.bits[i] = v.bits
+	}
+
+	// Each code goes on to where the next one begins.
+	c := 0
+	for i := range t.codes {
+		for c+1 < len(k.values) && k.values[c+1].base-k.values[0].base <= uint32(i) {
+			c++
+		}
+		t.codes[i] = uint8(c)
+	}
+}
+
+// sequences appends the "Sequences_Section".
+func (e *encoder) sequences(q *sequences) {
+	const wide = 0x7f00
+
+	// The count takes one, two or three bytes, as the first one says.
+	switch n := q.n; {
+	case n < 128:
+		e.out = append(e.out, byte(n))
+	case n < wide:
+		e.out = append(e.out, byte(n>>8)+128, byte(n))
+	default:
+		e.out = append(e.out, 255, byte(n-wide), byte((n-wide)>>8))
+	}
+
+	if q.n == 0 {
+		return
+	}
+
+	e.collect(q)
+	modes := len(e.out)
+	e.out = append(e.out, 0)
+	for i := range e.tables {
+		var mode int
+		e.out, mode = e.tables[i].choose(e.out, q.n, &e.logs)
+		e.out[modes] |= byte(mode << (6 - 2*i))
+	}
+
+	e.writeSequences(q)
+}
+
+// collect finds the symbols of the sequences and counts them. It replaces each sequence by the bits
+// that follow its symbols, with the number of these bits from bit 58 on.
+func (e *encoder) collect(q *sequences) {
+	lits, matches, offsets := &e.tables[kindLiterals], &e.tables[kindMatch], &e.tables[kindOffset]
+	clear(lits.counts[:])
+	clear(matches.counts[:])
+	clear(offsets.counts[:])
+
+	r := e.repeats
+	for i := range q.list[:q.n] {
+		s := q.list[i]
+		l, m := s.literals(), s.match()-minMatch
+		v := r.value(s.distance(), l)
+
+		// Lengths have a code for each power of two once they are large.
+		o := uint32(bits.Len32(v)) - 1
+		lc, mc := uint32(bits.Len32(l))+18, uint32(bits.Len32(m))+35
+		if l < 64 {
+			lc = uint32(lits.codes[l])
+		}
+		if m < 128 {
+			mc = uint32(matches.codes[m])
+		}
+
+		lits.counts[lc&63]++
+		matches.counts[mc&63]++
+		offsets.counts[o&63]++
+		e.symbols[i] = symbols(lc | mc<<8 | o<<16)
+
+		// A decoder reads the bits of the distance first, and so the highest.
+		ln, mn := lits.bits[lc&63]&31, matches.bits[mc&63]&31
+		x := uint64(v & (1<<(o&31) - 1))
+		x = x<<mn | uint64(m&(1<<mn-1))
+		x = x<<ln | uint64(l&(1<<ln-1))
+		q.list[i] = sequence(x | uint64(o+uint32(ln+mn))<<58)
+	}
+
+	e.repeats = r
+}
+
+// choose sets the table to the one that costs the least for n symbols. It appends what describes
+// it, and returns its mode.
+func (t *sequenceTable) choose(out []byte, n int, logs *entropy.Logs) ([]byte, int) {
+	used, top := usedSymbols(t.counts[:])
+	counts := t.counts[:top]
+
+	// One symbol alone takes a byte to describe, and then no bits at all.
+	if used == 1 && n > 2 {
+		t.table.setSingle(top - 1)
+		t.known = false
+		return append(out, byte(top-1)), modeSingle
+	}
+
+	// The preset table has a share for each symbol that can be.
+	least, _ := cost(logs, counts, t.preset.norm[:], t.preset.log)
+	mode := modePreset
+	if t.known {
+		if c, ok := cost(logs, counts, t.table.norm[:], t.table.log); ok && c <= least {
+			least, mode = c, modeRepeat
+		}
+	}
+
+	// A table for these counts costs its description, too. The accuracy grows with the number of
+	// symbols: shares that are finer than the counts gain nothing.
+	if used > 1 {
+		var norm [maxSequenceCodes]int16
+		log := uint8(max(bits.Len(uint(n-1))-2, bits.Len(uint(used))+1, 5))
+		log = min(log, t.kind.maxLog)
+		normalize(logs, norm[:top], counts, log)
+
+		own := appendDistribution(out, norm[:top], log)
+		c, _ := cost(logs, counts, norm[:top], log)
+		if c+int64(len(own)-len(out))*8*entropy.One < least {
+			t.table.set(norm[:top], log)
+			t.known = true
+			return own, modeTable
+		}
+	}
+
+	if mode == modePreset {
+		t.table, t.known = t.preset, false
+	}
+
+	return out, mode
+}
+
+// writeSequences appends the bits of the sequences. A decoder reads them from the end, so all is
+// written the other way round: the last sequence first, and of each the change of the states behind
+// it before the bits that follow its symbols.
+func (e *encoder) writeSequences(q *sequences) {
+	lits, matches, offsets := &e.tables[kindLiterals].table, &e.tables[kindMatch].table, &e.tables[kindOffset].table
+	e.out = room(e.out, 12*q.n+64)
+	o, buf := len(e.out), e.out[:cap(e.out)]
+	acc, n := uint64(0), uint(0)
+
+	// Nothing follows the last sequence, so its states may be any that stand for its symbols.
+	last := e.symbols[q.n-1]
+	l, m, d := lits.first(uint32(last&255)), matches.first(uint32(last>>8&255)), offsets.first(uint32(last>>16))
+	for i := q.n - 1; i >= 0; i-- {
+		if i < q.n-1 { // 26 bits at most
+			c := e.symbols[i]
+			next, k := offsets.step(d, uint32(c>>16))
+			acc |= uint64(d&(1<<k-1)) << (n & 63)
+			n += uint(k)
+			d = next
+			next, k = matches.step(m, uint32(c>>8))
+			acc |= uint64(m&(1<<k-1)) << (n & 63)
+			n += uint(k)
+			m = next
+			next, k = lits.step(l, uint32(c))
+			acc |= uint64(l&(1<<k-1)) << (n & 63)
+			n += uint(k)
+			l = next
+			o, acc, n = store(buf, o, acc, n)
+		}
+
+		s := q.list[i] // 16 bits for each length and 23 for the distance at most
+		acc |= uint64(s) << 6 >> 6 << (n & 63)
+		n += uint(s >> 58)
+		o, acc, n = store(buf, o, acc, n)
+	}
+
+	// The states that a decoder begins with.
+	w := bitWriter{out: buf[:o], acc: acc, n: n}
+	w.put(uint64(m)&(1<<matches.log-1), uint(matches.log))
+	w.put(uint64(d)&(1<<offsets.log-1), uint(offsets.log))
+	w.put(uint64(l)&(1<<lits.log-1), uint(lits.log))
+	e.out = w.mark()
+}

@@ -1,0 +1,144 @@
+package zstd
+
+const (
+	maxSequences = 1 << 15 // of one block: no match has fewer than four bytes
+	minMatch     = 3       // what the format allows, and what lengths are counted from
+)
+
+// sequences is what a parser makes of a block: literals, and the sequences that consume them.
+type sequences struct {
+	n        int // in list
+	literals int // in lit
+	list     [maxSequences]sequence
+	lit      [maxBlock + 2*literalStep]byte
+}
+
+// literalStep is how many literals are copied at once. The last step may copy more than are added.
+const literalStep = 16
+
+// A sequence is a run of literals and a match after it:
+//
+//	bits 0-17   how many literals
+//	bits 18-35  the length of the match
+//	bits 36-63  its distance
+type sequence uint64
+
+func (q sequence) literals() uint32 { return uint32(q) & (1<<18 - 1) }
+func (q sequence) match() uint32    { return uint32(q>>18) & (1<<18 - 1) }
+func (q sequence) distance() uint32 { return uint32(q >> 36) }
+
+// add appends a sequence: the literals from position anchor up to s, and a match at s.
+func (q *sequences) add(b *ring, anchor, s, match, dist int) {
+	q.addLiterals(b, anchor, s)
+	q.list[q.n&(maxSequences-1)] = sequence(s-anchor) | sequence(match)<<18 | sequence(dist)<<36
+	q.n++
+}
+
+// addLiterals appends the bytes of the positions from..to-1. It copies whole steps: a fixed size
+// needs no call, and what is too much is overwritten by what comes next.
+func (q *sequences) addLiterals(b *ring, from, to int) {
+	at := q.literals
+	for i := from; i < to; i += literalStep {
+		p := i & (ringSize - 1)
+		o := min(uint(at), maxBlock)
+		*(*[literalStep]byte)(q.lit[o : o+literalStep]) = *(*[literalStep]byte)(b[p : p+literalStep])
+		at += literalStep
+	}
+	q.literals += to - from
+}
+
+// repeats are the three latest distances ("Repeat Offsets", RFC 8878, section 3.1.1.5). One
+// that is 0 is not known: it is from a job that may not be done.
+type repeats [3]uint32
+
+// value returns how the distance d is written after so many literals: 1 to 3 for one of the
+// latest, or else d+3. Without literals the latest cannot be meant: the numbers are for the
+// second, the third, and the first less one.
+func (r *repeats) value(d, literals uint32) uint32 {
+	shift := uint32(0)
+	if literals == 0 {
+		shift = 1
+	} else if d == r[0] {
+		return 1
+	}
+
+	switch {
+	case d == r[1]:
+		r[0], r[1] = d, r[0]
+		return 2 - shift
+	case d == r[2]:
+		r[0], r[1], r[2] = d, r[0], r[1]
+		return 3 - shift
+	}
+
+	// A new distance, which is the latest from now on; or the latest less one.
+	first := r[0]
+	r[0], r[1], r[2] = d, r[0], r[1]
+	if shift == 1 && d+1 == first {
+		return 3
+	}
+
+	return d + 3
+}
+
+// kinds returns what the codes of sequences mean ("The Codes for Literals Lengths, Match
+// Lengths, and Offsets") and their default distributions.
+func kinds() [3]kind {
+	return [3]kind{
+		kindLiterals: {
+			name: "literals lengths", maxLog: 9, log: 6,
+			values: lengthCodes(0, 16, []uint8{1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}),
+			preset: []int16{
+				4, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 1, 1, 1,
+				2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 2, 1, 1, 1, 1, 1,
+				-1, -1, -1, -1,
+			},
+		},
+		kindOffset: {
+			name: "offsets", maxLog: 8, log: 5,
+			values: offsetCodes(),
+			preset: []int16{
+				1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1,
+				1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1,
+			},
+		},
+		kindMatch: {
+			name: "match lengths", maxLog: 9, log: 6,
+			values: lengthCodes(3, 32, []uint8{1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}),
+			preset: []int16{
+				1, 4, 3, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1,
+				1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+				1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1,
+				-1, -1, -1, -1, -1,
+			},
+		},
+	}
+}
+
+// lengthCodes returns the values of lengths, the least of which is first: single codes for
+// the first few, then codes with as many further bits as extra says, without gaps.
+func lengthCodes(first uint32, single int, extra []uint8) []value {
+	var list []value
+	next := first
+	for range single {
+		list = append(list, value{base: next})
+		next++
+	}
+	for _, n := range extra {
+		list = append(list, value{next, n})
+		next += 1 << n
+	}
+	return list
+}
+
+// maxOffsetCode is the largest that is taken: offsets of up to 2 GiB, beyond any window.
+const maxOffsetCode = 30
+
+// offsetCodes returns the values of offsets: a code is the number of its further bits.
+func offsetCodes() []value {
+	var list []value
+	for n := range uint8(maxOffsetCode + 1) {
+		list = append(list, value{1 << n, n})
+	}
+	return list
+}
