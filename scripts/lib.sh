@@ -160,31 +160,39 @@ END
     done
 }
 
-# go_install builds a program from the module of its makers, unless it is there. Scripts that
-# share $OCIKIT_GOBIN build it once.
+# go_install builds a program from the module of its makers, unless it is there: the release that is
+# known to pass, and the newest where that cannot be had. Scripts that share $OCIKIT_GOBIN build it once.
 go_install() {
-    command -v "$1" >/dev/null 2>&1 || GOBIN=$gobin GOFLAGS=-mod=mod go install "$2@latest"
+    command -v "$1" >/dev/null 2>&1 && return
+    case $1 in
+    crane) set -- github.com/google/go-containerregistry/cmd/crane v0.22.1 ;;
+    regctl) set -- github.com/regclient/regclient/cmd/regctl v0.11.7 ;;
+    oras) set -- oras.land/oras/cmd/oras v1.3.6 ;;
+    registry) set -- github.com/distribution/distribution/v3/cmd/registry v3.1.2 ;;
+    conformance) set -- github.com/opencontainers/distribution-spec/conformance v0.0.0-20260831232431-97274622c111 ;;
+    esac
+    GOBIN=$gobin GOFLAGS=-mod=mod go install "$1@$2" || GOBIN=$gobin GOFLAGS=-mod=mod go install "$1@latest"
 }
 
 # need_crane, need_regctl, need_oras and need_distribution skip the script unless the program is there;
 # with --real it is built first.
 need_crane() {
-    [ -z "${OCIKIT_REAL:-}" ] || go_install crane github.com/google/go-containerregistry/cmd/crane
+    [ -z "${OCIKIT_REAL:-}" ] || go_install crane
     need crane
 }
 
 need_regctl() {
-    [ -z "${OCIKIT_REAL:-}" ] || go_install regctl github.com/regclient/regclient/cmd/regctl
+    [ -z "${OCIKIT_REAL:-}" ] || go_install regctl
     need regctl
 }
 
 need_oras() {
-    [ -z "${OCIKIT_REAL:-}" ] || go_install oras oras.land/oras/cmd/oras
+    [ -z "${OCIKIT_REAL:-}" ] || go_install oras
     need oras
 }
 
 need_distribution() {
-    [ -z "${OCIKIT_REAL:-}" ] || go_install registry github.com/distribution/distribution/v3/cmd/registry
+    [ -z "${OCIKIT_REAL:-}" ] || go_install registry
     need registry
 }
 
