@@ -518,8 +518,8 @@ func TestExtractDevices(t *testing.T) {
 // TestApplyRefuses has layers that are damaged as tars, and headers out of range.
 func TestApplyRefuses(t *testing.T) {
 	good := layerTar(t, entries("a/", "a/b hello"))
-	owner := func(uid, gid int) []byte {
-		return layerTar(t, []entry{{Header: tar.Header{Name: "a", Typeflag: tar.TypeReg, Uid: uid, Gid: gid}}})
+	owner := func(uid, gid int64) []byte {
+		return layerTar(t, []entry{{Header: tar.Header{Name: "a", Typeflag: tar.TypeReg, Uid: int(uid), Gid: int(gid)}}})
 	}
 	unknown := tartest.Patch(good, 0, tartest.AtType, "Z")
 	huge := tartest.Patch(layerTar(t, entries("a x")), 0, tartest.AtSize, "\x80\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00") // 2^62

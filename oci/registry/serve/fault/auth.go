@@ -175,7 +175,7 @@ func tokenAnswerFaults() []*fault {
 		tokenAnswered("token-no-expiry", "the token server does not say how long a token is good", without("expires_in", "issued_at")),
 		tokenAnswered("token-expires-zero", "a token is said to be good for 0 seconds", expires(0)),
 		tokenAnswered("token-expires-negative", "a token is said to be good for -1 seconds", expires(-1)),
-		tokenAnswered("token-expires-far", "a token is said to be good for 300000000000 seconds, as if they were nanoseconds", expires(300_000_000_000)),
+		tokenAnswered("token-expires-far", "a token is said to be good for 300000000000 seconds, as if they were nanoseconds", expires(int64(300_000_000_000))),
 		tokenAnswered("token-expires-text", "the seconds for which a token is good are written as text", expires("300")),
 		tokenAnswered("token-huge", "the token server answers with 1 MiB of JSON", func(answer map[string]any) {
 			answer["fill"] = strings.Repeat("x", 1<<20)
