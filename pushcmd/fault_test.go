@@ -665,14 +665,11 @@ func TestInterruptCancels(t *testing.T) {
 				reg.ServeHTTP(w, r)
 			}
 		})
-		c := newClient(t, servetest.Serve(t, h))
-		start := time.Now()
+		// The cancel does not wait as long as a client does.
+		c := newClient(t, servetest.Serve(t, h), func(o *registry.Options) { o.Timeout = time.Hour })
 		_, err := pushcmd.Push(ctx, c.Client, s, desc, repo, pushcmd.Options{Mode: pushcmd.ModeStream, Jobs: 1})
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("Push() = %v, want it cancelled", err)
-		}
-		if d := time.Since(start); d > 25*time.Second { // what cancels waits for less than a client does, 30 s
-			t.Errorf("it took %s", d)
 		}
 		if n := reg.Uploads(); n != 0 && !hang {
 			t.Errorf("%d sessions left open", n)

@@ -74,10 +74,9 @@ func TestInterruptedWhileWaiting(t *testing.T) {
 					time.Sleep(20 * time.Millisecond)
 					cancel(cli.ErrInterrupted)
 				}()
-				start := time.Now()
 				status, out, errs := runOcikit(ctx, strings.NewReader(""), strings.Fields(line)...)
-				if status == 0 || out != "" || time.Since(start) > time.Minute {
-					t.Errorf("status %d after %v: %q, %q", status, time.Since(start), out, errs)
+				if status == 0 || out != "" {
+					t.Errorf("status %d: %q, %q", status, out, errs)
 				}
 			})
 		}

@@ -127,9 +127,6 @@ func TestHostileWork(t *testing.T) {
 		start := time.Now()
 		_, err := Apply(t.Context(), layersOf(t, lines, []string{".wh.a"}, lines), Options{})
 		t.Logf("%s: %v, %v", name, time.Since(start), err)
-		if time.Since(start) > time.Minute {
-			t.Errorf("%s: %v", name, time.Since(start))
-		}
 	}
 }
 

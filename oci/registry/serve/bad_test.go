@@ -23,7 +23,6 @@ import (
 func (t *testServer) raw(request string) int {
 	t.Helper()
 	c := t.dial()
-	c.SetDeadline(time.Now().Add(20 * time.Second))
 	io.WriteString(c, request)
 	if !strings.Contains(request, " HTTP/1.") {
 		c.(*net.TCPConn).CloseWrite() // the server would wait for the rest
@@ -179,7 +178,7 @@ func TestHostileDisk(t *testing.T) {
 
 // A thousand clients that trickle cost little, and hinder nobody.
 func TestSlowClients(t *testing.T) {
-	s := start(t, Options{})
+	s := start(t, Options{IdleTimeout: time.Hour}) // nobody waits until the others are cut
 	var before, after runtime.MemStats
 	loc := make([]string, reps(1000, 200))
 	for i := range loc {
@@ -206,11 +205,7 @@ func TestSlowClients(t *testing.T) {
 		for _, c := range conns {
 			c.Write([]byte("x"))
 		}
-		began := time.Now()
 		s.push("quick", random(1<<20, byte(round)))
-		if d := time.Since(began); d > 40*time.Second { // the idle time is a minute
-			t.Errorf("a push beside them took %v", d)
-		}
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -239,11 +234,9 @@ func TestIdleTimeout(t *testing.T) {
 		"PUT /v2/absent/blobs/uploads/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nabc", // refused unread
 	} {
 		c := s.dial()
-		began := time.Now()
 		io.WriteString(c, request)
-		c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		if _, err := io.Copy(io.Discard, c); err != nil {
-			t.Errorf("%.30q: %v after %v", request, err, time.Since(began))
+			t.Errorf("%.30q: %v", request, err)
 		}
 	}
 	if a := s.want(204, "GET", loc, nil); a.Header.Get("Range") != "0-2" {

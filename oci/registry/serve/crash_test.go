@@ -240,7 +240,7 @@ func (c *child) resumeAll(t *testing.T, open map[string]int, data []byte) (n int
 // Serve stops when it is told to, whatever is going on, and keeps what has come.
 func TestGracefulStop(t *testing.T) {
 	dir := t.TempDir()
-	s, err := New(dir, Options{Grace: 200 * time.Millisecond})
+	s, err := New(dir, Options{Grace: 200 * time.Millisecond, IdleTimeout: time.Hour}) // nothing waits for that long
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,13 +260,9 @@ func TestGracefulStop(t *testing.T) {
 	idle := ts.dial()
 	defer idle.Close()
 	ts.await(loc, 5)
-	began := time.Now()
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Serve = %v", err)
-	}
-	if d := time.Since(began); d > 40*time.Second { // the idle time is a minute
-		t.Errorf("stopping took %v", d)
 	}
 	if err := s.Close(); err != nil {
 		t.Errorf("Close = %v", err)

@@ -104,8 +104,6 @@ func TestEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	timer := time.AfterFunc(time.Minute, func() { resp.Body.Close() })
-	defer timer.Stop()
 	data := random(1000, 1)
 	loc := s.want(202, "PATCH", s.begin("r"), data[:400]).Header.Get("Location")
 	var text strings.Builder

@@ -214,17 +214,13 @@ func TestResumeAfterCut(t *testing.T) {
 // A connection that says nothing more gives way to its client's next one.
 func TestStalledGivesWay(t *testing.T) {
 	t.Parallel()
-	s := start(t, Options{})
+	s := start(t, Options{IdleTimeout: time.Hour}) // which is not waited for
 	data := random(1000, 4)
 	loc := s.begin("r")
 	c := s.dial()
 	fmt.Fprintf(c, "PATCH %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n%s", loc, data[:300])
 	a := s.await(loc, 300)
-	began := time.Now()
 	a = s.want(202, "PATCH", a.Header.Get("Location"), data[300:], "Content-Range", "300-999")
-	if d := time.Since(began); d > 40*time.Second { // the idle time is a minute
-		t.Errorf("waited %v", d)
-	}
 	s.want(201, "PUT", a.Header.Get("Location")+"&digest="+sum(data), nil)
 }
 
