@@ -35,7 +35,7 @@ const (
 	// AnnotationDiffID carries the diff ID of a layer in a descriptor stream. It is never
 	// written into a manifest.
 	AnnotationDiffID = "containerd.io/uncompressed"
-	// AnnotationAttestation marks an entry of an index that is no image but says something
+	// AnnotationAttestation marks an entry of an index that is not an image but says something
 	// about another entry, whose digest AnnotationAttested holds. They are BuildKit's.
 	AnnotationAttestation = "vnd.docker.reference.type"
 	AnnotationAttested    = "vnd.docker.reference.digest"

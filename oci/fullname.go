@@ -17,7 +17,7 @@ var fullName = sync.OnceValue(func() *regexp.Regexp {
 
 // FullName returns the name of an image with host and tag, as containerd writes it, for a name as
 // Docker shows it: "hello" is "docker.io/library/hello:latest". A digest behind the tag is left out.
-// It reports false for what is no name, and for a name that has a digest and no tag.
+// It reports false for what is not a name, and for a name that has a digest and no tag.
 func FullName(name string) (string, bool) {
 	host, path := CutHost(name)
 	switch {

@@ -101,7 +101,7 @@ func textMember(o Object, name string, to *string) error {
 		return fmt.Errorf("no %q", name)
 	}
 	if raw[0] != '"' {
-		return fmt.Errorf("%q is no text", name)
+		return fmt.Errorf("%q is not text", name)
 	}
 	return json.Unmarshal(raw, to)
 }
@@ -270,7 +270,7 @@ func child(v any, word string) (any, error) {
 func element(word string, last int) (int, error) {
 	i, err := strconv.ParseUint(word, 10, 31)
 	if err != nil || len(word) > 1 && word[0] == '0' || word[0] == '+' {
-		return 0, fmt.Errorf("%w: %.80q is no index of a list", ErrPatch, word)
+		return 0, fmt.Errorf("%w: %.80q is not an index of a list", ErrPatch, word)
 	}
 	if int(i) > last {
 		return 0, fmt.Errorf("%w: no element %d, the list has %d", ErrPatch, i, last+1)

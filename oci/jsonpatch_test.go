@@ -24,9 +24,9 @@ func TestJSONPatch(t *testing.T) {
 		{"A.12 no parent", `{"foo":"bar"}`, `[{"op":"add","path":"/baz/bat","value":"qux"}]`, ""},
 		{"A.13 op twice", `{"foo":"bar"}`, `[{"op":"add","path":"/baz","value":"qux","op":"remove"}]`, ""},
 		{"A.14 escapes", `{"/":9,"~1":10}`, `[{"op":"test","path":"/~01","value":10}]`, `{"/":9,"~1":10}`},
-		{"A.15 text is no number", `{"/":9,"~1":10}`, `[{"op":"test","path":"/~01","value":"10"}]`, ""},
+		{"A.15 text is not a number", `{"/":9,"~1":10}`, `[{"op":"test","path":"/~01","value":"10"}]`, ""},
 		{"A.16 the end", `{"foo":["bar"]}`, `[{"op":"add","path":"/foo/-","value":["abc","def"]}]`, `{"foo":["bar",["abc","def"]]}`},
-		{"copy is no link", `{"a":{"x":1}}`, `[{"op":"copy","from":"/a","path":"/b"},{"op":"replace","path":"/b/x","value":2}]`, `{"a":{"x":1},"b":{"x":2}}`},
+		{"copy is not a link", `{"a":{"x":1}}`, `[{"op":"copy","from":"/a","path":"/b"},{"op":"replace","path":"/b/x","value":2}]`, `{"a":{"x":1},"b":{"x":2}}`},
 		{"copy into itself", `{"a":{"x":1}}`, `[{"op":"copy","from":"/a","path":"/a/y"}]`, `{"a":{"x":1,"y":{"x":1}}}`},
 		{"move into itself", `{"a":{"x":1}}`, `[{"op":"move","from":"/a","path":"/a/y"}]`, ""},
 		{"null is a value", `{"a":1}`, `[{"op":"add","path":"/a","value":null}]`, `{"a":null}`},
@@ -127,7 +127,7 @@ func FuzzJSONPatch(f *testing.F) {
 		}
 		if got[0] == '{' {
 			if _, err := ParseObject(got); err != nil {
-				t.Errorf("%s by %s is %s, which is no document: %v", doc, patch, got, err)
+				t.Errorf("%s by %s is %s, which is not a document: %v", doc, patch, got, err)
 			}
 		}
 	})

@@ -29,13 +29,13 @@ const (
 	MediaTypeDockerLayerForeign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 )
 
-// CheckMediaType reports what is no media type by RFC 6838, section 4.2.
+// CheckMediaType reports what is not a media type by RFC 6838, section 4.2.
 func CheckMediaType(t string) error {
 	kind, sub, ok := strings.Cut(t, "/")
 	if ok && isRestrictedName(kind) && isRestrictedName(sub) {
 		return nil
 	}
-	return fmt.Errorf("%.80q: it is no media type: %w", t, ErrMalformed)
+	return fmt.Errorf("%.80q: it is not a media type: %w", t, ErrMalformed)
 }
 
 // isRestrictedName is the production of that name in RFC 6838.

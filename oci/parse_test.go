@@ -172,7 +172,7 @@ func names(n int) []byte {
 func TestReadList(t *testing.T) {
 	data := names(20_000)
 	if len(data) <= MaxDocument {
-		t.Fatalf("%d bytes are no test of the limit", len(data))
+		t.Fatalf("%d bytes are not a test of the limit", len(data))
 	}
 	x, err := ReadList(bytes.NewReader(data), int64(len(data)), nil)
 	if err != nil || len(x.Manifests) != 20_000 {
@@ -190,7 +190,7 @@ func TestReadList(t *testing.T) {
 func TestReadListInParts(t *testing.T) {
 	good := names(60_000)
 	if len(good) < window+reach {
-		t.Fatalf("%d bytes are no test of the window", len(good))
+		t.Fatalf("%d bytes are not a test of the window", len(good))
 	}
 	end := len(`],"mediaType":"application/vnd.oci.image.index.v1+json","schemaVersion":2}`)
 	entries := good[:len(good)-end]

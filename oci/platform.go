@@ -108,7 +108,7 @@ func (p Platform) CheckWords() error {
 		case known:
 			return fmt.Errorf("%s %q: the word for it is %q", w.what, w.word, right)
 		case strings.ContainsFunc(lower, isNoWord):
-			return fmt.Errorf("%s %.80q: it is no word", w.what, w.word)
+			return fmt.Errorf("%s %.80q: it is not a word", w.what, w.word)
 		case lower != w.word:
 			return fmt.Errorf("%s %q: the word for it is %q", w.what, w.word, lower)
 		}

@@ -59,7 +59,7 @@ func PushAll(ctx context.Context, c *registry.Client, images []Image, o Options)
 			report, err = p.push(ctx, im.Desc, im.To)
 		}
 
-		// An interrupt is no fault of this image: the list ends, and no failure is counted.
+		// An interrupt is not a fault of this image: the list ends, and no failure is counted.
 		if ctx.Err() != nil {
 			return append(reports, report), fmt.Errorf("push %s: %w", im.To, cmp.Or(err, context.Cause(ctx)))
 		}

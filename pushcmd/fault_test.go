@@ -498,7 +498,7 @@ func TestLostBlobIsPushedAgain(t *testing.T) {
 	}
 }
 
-// F47: a tag that may not change and names the same image is no error.
+// F47: a tag that may not change and names the same image is not an error.
 func TestImmutableTag(t *testing.T) {
 	s := newStore(t)
 	desc, other := s.image(t, 100), s.image(t, 200)

@@ -59,7 +59,7 @@ func TestNextMode(t *testing.T) {
 		{ModeStream, 10, []Mode{ModePut, ModeChunk}},
 		{ModePut, 10, []Mode{ModeStream, ModeChunk}},
 		{ModeChunk, 10, []Mode{ModePut, ModeStream}},
-		{ModePut, 0, []Mode{ModeChunk}}, // a stream of nothing is no request
+		{ModePut, 0, []Mode{ModeChunk}}, // a stream of nothing is not a request
 	} {
 		task := &task{desc: oci.Descriptor{Size: c.size}}
 		task.way.mode, task.way.tried = c.first, map[Mode]bool{c.first: true}

@@ -91,7 +91,7 @@ func (p *pusher) putManifest(ctx context.Context, n *node, name string, tags []s
 
 		var status *registry.StatusError
 		if errors.As(err, &status) && ctx.Err() == nil {
-			// A tag that may not change is no failure if it names this manifest already.
+			// A tag that may not change is not a failure if it names this manifest already.
 			if p.sameTag(ctx, n, name, status) {
 				return p.stored(ctx, n, name, registry.PutResult{Digest: n.desc.Digest})
 			}

@@ -34,7 +34,7 @@ type ScriptOptions struct {
 	PlainHTTP bool     // talk HTTP; without it a registry on this machine is tried with both
 	MountFrom []string // repositories of the registry that may have the blobs
 	Tags      []string // more tags besides that of the reference
-	ChunkSize int64    // send at most so many bytes in a request; 0 is no limit
+	ChunkSize int64    // send at most so many bytes in a request; 0 means no limit
 }
 
 // Script writes a POSIX shell script that does what [Push] does with nothing but curl. It
@@ -107,7 +107,7 @@ func (s *scriptWriter) settings(ref registry.Reference, o ScriptOptions) {
 		{"guessed", map[bool]string{true: "yes", false: "no"}[guessed], "whether http is tried if base does not talk https"},
 		{"realms", strings.Join(ref.TokenHosts(), " "), "hosts besides that of base that may be sent credentials"},
 		{"mount_from", strings.Join(o.MountFrom, " "), "repositories that may have the blobs already"},
-		{"chunk_size", strconv.FormatInt(o.ChunkSize, 10), "bytes in a request at most; 0 is no limit"},
+		{"chunk_size", strconv.FormatInt(o.ChunkSize, 10), "bytes in a request at most; 0 means no limit"},
 		{"layout", o.Layout, "taken if the script is given none"},
 	} {
 		fmt.Fprintf(&s.b, "%-37s # %s\n", v.name+"="+s.word(v.value), v.comment)

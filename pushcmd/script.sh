@@ -32,7 +32,7 @@ base=https://registry.example         # where requests go to
 guessed=no                            # whether http is tried if base does not talk https
 realms='auth.registry.example'        # hosts besides that of base that may be sent credentials
 mount_from='base/image'               # repositories that may have the blobs already
-chunk_size=0                          # bytes in a request at most; 0 is no limit
+chunk_size=0                          # bytes in a request at most; 0 means no limit
 layout='app'
 
 # Blobs go before the manifests that need them, children before parents, tags come last:

@@ -196,7 +196,7 @@ func (s *Session) Save(name string) error {
 	return nil
 }
 
-// RemoveSession removes the file of a session that is over. An absent one is no error.
+// RemoveSession removes the file of a session that is over. An absent one is not an error.
 func RemoveSession(name string) error {
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove upload session: %w", err)

@@ -126,7 +126,7 @@ func (c *Checker) Skip(n int64) error {
 }
 
 // Close reports whether the stream that ends here was a whole tar. The error wraps [ErrTruncated] if it
-// was cut, [ErrEmpty] if it had no bytes, and [ErrMalformed] if it was no tar.
+// was cut, [ErrEmpty] if it had no bytes, and [ErrMalformed] if it was not a tar.
 func (c *Checker) Close() error {
 	// What the stream broke off in is told as exactly as possible: too few bytes for anything, a
 	// header, an entry, an extended header, or just the end marker.
@@ -152,7 +152,7 @@ func (c *Checker) Close() error {
 	return c.err
 }
 
-// take follows a block that is no content: a header, a part of a sparse map, or a zero block. It begins
+// take follows a block that is not content: a header, a part of a sparse map, or a zero block. It begins
 // at offset at.
 func (c *Checker) take(b *[blockSize]byte, at int64) error {
 	switch {

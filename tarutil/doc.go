@@ -46,7 +46,7 @@ import "errors"
 var (
 	// ErrTruncated says that a tar ends before its two zero blocks.
 	ErrTruncated = errors.New("tar is cut off")
-	// ErrMalformed says that bytes are no tar, or break its rules.
+	// ErrMalformed says that bytes are not a tar, or break its rules.
 	ErrMalformed = errors.New("malformed tar")
 	// ErrEmpty says that a stream which must hold something has no bytes at all.
 	ErrEmpty = errors.New("empty input")

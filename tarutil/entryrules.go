@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// cleanEntry makes the names in hdr clean paths, and refuses what is no entry of a layer. It is the one
+// cleanEntry makes the names in hdr clean paths, and refuses what is not an entry of a layer. It is the one
 // rule for an entry by itself, wherever a tar is read, so that what one command accepts can be packed,
 // stored, applied and written again by the others.
 func cleanEntry(hdr *tar.Header) error {

@@ -119,7 +119,7 @@ func (l *LayerRules) Entry(hdr *tar.Header) error {
 	// Everything above the path has to be a directory, or a link to one.
 	for dir, _ := SplitPath(hdr.Name); dir != ""; dir, _ = SplitPath(dir) {
 		if flag, ok := l.types[l.key(dir)]; ok && flag != tar.TypeDir && flag != tar.TypeSymlink {
-			return fmt.Errorf("%w: %q is no directory", ErrMalformed, dir)
+			return fmt.Errorf("%w: %q is not a directory", ErrMalformed, dir)
 		}
 	}
 

@@ -126,7 +126,7 @@ func checkHeader(hdr *tar.Header) (name string, flag byte, err error) {
 	case strings.Contains(name, "\x00"):
 		err = errors.New("NUL byte in the name")
 	case flag != tar.TypeDir && strings.HasSuffix(name, "/"):
-		err = errors.New("slash at the end of a name that is no directory")
+		err = errors.New("slash at the end of a name that is not a directory")
 	case strings.Contains(hdr.Linkname, "\x00"):
 		err = errors.New("NUL byte in the link target")
 	case (flag == tar.TypeLink || flag == tar.TypeSymlink) && hdr.Linkname == "":

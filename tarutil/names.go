@@ -153,7 +153,7 @@ func nameRank(name string) int {
 }
 
 // CheckWhiteoutDir returns [ErrWhiteoutName] for the clean path of a directory that has the name of
-// a whiteout, or lies in one. The directories in which AUFS kept its own files are no error: for
+// a whiteout, or lies in one. The directories in which AUFS kept its own files are not errors: for
 // them ignore is true, and what lies there is to be ignored.
 func CheckWhiteoutDir(dir string) (ignore bool, err error) {
 	if !strings.Contains(dir, WhiteoutPrefix) {

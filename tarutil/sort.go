@@ -149,7 +149,7 @@ func (s *sorter) order() error {
 		}
 
 		if n := len(kept); n > 0 && kept[n-1].flag != tar.TypeDir && kept[n-1].flag != tar.TypeSymlink && strings.HasPrefix(e.name, kept[n-1].name+"/") {
-			return fmt.Errorf("entry %q: %w: %q is no directory", e.name, ErrMalformed, kept[n-1].name)
+			return fmt.Errorf("entry %q: %w: %q is not a directory", e.name, ErrMalformed, kept[n-1].name)
 		}
 		kept = append(kept, e)
 	}

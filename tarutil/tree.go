@@ -45,7 +45,7 @@ type TreeEntry struct {
 // cannot seek, the first Walk copies it to a temporary file in tempDir ("" is the system's
 // default), which [TarFile.Close] removes; if the copy fails, so does each later Walk. Walk refuses
 // what a [Gate] refuses. A whiteout is an error wrapping [ErrWhiteoutName], since a tar with
-// whiteouts is no tree without the layers below it.
+// whiteouts is not a tree without the layers below it.
 func TarTree(r io.Reader, tempDir string) *TarFile {
 	return &TarFile{r: r, tempDir: tempDir}
 }

@@ -145,7 +145,7 @@ func TestHintsInSources(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") { // what tests give a name is no command
+		if strings.HasSuffix(file, "_test.go") { // what tests give a name is not a command
 			continue
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)

@@ -137,7 +137,7 @@ func TestExtractBadImages(t *testing.T) {
 		{"zstd that is cut", badImage{layers: [][]byte{zstdOf(good)[:900]}, types: []string{oci.MediaTypeLayerZstd}, diffIDs: ids}, false},
 		{"gzip in gzip", badImage{layers: [][]byte{gzipOf(gz)}, types: gzType, diffIDs: []digest.Digest{digest.FromBytes(gz)}}, false},
 		{"foreign layer that is there", badImage{layers: [][]byte{gz}, types: []string{oci.MediaTypeDockerLayerForeign}, diffIDs: ids}, true},
-		{"type that is no layer", badImage{layers: [][]byte{good}, types: []string{"text/plain"}}, false},
+		{"type that is not a layer", badImage{layers: [][]byte{good}, types: []string{"text/plain"}}, false},
 		{"wrong diff ID", badImage{layers: [][]byte{good}, diffIDs: []digest.Digest{digest.FromBytes(nil)}}, false},
 		{"wrong diff ID of a layer that gives nothing to the result", badImage{layers: [][]byte{plainTar("x y"), plainTar(".wh.x", "f right")}, diffIDs: ids}, false},
 		{"fewer diff IDs than layers", badImage{layers: [][]byte{good}, change: func(m *oci.Manifest, _ *layout.Layout) { m.Layers = append(m.Layers, m.Layers[0]) }}, false},

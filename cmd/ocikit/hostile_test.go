@@ -113,7 +113,7 @@ func hostileTars() []struct {
 		{"type Z", string(rawHeader("z", 'Z', octal(0), nil)) + endMark, reject},
 		{"size of 2^62", string(rawHeader("a", '0', big(1<<62), nil)) + endMark, reject},
 		{"size that is negative", string(rawHeader("a", '0', "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", nil)) + endMark, reject},
-		{"size that is no number", string(rawHeader("a", '0', "xyz\x00", nil)) + endMark, reject},
+		{"size that is not a number", string(rawHeader("a", '0', "xyz\x00", nil)) + endMark, reject},
 		{"PAX size beyond the stream", pax(record("size", "4611686018427387904")) + file("a", "x") + endMark, reject},
 		{"PAX size that is negative", pax(record("size", "-1")) + file("a", "x") + endMark, reject},
 		{"PAX record that lies about its length", pax("99 path=x\n") + file("a", "x") + endMark, reject},

@@ -155,7 +155,7 @@ func checkWords(t *testing.T, line string, v any, words map[string]string, seen 
 			seen[name] = true
 			switch {
 			case words[name] == "" && first:
-				t.Errorf("%s: %q, a %s, is no word of `ocikit help json`", line, name, kind)
+				t.Errorf("%s: %q, a %s, is not a word of `ocikit help json`", line, name, kind)
 			case words[name] == "":
 			case value != nil && !strings.Contains(words[name], kind):
 				t.Errorf("%s: %q is a %s, want a %s", line, name, kind, words[name])

@@ -30,7 +30,7 @@ type brokenWriter struct{ err error }
 
 func (b brokenWriter) Write([]byte) (int, error) { return 0, b.err }
 
-// Bytes that are no text do not go to a terminal unless they are sent there by name.
+// Bytes that are not text do not go to a terminal unless they are sent there by name.
 func TestTerminalIsSpared(t *testing.T) {
 	for _, c := range []struct {
 		input  string

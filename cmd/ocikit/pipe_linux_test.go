@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestWidenPipe widens pipes, and leaves alone a larger one and what is no pipe.
+// TestWidenPipe widens pipes, and leaves alone a larger one and what is not a pipe.
 func TestWidenPipe(t *testing.T) {
 	size := func(f *os.File, set uintptr) (n uintptr) {
 		c, err := f.SyscallConn()

@@ -328,7 +328,7 @@ func TestRegistryBelowAPath(t *testing.T) {
 			{"registry", "get", ref, "--plain-http"}, {"push", "app:v1", ref, "--plain-http"},
 		} {
 			status, _, errs := runOcikit(t.Context(), nil, args...)
-			if status != 4 || !strings.Contains(errs, "hint: what answers is no registry: one below a path of its host cannot be named") {
+			if status != 4 || !strings.Contains(errs, "hint: what answers is not a registry: one below a path of its host cannot be named") {
 				t.Errorf("%s: ocikit %q: status %d\n%s", name, args, status, errs)
 			}
 		}

@@ -191,7 +191,7 @@ func TestHelpNamesDefaults(t *testing.T) {
 		{"gzip", "--level", "(default 6)"},
 		{"serve", "--listen", "(default 127.0.0.1:5000)"},
 		{"gzip", "-j", ""},          // 0 is explained
-		{"files", "--layer", ""},    // -1 is no layer
+		{"files", "--layer", ""},    // -1 is not a layer
 		{"append", "--created", ""}, // its usage says it
 		{"verify", "--repair-from", ""},
 	} {

@@ -233,9 +233,9 @@ func TestImagesOfToday(t *testing.T) {
 		{"verify artifact --deep", 0, `^$`},
 		{"files artifact", 0, `docs/notes.txt`},
 		{"extract artifact artifact.d", 0, `is an artifact: 1 file, by title`},
-		{"export artifact", 1, `no image with a file system`},
-		{"files climbing", 1, `is no name of a file`},
-		{"extract climbing climbing.d", 1, `is no name of a file`},
+		{"export artifact", 1, `not an image with a file system`},
+		{"files climbing", 1, `is not a name of a file`},
+		{"extract climbing climbing.d", 1, `is not a name of a file`},
 	} {
 		if strings.HasPrefix(tt.command, "tag ") {
 			_, out, _ := runOcikit(t.Context(), strings.NewReader(""), "resolve", "sparse")

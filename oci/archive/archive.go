@@ -179,7 +179,7 @@ func (a *Archive) ociEntries(x oci.Index) []oci.Descriptor {
 	var entries []oci.Descriptor
 	for _, d := range x.Manifests {
 		if !oci.IsDocument(d.MediaType) {
-			a.notice("left out %s of type %q, which is no image", d.Digest, d.MediaType)
+			a.notice("left out %s of type %q, which is not an image", d.Digest, d.MediaType)
 			continue
 		}
 		entries = append(entries, d)

@@ -494,12 +494,12 @@ func TestRefuseDocker(t *testing.T) {
 		"two layers, one diff ID":        func(t *testing.T, a *dockerArchive) []entry { a.config = cutDiffID(a.config); return a.entries() },
 		"one layer, two diff IDs":        inManifest(`,"2/layer.tar"`, ""),
 		"layers in the wrong order":      inManifest(`"1/layer.tar","2/layer.tar"`, `"2/layer.tar","1/layer.tar"`),
-		"a layer is no tar": func(t *testing.T, a *dockerArchive) []entry {
+		"a layer is not a tar": func(t *testing.T, a *dockerArchive) []entry {
 			e := a.entries()
 			e[2] = file("1/layer.tar", "x")
 			return e
 		},
-		"RepoTags is no name":                 inManifest("hello:v1", "Hello World"),
+		"RepoTags is not a name":              inManifest("hello:v1", "Hello World"),
 		"RepoTags holds an escape sequence":   inManifest("hello:v1", `hello:v1\u001b[2J`),
 		"an absolute member":                  func(t *testing.T, a *dockerArchive) []entry { return append(a.entries(), file(canary, "x")) },
 		"a member that climbs":                func(t *testing.T, a *dockerArchive) []entry { return append(a.entries(), file("../../x", "x")) },
@@ -583,8 +583,8 @@ func TestRefuseDocker(t *testing.T) {
 			e[2] = file("1/layer.tar", string(gzipped(t, gzipped(t, a.layers[0]))))
 			return e
 		},
-		"the config is no object": func(t *testing.T, a *dockerArchive) []entry { a.config = "[]"; return a.entries() },
-		"a sparse member":         func(t *testing.T, a *dockerArchive) []entry { return a.entries() }, // spoiled below
+		"the config is not an object": func(t *testing.T, a *dockerArchive) []entry { a.config = "[]"; return a.entries() },
+		"a sparse member":             func(t *testing.T, a *dockerArchive) []entry { return a.entries() }, // spoiled below
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLayout(t)
@@ -984,7 +984,7 @@ func TestSameTagTwice(t *testing.T) {
 	}
 }
 
-// A damaged blob is found while it is written, and what was written is no archive.
+// A damaged blob is found while it is written, and what was written is not an archive.
 func TestSaveDamaged(t *testing.T) {
 	src := newLayout(t)
 	desc := addImage(t, src, "amd64", strings.Repeat("a", 100))
@@ -1044,7 +1044,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// containerd's export of an image that is known by its digest calls it so; the digest is no tag, and
+// containerd's export of an image that is known by its digest calls it so; the digest is not a tag, and
 // one of another image is not believed (hauler-dev/hauler#642).
 func TestNamesWithDigests(t *testing.T) {
 	src := newLayout(t)

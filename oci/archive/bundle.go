@@ -312,7 +312,7 @@ func ReadWanted(r io.Reader) ([]Wanted, error) {
 	}
 	wrapped := append(append([]byte(`{"want":`), data...), '}')
 	if err := oci.Decode(wrapped, &list); err != nil {
-		return nil, fmt.Errorf("no list of what is missing: %w", err)
+		return nil, fmt.Errorf("not a list of what is missing: %w", err)
 	}
 
 	if len(list.Want) == 0 {
@@ -321,11 +321,11 @@ func ReadWanted(r io.Reader) ([]Wanted, error) {
 
 	for _, w := range list.Want {
 		if w.Root.Digest.IsZero() {
-			return nil, fmt.Errorf("no list of what is missing: an image without a descriptor: %w", oci.ErrMalformed)
+			return nil, fmt.Errorf("not a list of what is missing: an image without a descriptor: %w", oci.ErrMalformed)
 		}
 		for _, m := range w.Missing {
 			if m.Digest.IsZero() {
-				return nil, fmt.Errorf("no list of what is missing: a blob without a digest: %w", oci.ErrMalformed)
+				return nil, fmt.Errorf("not a list of what is missing: a blob without a digest: %w", oci.ErrMalformed)
 			}
 		}
 	}

@@ -404,7 +404,7 @@ func TestWantedCompletes(t *testing.T) {
 	wholeNames(t, l)
 }
 
-// What is no list of missing blobs is refused, or a bundle would be made of nothing.
+// What is not a list of missing blobs is refused, or a bundle would be made of nothing.
 func TestReadWantedRefuses(t *testing.T) {
 	root := `{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + digest.FromBytes(nil).String() + `","size":0}`
 	blob := `{"digest":"` + digest.FromBytes(nil).String() + `","size":0}`

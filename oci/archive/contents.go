@@ -116,7 +116,7 @@ func (c *contents) takeEntry(f tarEntry) error {
 	return c.put(f, digest.Digest{})
 }
 
-// recognize notes what the tar may be, if it is no archive of images.
+// recognize notes what the tar may be, if it is not an archive of images.
 func (c *contents) recognize(name string) {
 	if dir, base := path.Split(name); dir != "" && c.inner == "" && (base == indexFile || base == manifestFile) {
 		c.inner = path.Clean(dir)
@@ -179,9 +179,9 @@ func (c *contents) notices(notice func(format string, args ...any)) {
 	switch c.foreign {
 	case 0:
 	case 1:
-		notice("passed over %q, which is no part of an image", c.firstForeign)
+		notice("passed over %q, which is not a part of an image", c.firstForeign)
 	default:
-		notice("passed over %q and %d more files, which are no part of an image", c.firstForeign, c.foreign-1)
+		notice("passed over %q and %d more files, which are not part of an image", c.firstForeign, c.foreign-1)
 	}
 }
 

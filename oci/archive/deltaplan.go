@@ -86,7 +86,7 @@ func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, same map[digest.D
 		err = b.replace(at, f.File, layout.Delta{Digest: at.desc.Digest, MediaType: at.desc.MediaType, Size: at.desc.Size, TarSize: t.Size, Encoder: encoder, Bases: list.names})
 	}
 	if err != nil {
-		// A delta that is of no use is no failure: the layer travels whole.
+		// A delta that is of no use is not a failure: the layer travels whole.
 		f.Close()
 		if errors.Is(err, layerdelta.ErrNoUse) {
 			b.notice("carrying %s whole: %v", at.desc.Digest, err)

@@ -85,7 +85,7 @@ func (a *Archive) dockerEntries(ctx context.Context, data []byte) ([]oci.Descrip
 		for _, tag := range it.RepoTags {
 			full, ok := oci.FullName(tag)
 			if !ok {
-				return nil, fmt.Errorf("%s: RepoTags has %q, which is no name: %w", manifestFile, tag, oci.ErrMalformed)
+				return nil, fmt.Errorf("%s: RepoTags has %q, which is not a name: %w", manifestFile, tag, oci.ErrMalformed)
 			}
 			entries = append(entries, desc.WithAnnotation(oci.AnnotationImageName, full))
 		}

@@ -141,7 +141,7 @@ func (h *documents) open(m member) (source.BlobAt, error) {
 	if err := h.bad[m.digest]; err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("blob %s: it is no document, and nothing else of the stream was kept: %w", m.digest, errors.ErrUnsupported)
+	return nil, fmt.Errorf("blob %s: it is not a document, and nothing else of the stream was kept: %w", m.digest, errors.ErrUnsupported)
 }
 
 func isCompressed(f tarutil.Format) bool { return f == tarutil.FormatGzip || f == tarutil.FormatZstd }

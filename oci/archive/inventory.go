@@ -326,7 +326,7 @@ func readItem(fields []string) (it Item, err error) {
 
 	if len(fields) > 1 {
 		if it.Size, err = strconv.ParseInt(fields[1], 10, 64); err != nil || it.Size < 0 {
-			return it, fmt.Errorf("%q is no size", fields[1])
+			return it, fmt.Errorf("%q is not a size", fields[1])
 		}
 	}
 

@@ -14,8 +14,8 @@ import (
 	"ocikit/oci/layout"
 )
 
-// ErrNoImage means that a tar is no archive of images.
-var ErrNoImage = errors.New("no image archive")
+// ErrNoImage means that a tar is not an archive of images.
+var ErrNoImage = errors.New("not an image archive")
 
 // LoadOptions say what to load.
 type LoadOptions struct {

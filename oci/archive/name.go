@@ -76,7 +76,7 @@ func sameRepo(entry oci.Descriptor, full string) bool {
 }
 
 // plainName returns the name in an annotation without the digest that containerd, skopeo and others
-// put behind it. It must be that of the image. A repository without a tag is no name alone: there the
+// put behind it. It must be that of the image. A repository without a tag is not a name alone: there the
 // digest stays.
 func plainName(e oci.Descriptor, annotation string) (string, error) {
 	name, d := oci.CutDigest(e.Annotations[annotation])

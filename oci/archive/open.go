@@ -63,7 +63,7 @@ func IsArchive(name string) (bool, error) {
 // Open opens an archive, or a directory with the parts of one, for reading in place. A plain tar is
 // gone through once, from header to header; what is between them is read when it is asked for, and
 // verified then. A compressed one is decompressed, with a notice, into a temporary file, which
-// Close removes. A tar that is no archive of images gives [ErrNoImage].
+// Close removes. A tar that is not an archive of images gives [ErrNoImage].
 //
 // The file must not change until the archive is closed.
 func Open(ctx context.Context, name string, o OpenOptions) (*Archive, error) {

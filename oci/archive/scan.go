@@ -67,7 +67,7 @@ func scanFile(ctx context.Context, at io.ReaderAt, size int64, take func(tarEntr
 	return tarError(in.check.Close())
 }
 
-// scan hands each entry of a tar to take. It refuses what is no whole tar, what has too many
+// scan hands each entry of a tar to take. It refuses what is not a whole tar, what has too many
 // members, names that lead out, and sparse files, which may have an exabyte in a few bytes.
 func scan(in *checkedReader, take func(tarEntry) error) error {
 	tr := tar.NewReader(in)
@@ -85,7 +85,7 @@ func scan(in *checkedReader, take func(tarEntry) error) error {
 			return fmt.Errorf("over %d members: %w", maxMembers, oci.ErrMalformed)
 		}
 
-		// A global header, such as git archive writes, is no member.
+		// A global header, such as git archive writes, is not a member.
 		if hdr.Typeflag == tar.TypeXGlobalHeader {
 			continue
 		}
@@ -168,7 +168,7 @@ func cleanName(name string) (string, error) {
 	case path.IsAbs(name), clean == "..", strings.HasPrefix(clean, "../"), hasParent(name):
 		return "", fmt.Errorf("%q, which leads out of the archive: %w", name, oci.ErrMalformed)
 	case strings.ContainsRune(name, 0), name == "":
-		return "", fmt.Errorf("%q, which is no name: %w", name, oci.ErrMalformed)
+		return "", fmt.Errorf("%q, which is not a name: %w", name, oci.ErrMalformed)
 	}
 	return clean, nil
 }

@@ -170,7 +170,7 @@ func (u *unbundler) roots(c *contents) error {
 	named := map[string]digest.Digest{}
 	for _, e := range x.Manifests {
 		if !oci.IsManifest(e.MediaType) && !oci.IsIndex(e.MediaType) {
-			u.notice("left out %s of type %q, which is no image", e.Digest, e.MediaType)
+			u.notice("left out %s of type %q, which is not an image", e.Digest, e.MediaType)
 			continue
 		}
 		if tag := e.Annotations[oci.AnnotationRefName]; tag != "" {

@@ -200,7 +200,7 @@ func TestChoose(t *testing.T) {
 		{"an artifact", artifact, "", artifact, nil},
 		{"an artifact has no platform", artifact, "linux/amd64", oci.Descriptor{}, ErrPlatform},
 		{"one image beside its attestation", m.index(t, amd, m.attestation(t, amd)), "", amd, nil},
-		{"an attestation is no platform", m.index(t, amd, m.attestation(t, amd)), "unknown/unknown", oci.Descriptor{}, ErrPlatform},
+		{"an attestation is not a platform", m.index(t, amd, m.attestation(t, amd)), "unknown/unknown", oci.Descriptor{}, ErrPlatform},
 		{"an attestation alone", m.index(t, m.attestation(t, amd)), "", oci.Descriptor{}, ErrPlatform},
 		{"several", m.index(t, amd, arm), "", oci.Descriptor{}, ErrPlatform},
 		{"several, one asked for", m.index(t, amd, arm), "linux/arm64", arm, nil},
@@ -253,12 +253,12 @@ func TestCutFallbackTag(t *testing.T) {
 	}
 }
 
-// BuildKit marks what is no image by an annotation, others by the platform alone. One unknown word of
+// BuildKit marks what is not an image by an annotation, others by the platform alone. One unknown word of
 // two is an image that somebody described badly.
 func TestIsAttestation(t *testing.T) {
 	marked := oci.Descriptor{Annotations: map[string]string{oci.AnnotationAttestation: "attestation-manifest"}}
 	if !IsAttestation(marked) {
-		t.Error("a marked entry is no attestation")
+		t.Error("a marked entry is not an attestation")
 	}
 	for _, c := range []struct {
 		os, arch string
@@ -355,7 +355,7 @@ func TestForPlatformsInside(t *testing.T) {
 	}
 }
 
-// A fallback tag that answers with the image itself is no list of what refers to it
+// A fallback tag that answers with the image itself is not a list of what refers to it
 // (oras-project/oras-go#1396).
 func TestFallbackTagOfTheImageItself(t *testing.T) {
 	m := memory{}

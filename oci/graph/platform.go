@@ -70,7 +70,7 @@ func Entries(s Store, root oci.Descriptor) ([]oci.Descriptor, error) {
 }
 
 // IsAttestation reports whether an entry of an index says something about another entry, as
-// BuildKit's attestations, and is no image of its own.
+// BuildKit's attestations, and is not an image of its own.
 func IsAttestation(d oci.Descriptor) bool {
 	return d.Annotations[oci.AnnotationAttestation] != "" ||
 		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"

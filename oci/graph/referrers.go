@@ -227,7 +227,7 @@ func (f *finder) list(e oci.Descriptor, subject digest.Digest) ([]oci.Descriptor
 	}
 
 	// The parts include what was found so far, which a list names rightly. Only other parts of the
-	// image show that it is no list.
+	// image show that it is not a list.
 	x, ok := IsReferrersList(e, doc, subject, func(d digest.Digest) bool { return f.parts[d] && !isListed(d) })
 	return x.Manifests, ok
 }

@@ -8,7 +8,7 @@ import (
 	"ocikit/oci"
 )
 
-// Limits bound what one root of a walk may lead to. A zero field is no limit.
+// Limits bound what one root of a walk may lead to. A zero field means no limit.
 type Limits struct {
 	Depth     int   // levels of indexes, the root's own included
 	Documents int   // manifests and indexes

@@ -50,7 +50,7 @@ func ArtifactFiles(m oci.Manifest) ([]ArtifactFile, error) {
 		bad := path.IsAbs(name) || name == "." || name == ".." || strings.HasPrefix(name, "../") ||
 			strings.ContainsAny(title, "\\\x00") || strings.Contains(strings.SplitN(name, "/", 2)[0], ":")
 		if bad || strings.HasSuffix(title, "/") {
-			return nil, fmt.Errorf("blob %s: title %.80q is no name of a file: %w", desc.Digest, title, oci.ErrMalformed)
+			return nil, fmt.Errorf("blob %s: title %.80q is not a name of a file: %w", desc.Digest, title, oci.ErrMalformed)
 		}
 
 		if seen[name] {

@@ -288,7 +288,7 @@ func (im *Image) configStep() ([]Step, error) {
 		return nil, err
 	}
 
-	// Blanks and the order of names are no change. So a config that nobody edits keeps its bytes,
+	// Blanks and the order of names are not changes. So a config that nobody edits keeps its bytes,
 	// and its digest.
 	var steps []Step
 	same, err := sameDocument(data, im.before)

@@ -63,7 +63,7 @@ func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, 
 		return same, nil
 	}
 
-	// An index that lacks images of some platforms is no reason to refuse an edit of the others.
+	// An index that lacks images of some platforms is not a reason to refuse an edit of the others.
 	im, err := open(e.l, desc)
 	if errors.Is(err, graph.ErrNotFound) && depth > 0 && e.isAbsent(desc) {
 		e.plan.Sparse = true

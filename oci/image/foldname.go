@@ -41,7 +41,7 @@ func foldName(name string) string {
 	var b strings.Builder
 	for len(name) > 0 {
 		c, n := utf8.DecodeRuneInString(name)
-		if c == utf8.RuneError && n == 1 { // a byte that is no text is itself
+		if c == utf8.RuneError && n == 1 { // a byte that is not text is itself
 			b.WriteByte(name[0])
 			name = name[1:]
 			continue

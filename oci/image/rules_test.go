@@ -49,7 +49,7 @@ var rules = []rule{
 	{"config.md, config.StopSignal", "SIGNAME or a number", "", "names differ from system to system, and engines take the default for others"},
 	{"config.md, config.User", "a user or uid, with or without a group", "", "only the image's own passwd file can tell"},
 	{"config.md, config.WorkingDir", "a path", "", "engines make it absolute, and make it where it is missing"},
-	{"config.md", "implementation-defined members are kept", "", "unknown members are no fault"},
+	{"config.md", "implementation-defined members are kept", "", "unknown members are not faults"},
 
 	// Manifests.
 	{"manifest.md, schemaVersion", "2", decoded, ""},
@@ -73,7 +73,7 @@ var rules = []rule{
 
 	// Indexes.
 	{"image-index.md, platform", "the config's", layout.CodePlatformMismatch, ""},
-	{"image-index.md, manifests", "unknown media types are passed over", "", "they are no fault"},
+	{"image-index.md, manifests", "unknown media types are passed over", "", "they are not faults"},
 	{"image-index.md, nesting", "an index does not lead to itself", layout.CodeIndexCycle, ""},
 	{"podman, containerd", "indexes nest a few levels", layout.CodeIndexDepth, ""},
 

@@ -47,7 +47,7 @@ func imageLayers(src source.Source, desc oci.Descriptor) ([]oci.Descriptor, erro
 		return nil, err
 	}
 	if !m.IsImage() {
-		return nil, fmt.Errorf("manifest %s: its config is %q, so it is no image with a file system: %w", desc.Digest, m.Config.MediaType, oci.ErrMalformed)
+		return nil, fmt.Errorf("manifest %s: its config is %q, so it is not an image with a file system: %w", desc.Digest, m.Config.MediaType, oci.ErrMalformed)
 	}
 	return Layers(src, desc)
 }

@@ -237,7 +237,7 @@ func (c *copier) blob(ctx context.Context, desc oci.Descriptor) (How, error) {
 		}
 	}
 
-	// err says why the source cannot give the blob. That is no error yet: it may be here
+	// err says why the source cannot give the blob. That is not an error yet: it may be here
 	// already.
 	original, err := c.open(desc)
 	if original != nil {

@@ -87,7 +87,7 @@ const (
 // Codes returns all kinds of findings.
 func Codes() []Code {
 	return []Code{
-		{CodeLayoutMalformed, SeverityError, false, "oci-layout is absent or not what it should be, so that this is no layout", "write {\"imageLayoutVersion\":\"1.0.0\"} into it if it was one"},
+		{CodeLayoutMalformed, SeverityError, false, "oci-layout is absent or not what it should be, so that this is not a layout", "write {\"imageLayoutVersion\":\"1.0.0\"} into it if it was one"},
 		{CodeIndexMalformed, SeverityError, false, "index.json cannot be used", "bring index.json back from a copy"},
 		{CodeWaitingMalformed, SeverityError, false, "what unbundle remembers cannot be read, so that no image that waits gets its name, and gc deletes nothing", "ocikit unbundle --forget LAYOUT drops it; then apply the bundles again"},
 		{CodeNameAmbiguous, SeverityError, false, "one tag names two images", "tag the right one again"},
@@ -102,7 +102,7 @@ func Codes() []Code {
 		{CodeDataMismatch, SeverityError, false, "embedded data are not what the descriptor names", rebuild},
 		{CodeDocumentMalformed, SeverityError, false, "a manifest, index or config is not what it should be", rebuild},
 
-		{CodeLayerMalformed, SeverityError, true, "a layer does not decompress, or is no whole tar", rebuild},
+		{CodeLayerMalformed, SeverityError, true, "a layer does not decompress, or is not a whole tar", rebuild},
 		{CodeLayerNoEnd, SeverityWarning, true, "the tar of a layer lacks the zero blocks at its end, as umoci writes it; some tools complain", rebuild},
 		{CodeLayerType, SeverityError, true, "a layer's bytes are not of the media type that its descriptor says", rebuild},
 		{CodeLayerApply, SeverityError, true, "the layers of an image make up no file system, as if a name climbs or a hard link leads to nothing: extract refuses them", rebuild},

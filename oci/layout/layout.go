@@ -86,7 +86,7 @@ func at(root *os.Root, dir string) *Layout {
 }
 
 // Open opens an existing layout. The caller closes it. A directory that is absent gives an
-// error that wraps fs.ErrNotExist, one that is no layout [ErrNotLayout].
+// error that wraps fs.ErrNotExist, one that is not a layout [ErrNotLayout].
 func Open(dir string) (*Layout, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {

@@ -71,7 +71,7 @@ type blobEntry struct {
 	path  string // below the layout
 	d     digest.Digest
 	entry fs.DirEntry
-	err   error // why its name is no digest
+	err   error // why its name is not a digest
 	dir   bool  // it is beside the directories of algorithms, not in one
 }
 

@@ -13,7 +13,7 @@ import (
 // Catalog lists the repositories of the registry. It asks for pages of n names; 0 leaves their size
 // to the registry. The sequence ends with the first error, see also [Client.Tags].
 //
-// The catalog is no part of the distribution-spec. Docker Hub and other shared registries have none;
+// The catalog is not a part of the distribution-spec. Docker Hub and other shared registries have none;
 // others show it to administrators alone, with a token for "registry:catalog:*".
 func (c *Client) Catalog(ctx context.Context, n int) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {

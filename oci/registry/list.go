@@ -262,7 +262,7 @@ func noReferrersAPI(err error) bool {
 	return errors.Is(err, errNoReferrers)
 }
 
-// fallbackIndex reads the fallback tag. An absent one is an empty list, and so is what is no list:
+// fallbackIndex reads the fallback tag. An absent one is an empty list, and so is what is not a list:
 // some registries answer with the manifest whose digest the tag spells (oras-project/oras-go#1396).
 func (c *Client) fallbackIndex(ctx context.Context, repo string, d digest.Digest) ([]oci.Descriptor, []byte, error) {
 	desc, data, err := c.GetManifest(ctx, repo, graph.FallbackTag(d))

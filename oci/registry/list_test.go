@@ -21,7 +21,7 @@ func noReferrers(status int, h http.Handler) http.Handler {
 }
 
 // oras-project/oras-go#1396: without a referrers API the tag sha256-HEX is read, and GitLab
-// answers with the manifest sha256:HEX itself. That is no list of what refers to it, and none that
+// answers with the manifest sha256:HEX itself. That is not a list of what refers to it, and none that
 // is written into one.
 func TestFallbackTagOfTheSubject(t *testing.T) {
 	reg := servetest.New(t, serve.Options{})
@@ -80,7 +80,7 @@ func TestTypeOfReferrersInAList(t *testing.T) {
 }
 
 // Some registries call what is not there forbidden. Where one has no referrers API, its fallback
-// tag is looked for in case there is one: that it may not be read is no reason to fail.
+// tag is looked for in case there is one: that it may not be read is not a reason to fail.
 func TestForbiddenFallbackTag(t *testing.T) {
 	forbidden := func(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.Path, "/manifests/sha256-") {

@@ -26,7 +26,7 @@ func (c *Client) Login(ctx context.Context) (Stored, error) {
 	return out, nil
 }
 
-// Logout removes what [Client.Login] stores. It is no error if there is nothing; see
+// Logout removes what [Client.Login] stores. It is not an error if there is nothing; see
 // [auth.Stored.Changed].
 func (c *Client) Logout(ctx context.Context) (Stored, error) {
 	out, err := c.auth.Erase(ctx)

@@ -70,7 +70,7 @@ func headerType(resp *wire.Response) string {
 // GetManifest returns a manifest or index by tag or digest, and its descriptor (end-3). The bytes are
 // exactly those that came. They are checked against the digest in name, else against the header
 // Docker-Content-Digest if there is one; a difference gives [digest.ErrMismatch]. A Content-Type
-// that is not the mediaType inside, or a document that is no manifest, gives [ErrProtocol].
+// that is not the mediaType inside, or a document that is not a manifest, gives [ErrProtocol].
 func (c *Client) GetManifest(ctx context.Context, repo, name string) (oci.Descriptor, []byte, error) {
 	r := c.manifestRequest(http.MethodGet, repo, name)
 	asked, byDigest := digest.Digest{}, false
@@ -139,13 +139,13 @@ func describe(resp *wire.Response, asked digest.Digest) (oci.Descriptor, error) 
 	case known(header):
 		desc.MediaType = header
 	case header != "" && header != "application/json" && header != "application/octet-stream" && header != "text/plain":
-		return desc, fmt.Errorf("%w: Content-Type is %s, which is no manifest", ErrProtocol, wire.Quote(header))
+		return desc, fmt.Errorf("%w: Content-Type is %s, which is not a manifest", ErrProtocol, wire.Quote(header))
 	default:
 		desc.MediaType = oci.SniffDocument(resp.Body)
 	}
 
 	if !known(desc.MediaType) {
-		return desc, fmt.Errorf("%w: the document is no manifest", ErrProtocol)
+		return desc, fmt.Errorf("%w: the document is not a manifest", ErrProtocol)
 	}
 
 	return desc, nil

@@ -55,7 +55,7 @@ func TestParseReference(t *testing.T) {
 			t.Errorf("ParseReference(%.80q) = %q, %v, want %q", c.in, got, err, c.want)
 		}
 		if err != nil && !errors.Is(err, ErrReference) {
-			t.Errorf("ParseReference(%.80q): %v is no ErrReference", c.in, err)
+			t.Errorf("ParseReference(%.80q): %v is not an ErrReference", c.in, err)
 		}
 	}
 }

@@ -114,7 +114,7 @@ func parseReference(s string) (Reference, error) {
 	if hasDigest {
 		d, err := digest.Parse(dig)
 		if err != nil && !digestSuffix().MatchString("@"+dig) {
-			return r, errors.New("what follows the @ is no digest") // it may be half a password
+			return r, errors.New("what follows the @ is not a digest") // it may be half a password
 		}
 		if err != nil {
 			return r, err

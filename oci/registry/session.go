@@ -51,7 +51,7 @@ func (c *Client) learnRange(up *Upload, resp *wire.Response) {
 	}
 	up.Server, up.Ambiguous = n, ambiguous
 
-	// Some registries name in a 416 where to go on. An address that cannot be used is no error
+	// Some registries name in a 416 where to go on. An address that cannot be used is not an error
 	// here: the old one is still known.
 	if resp.Status == http.StatusRequestedRangeNotSatisfiable && resp.Header.Get("Location") != "" {
 		if location, err := c.conn.ResolveLocation(resp); err == nil {

@@ -31,7 +31,7 @@ type Upload struct {
 // A Body is the body of an upload request. Reader and Size are all that a push needs. The other
 // fields break rules on purpose, to find out how a registry takes it.
 type Body struct {
-	Reader io.Reader // may be an io.Seeker, which lets a redirect be followed; nil is no body
+	Reader io.Reader // may be an io.Seeker, which lets a redirect be followed; nil means no body
 	Size   int64     // bytes to send, exactly
 
 	NoRange       bool   // send no Content-Range

@@ -79,7 +79,7 @@ const maxMemory = 32 << 20
 
 // Tars compares two tars that are not compressed, and returns the causes in the order of the kinds. No
 // cause means that the bytes are the same. Tars reads both to their ends and closes neither. An error
-// of reading, or about a stream that is no tar, is a [*SideError]; the latter wraps an error of package
+// of reading, or about a stream that is not a tar, is a [*SideError]; the latter wraps an error of package
 // tarutil such as [tarutil.ErrMalformed].
 func Tars(ctx context.Context, here, there io.Reader, o Options) ([]Cause, error) {
 	if o.MaxMemory == 0 {

@@ -490,7 +490,7 @@ func (c *comparer) end() {
 	}
 
 	// GNU tar pads to a record, so the number of zero blocks differs if something before them
-	// does. That is no cause of its own.
+	// does. That is not a cause of its own.
 	if a.ending() == b.ending() || a.isPadded() && b.isPadded() {
 		return
 	}

@@ -233,10 +233,10 @@ func TestUnreadable(t *testing.T) {
 	made := roundTrip(t, old, part(old))
 	short := NewBases(Part{bytes.NewReader(old[:250_000]), int64(len(old))})
 	if err := Make(t.Context(), io.Discard, bytes.NewReader(old), short); err == nil {
-		t.Error("Make with a base that ends early is no error")
+		t.Error("Make with a base that ends early is not an error")
 	}
 	if err := Apply(t.Context(), io.Discard, bytes.NewReader(made), short, int64(len(old)), nil); err == nil {
-		t.Error("Apply with a base that ends early is no error")
+		t.Error("Apply with a base that ends early is not an error")
 	}
 	if err := Make(t.Context(), io.Discard, iotest.ErrReader(io.ErrClosedPipe), NewBases(part(old))); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("Make of a target that cannot be read: %v", err)

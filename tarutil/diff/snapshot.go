@@ -190,7 +190,7 @@ func (s *snapshot) add(e tarutil.TreeEntry, to map[string]*inode) (err error) {
 			f = s.hidden[hdr.Linkname]
 		}
 		if f == nil || f.flag == tar.TypeDir {
-			return fmt.Errorf("%w: hard link to %q, which is no file before it", tarutil.ErrMalformed, hdr.Linkname)
+			return fmt.Errorf("%w: hard link to %q, which is not a file before it", tarutil.ErrMalformed, hdr.Linkname)
 		}
 		to[hdr.Name] = f
 		return nil
@@ -233,7 +233,7 @@ func (s *snapshot) imply(name string) error {
 			}
 			s.files[dir] = &inode{flag: tar.TypeDir, implied: true}
 		case f.flag != tar.TypeDir:
-			return fmt.Errorf("entry %q: %w: %q is no directory", name, tarutil.ErrMalformed, dir)
+			return fmt.Errorf("entry %q: %w: %q is not a directory", name, tarutil.ErrMalformed, dir)
 		// The directories above this one are added in a turn of its own.
 		default:
 			return nil

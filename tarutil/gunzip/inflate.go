@@ -319,7 +319,7 @@ func (f *inflater) symbol(t table, first uint) (entry, error) {
 		}
 
 		if f.n >= maxCodeLen {
-			return 0, fmt.Errorf("%w: bits that are no code", ErrCorrupt)
+			return 0, fmt.Errorf("%w: bits that are not a code", ErrCorrupt)
 		}
 
 		if err := f.need(f.n + 1); err != nil {

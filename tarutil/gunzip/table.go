@@ -17,7 +17,7 @@ const (
 //	bits 12-15  what it is, one of the kinds below
 //	bits 16-31  the value: a literal, a length, a distance, or where a table begins
 //
-// The entry 0 is that of bits that are no code.
+// The entry 0 is that of bits that are not a code.
 type entry uint32
 
 const (

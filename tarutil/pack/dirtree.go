@@ -70,7 +70,7 @@ func (d *dirTree) Walk(ctx context.Context, fn func(tarutil.TreeEntry) error) er
 	return w.walk(ctx, nil, []*treeDir{root}, "")
 }
 
-// file calls fn for what is no directory.
+// file calls fn for what is not a directory.
 func (d *dirTree) file(it *item, opts *Options, names map[handle.ID]string, fn func(tarutil.TreeEntry) error) error {
 	var info handle.Info
 	var attrs map[string]string

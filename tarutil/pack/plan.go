@@ -66,7 +66,7 @@ func newPlan(sources []Source, opts *Options) (*plan, error) {
 		p.whiteout(dir, tarutil.WhiteoutPrefix+base)
 	}
 
-	// "/" is the root, where engines ignore the whiteout; "" is no path at all.
+	// "/" is the root, where engines ignore the whiteout; "" is not a path at all.
 	for _, s := range opts.Opaques {
 		dir, err := tarutil.CleanPath(s)
 		if err == nil && s == "" {

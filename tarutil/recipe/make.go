@@ -375,7 +375,7 @@ func (j *codingJob) keep(use kinUse, payload, made []byte) {
 	}
 }
 
-// byKin writes corrections of what other files foretell. It reports false if these are no good.
+// byKin writes corrections of what other files foretell. It reports false if these are of no use.
 func (j *codingJob) byKin(k *codec, use kinUse) (bool, error) {
 	if len(j.s.stretches) == 0 {
 		return false, nil
@@ -575,7 +575,7 @@ func (m *maker) ownLevel(level int) ([]byte, error) {
 		return nil, err
 	}
 
-	// The rest of the file is no member of ours, such as an empty member or padding.
+	// The rest of the file is not a member of ours, such as an empty member or padding.
 	tail, err := io.ReadAll(io.LimitReader(want, maxHeader+1))
 	if err != nil {
 		return nil, err

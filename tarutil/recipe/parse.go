@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// ErrFormat means that the input is no gzip file, or a damaged one.
+// ErrFormat means that the input is not a gzip file, or a damaged one.
 var ErrFormat = errors.New("malformed gzip")
 
 // A parser reads a gzip file, uncompresses it, and cuts it into segments. It does not check the
@@ -138,7 +138,7 @@ func (p *parser) between() (event, error) {
 		p.in.refill()
 	}
 
-	// Bytes behind the last member that are no header are kept as they are. Before the first
+	// Bytes behind the last member that are not a header are kept as they are. Before the first
 	// member they are an error.
 	if p.in.acc&0xffff != 0x8b1f {
 		if p.members == 0 {
@@ -157,7 +157,7 @@ func (p *parser) between() (event, error) {
 	return event{what: aHeader, raw: raw}, nil
 }
 
-// junk reads bytes that are no member, up to the end of the file.
+// junk reads bytes that are not a member, up to the end of the file.
 func (p *parser) junk() event {
 	var raw []byte
 	for len(raw) < maxHeader/16 && p.in.more() {

@@ -202,7 +202,7 @@ func TestZstd(t *testing.T) {
 		}
 	}
 	if _, err := Make(t.Context(), io.Discard, io.Discard, open(blob[:len(blob)-9]), nil); err == nil {
-		t.Error("Make of a file that is cut is no error")
+		t.Error("Make of a file that is cut is not an error")
 	}
 }
 

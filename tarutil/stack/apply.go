@@ -62,7 +62,7 @@ type Options struct {
 //     there, with all that it holds. A file of a lower layer gives way to a directory that
 //     an entry needs; one of the same layer does not, and that is an error.
 //   - A whiteout hides what lower layers have, wherever in its layer it stands; entries of its
-//     own layer are left. Hiding nothing is no error. Names that begin with ".wh..wh." are
+//     own layer are left. Hiding nothing is not an error. Names that begin with ".wh..wh." are
 //     those of AUFS and mean nothing, but for the opaque whiteout.
 //   - A hard link shares the file that has the name at that moment; whatever later becomes of
 //     that name, the file is kept. It must not lead to a directory, nor to nothing.

@@ -71,7 +71,7 @@ func (m *model) entry(e entry) error {
 	var file *modelFile
 	if e.Typeflag == tar.TypeLink {
 		if strings.Trim(e.Linkname, "/") == strings.Trim(e.Name, "/") {
-			return errModel // whatever is there, it is no link to itself
+			return errModel // whatever is there, it is not a link to itself
 		}
 		targetDir, targetBase := tarutil.SplitPath(strings.Trim(e.Linkname, "/"))
 		at, err := m.resolve(targetDir, false)

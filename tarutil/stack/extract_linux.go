@@ -92,7 +92,7 @@ func (d dirHandle) openFile(name string) (*outFile, error) {
 	return &outFile{fd: fd}, err
 }
 
-// removeFile removes what is no directory.
+// removeFile removes what is not a directory.
 func (d dirHandle) removeFile(name string) error {
 	if err := oneName(name); err != nil {
 		return err

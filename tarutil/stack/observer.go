@@ -6,7 +6,7 @@ import "archive/tar"
 type EntryID struct{ Layer, Entry int }
 
 // An Observer is told by [Apply] what becomes of each entry, in the order in which that
-// happens. Whiteouts are no entries, nor are directories that no entry is for.
+// happens. Whiteouts are not entries, nor are directories that no entry is for.
 type Observer interface {
 	// Placed says that an entry has the real path given. Its content is that of file, which is
 	// the entry itself unless it is a hard link. The header is not to be changed. An error ends

@@ -9,7 +9,7 @@ import (
 )
 
 // A Surprise is what a layer does to those below it that its maker rarely means, or that the
-// programs that run images do not agree on. It is no error: layer.md allows each.
+// programs that run images do not agree on. It is not an error: layer.md allows each.
 type Surprise struct {
 	Layer int // its number, from the lowest
 	Kind  SurpriseKind

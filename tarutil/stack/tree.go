@@ -313,7 +313,7 @@ func (t *stackTree) whiteout(dirPath, base string) error {
 		name = ""
 	}
 
-	// Nothing may be there to hide: that is no error.
+	// Nothing may be there to hide: that is not an error.
 	t.surprise.hides(tarutil.JoinPath(dirPath, base), dir, name)
 	if dir == nil {
 		return nil
@@ -377,7 +377,7 @@ func (t *stackTree) clear(n *node) {
 	}
 }
 
-// remove removes n, which is no directory or holds nothing.
+// remove removes n, which is not a directory or holds nothing.
 func (t *stackTree) remove(n *node, whiteout bool) {
 	t.last = nil
 	t.note(n)
@@ -490,7 +490,7 @@ func (t *stackTree) walk(path string, create bool) (*node, error) {
 		case !create:
 			return nil, nil
 		case hops > 0 || n.layer == t.layer: // a file that a link leads to, or of the same layer, stays
-			return nil, fmt.Errorf("%w: %q is no directory", tarutil.ErrMalformed, n.path())
+			return nil, fmt.Errorf("%w: %q is not a directory", tarutil.ErrMalformed, n.path())
 		default:
 			t.replace(n)
 			t.give(n, t.impliedDir())

@@ -152,7 +152,7 @@ func writeRecipe(ctx context.Context, out *os.File, l Layer, kin *recipe.Kin) (e
 		err = fmt.Errorf("%w: its recipe makes another layer, of %d bytes", ErrNoUse, info.Size)
 	}
 	if err != nil {
-		// A compression that is not known here is no failure: the layer travels whole.
+		// A compression that is not known here is not a failure: the layer travels whole.
 		if errors.Is(err, recipe.ErrUnknown) || errors.Is(err, recipe.ErrFormat) || errors.Is(err, recipe.ErrRecipe) {
 			err = fmt.Errorf("%w: %v", ErrNoUse, err)
 		}

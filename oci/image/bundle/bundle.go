@@ -337,7 +337,7 @@ func lookUp(o Options, file string, fields int, match func([]string) bool) ([]st
 func fileID(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 31)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no number of a user or group: %w", s, oci.ErrMalformed)
+		return 0, fmt.Errorf("%q is not a number of a user or group: %w", s, oci.ErrMalformed)
 	}
 	return uint32(n), nil
 }

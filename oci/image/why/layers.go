@@ -154,7 +154,7 @@ func (r *run) layer(where []string, a layerList, i int, b layerList, j int, twin
 	before := len(r.causes)
 	err = r.blobs(where, blobOf(r.a, x), blobOf(r.b, y))
 	if errors.Is(err, graph.ErrNotFound) {
-		// What was found half-way is no answer where one side is absent.
+		// What was found half-way does not count where one side is absent.
 		r.causes = r.causes[:before]
 		_, errA := r.a.Stat(x.Digest)
 		_, errB := r.b.Stat(y.Digest)

@@ -104,7 +104,7 @@ func (a *Authenticator) authFiles() ([]*authFile, error) {
 		return err
 	}
 
-	// Podman and skopeo read this file alone if it is named, and an absent one is no error.
+	// Podman and skopeo read this file alone if it is named, and an absent one is not an error.
 	if name := env("REGISTRY_AUTH_FILE"); name != "" {
 		err := add(name, false)
 		return files, err

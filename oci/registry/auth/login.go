@@ -58,7 +58,7 @@ func (a *Authenticator) Store(ctx context.Context) (Stored, error) {
 }
 
 // Erase removes the entries for the registry from the file that [Authenticator.Store] writes, and
-// makes the helper that the file names forget them. It is no error if there are none.
+// makes the helper that the file names forget them. It is not an error if there are none.
 func (a *Authenticator) Erase(ctx context.Context) (Stored, error) {
 	var out Stored
 	err := a.edit(&out, func(f *editedFile, helper string) error {

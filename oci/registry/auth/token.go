@@ -92,7 +92,7 @@ func (a *Authenticator) realmURL() (*url.URL, error) {
 	u, err := base.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		err = errors.New("it is no URL")
+		err = errors.New("it is not a URL")
 	case u.User != nil:
 		err = errors.New("it holds user information")
 	case u.Scheme == "http" && base.Scheme == "https":

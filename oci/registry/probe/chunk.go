@@ -96,7 +96,7 @@ func (r *run) tryChunk() *result {
 	return res.then(s.statusResult())
 }
 
-// statusResult asks for the status, and judges it by what was sent. Having no status is no fault here:
+// statusResult asks for the status, and judges it by what was sent. Having no status is not a fault here:
 // another probe is about that.
 func (s *session) statusResult() *result {
 	a := s.status()

@@ -65,7 +65,7 @@ func (r *run) tryCut() *result {
 
 // settled asks for the status until it is the same twice, for a second at most: bytes that were on
 // their way when the connection broke may still arrive. A busy registry may not even have begun with
-// them, so that nothing kept is no answer before the second is over.
+// them, so that "nothing is kept" is believed only when the second is over.
 func (r *run) settled(s *session) answer {
 	a := s.status()
 	for range 10 {

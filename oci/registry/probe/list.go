@@ -127,7 +127,7 @@ func (r *run) tryReferrersTag() *result {
 	}
 	found := oci.Describe(oci.SniffDocument(a.Body), a.Body)
 	if found.Digest == r.doc.desc.Digest || !oci.IsIndex(found.MediaType) {
-		return res.violation("it is the manifest itself, no list").pushes(true, "takes that for no list")
+		return res.violation("it is the manifest itself, not a list").pushes(true, "does not take that for a list")
 	}
 	return res.say("a list")
 }

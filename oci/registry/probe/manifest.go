@@ -94,7 +94,7 @@ func putProbes() []probe {
 			d := r.newImage(nil)
 			return judge(r.putDocument(d, d.digest(), "Content-Type", "application/vnd.docker.distribution.manifest.v2+json"), Note, 400, 415).pushes(true, "sends the mediaType")
 		}},
-		{Row: row("manifest-text", "PUT of what is no JSON"), needs: "manifest", try: func(r *run) *result {
+		{Row: row("manifest-text", "PUT of what is not JSON"), needs: "manifest", try: func(r *run) *result {
 			d := document{oci.Describe(oci.MediaTypeManifest, []byte("potato "+r.tag)), []byte("potato " + r.tag)}
 			return judge(r.putDocument(d, d.digest()), Note, 400)
 		}},
@@ -148,7 +148,7 @@ func (r *run) tryManifest() *result {
 	return manifestResult(a, d)
 }
 
-// tryMissing puts a manifest of a layer that is not there. To take it is no violation, but good to
+// tryMissing puts a manifest of a layer that is not there. To take it is not a violation, but good to
 // know.
 func (r *run) tryMissing() *result {
 	d := r.newImage(func(m *oci.Manifest) { m.Layers = []oci.Descriptor{oci.Describe(oci.MediaTypeLayer, noise(size))} })

@@ -294,7 +294,7 @@ func TestReferrersTagOfTheManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f := find(p, "referrers-tag"); f.Level != c.want || (c.want == probe.Violation) != (f.Push == "takes that for no list") {
+		if f := find(p, "referrers-tag"); f.Level != c.want || (c.want == probe.Violation) != (f.Push == "does not take that for a list") {
 			t.Errorf("%s: referrers-tag is %s: %s; push: %q", name, f.Level, f.Got, f.Push)
 		}
 	}
@@ -432,7 +432,7 @@ func TestInterrupt(t *testing.T) {
 
 func TestOnly(t *testing.T) {
 	if _, err := probe.List(probe.Options{Only: []string{"potato"}}); err == nil {
-		t.Error("an unknown probe is no error")
+		t.Error("an unknown probe is not an error")
 	}
 	rows, err := probe.List(probe.Options{Only: []string{"manifest-tag"}})
 	var ids []string

@@ -192,7 +192,7 @@ func (r *run) ask(call registry.Call) answer {
 
 // see notes what any answer may tell, for the findings at the end: failures, rate limits, warnings.
 func (r *run) see(a registry.Answer, err error) {
-	// A cut on purpose, and an address that we refuse, are no failures of the registry.
+	// A cut on purpose, and an address that we refuse, are not failures of the registry.
 	if err != nil {
 		var conn *registry.ConnError
 		if errors.As(err, &conn) && !errors.Is(err, registry.ErrCut) && !errors.Is(err, registry.ErrUnsafe) {

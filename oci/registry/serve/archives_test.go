@@ -118,7 +118,7 @@ func TestArchivesBelow(t *testing.T) {
 	s.want(200, "GET", "/", nil)
 	s.want(404, "GET", "/v2/team/link/manifests/v1", nil)
 	if code := s.do("GET", "/v2/team/no/manifests/v1", nil).code(t); code != "NAME_UNKNOWN" {
-		t.Errorf("a file that is no archive: %s", code)
+		t.Errorf("a file that is not an archive: %s", code)
 	}
 	if after := files(t, s.dir); !slices.Equal(before, after) {
 		t.Errorf("there is %q, was %q", after, before)

@@ -110,7 +110,7 @@ type original struct {
 
 // keep stores documents that the upstream gave, and their names: tag, if it is not empty, the
 // full name with it, as pull writes it. Documents that no index here holds get an entry without a
-// name, so that they are no garbage.
+// name, so that they are not garbage.
 func (o *origin) keep(ctx context.Context, tag string, docs ...original) error {
 	l, err := o.open()
 	if err != nil {

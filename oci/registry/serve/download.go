@@ -208,7 +208,7 @@ func (dl *download) run(ctx context.Context, o *origin, d digest.Digest) error {
 		dl.change(func() { dl.have = n })
 	})
 
-	// Bytes of another digest are no beginning to go on from.
+	// Bytes of another digest are not a beginning to go on from.
 	if pull.IsWrong(err) {
 		return errors.Join(err, part.Discard())
 	}
@@ -295,7 +295,7 @@ func (f *follower) Read(p []byte) (int, error) {
 		return 0, f.err
 	}
 
-	f.w.Extend() // waiting for the upstream is no fault of the client's
+	f.w.Extend() // waiting for the upstream is not a fault of the client's
 	n, err := dl.f.ReadAt(p[:min(int64(len(p)), limit-f.at)], f.at)
 	f.at += int64(n)
 	if n > 0 {

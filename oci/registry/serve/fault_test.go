@@ -27,7 +27,7 @@ func TestFaultNames(t *testing.T) {
 		seen = append(seen, f.Name)
 	}
 	if _, err := New(t.TempDir(), Options{Faults: []string{"no-such"}}); err == nil {
-		t.Error("an unknown fault is no error")
+		t.Error("an unknown fault is not an error")
 	}
 }
 

@@ -155,7 +155,7 @@ func (v *index) set(m manifest, tags []string) (changed bool, err error) {
 		}
 	}
 
-	// Without a tag the manifest gets an entry without a name, so that it is no garbage.
+	// Without a tag the manifest gets an entry without a name, so that it is not garbage.
 	if _, listed := v.byDigest[m.desc.Digest]; len(tags) == 0 && !listed {
 		if changed, err = v.put("", m.desc); err != nil {
 			return false, err
@@ -304,7 +304,7 @@ func (v *index) put(tag string, e oci.Descriptor) (changed bool, err error) {
 		return true, nil
 	}
 
-	// The same entry again is no change, so index.json need not be written.
+	// The same entry again is not a change, so index.json need not be written.
 	start := 0
 	if i > 0 {
 		start = v.ends[i-1]

@@ -155,7 +155,7 @@ func (s *Server) find(repo string, l source.Source, tag string, d digest.Digest)
 		return desc, nil
 	}
 
-	// A digest that no entry lists is described by its bytes. A layer or a config is no manifest,
+	// A digest that no entry lists is described by its bytes. A layer or a config is not a manifest,
 	// even if it is asked for as one.
 	desc, err := graph.Describe(l, d)
 	if err == nil && !oci.IsDocument(desc.MediaType) {

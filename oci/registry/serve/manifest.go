@@ -50,7 +50,7 @@ func (s *Server) getManifest(w *exchange.Recorder, r *http.Request, rt exchange.
 
 	// A type of index.json could be one that browsers run.
 	if !oci.IsDocument(desc.MediaType) {
-		return exchange.Fail(http.StatusNotFound, exchange.CodeManifestUnknown, "%s in %q is of type %s, which is no manifest's", rt.Ref, rt.Repo, exchange.Quote(desc.MediaType))
+		return exchange.Fail(http.StatusNotFound, exchange.CodeManifestUnknown, "%s in %q is of type %s, which is not a manifest's", rt.Ref, rt.Repo, exchange.Quote(desc.MediaType))
 	}
 
 	content, closer, err := openContent(l, desc.Digest)

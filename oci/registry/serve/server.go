@@ -65,7 +65,7 @@ type Options struct {
 	Progress func(progress.Event)
 }
 
-// Limits that are no options, since no client has a reason to want others.
+// Limits that are not options, since no client has a reason to want others.
 const (
 	maxManifest     = 4 << 20 // the distribution-spec expects that much to work
 	maxHeader       = 64 << 10

@@ -16,7 +16,7 @@ import (
 
 // Upstreams are the registries whose repositories a server keeps copies of: what a copy lacks is
 // fetched when it is asked for, verified, kept, and served. A repository that the directory holds
-// already, and that is no copy, is local: nothing of it is asked for elsewhere. Only local ones
+// already, and that is not a copy, is local: nothing of it is asked for elsewhere. Only local ones
 // take what clients push.
 type Upstreams struct {
 	// Only is the one upstream. Repository a/b is a copy of a/b there. A client may name the
@@ -131,7 +131,7 @@ func (u *upstreamSet) client(host string) (*registry.Client, error) {
 
 	ref, err := registry.ParseHost(host)
 	if err != nil || ref.Host != host {
-		return nil, exchange.Fail(http.StatusNotFound, exchange.CodeNameUnknown, "%s is no name of a registry", exchange.Quote(host))
+		return nil, exchange.Fail(http.StatusNotFound, exchange.CodeNameUnknown, "%s is not a name of a registry", exchange.Quote(host))
 	}
 
 	ask, err := u.asking(host)
@@ -166,7 +166,7 @@ func (u *upstreamSet) asking(host string) (func() (*registry.Client, error), err
 	return u.any[host], nil
 }
 
-// isLocal reports whether there is a repository that is no copy. A copy says so in its index.json.
+// isLocal reports whether there is a repository that is not a copy. A copy says so in its index.json.
 // A repository that was brought here by other means is a copy if a name in it leads to the
 // upstream.
 func (o *origin) isLocal() (bool, error) {

@@ -67,7 +67,7 @@ func (r *Redactor) Text(s string) string {
 
 var userInfo = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`://[^/@\s"]*@`) })
 
-// plainQuery are the keys whose values are no secrets. The state of an upload and the
+// plainQuery are the keys whose values are not secrets. The state of an upload and the
 // signature of a storage URL stand under many names, so everything else is taken out.
 var plainQuery = []string{"digest", "digest-algorithm", "mount", "from", "n", "last", "artifactType", "tag", "ns", "service", "scope", "account", "client_id"}
 
@@ -86,7 +86,7 @@ func (r *Redactor) URL(u *url.URL) string {
 	return Truncate(escapeBytes(r.Text(v.String())), 2048)
 }
 
-// escapeBytes escapes what is no ASCII in a URL. Package net/url leaves a query as it came.
+// escapeBytes escapes what is not ASCII in a URL. Package net/url leaves a query as it came.
 func escapeBytes(s string) string {
 	var b strings.Builder
 	for _, c := range []byte(s) {

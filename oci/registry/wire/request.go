@@ -79,7 +79,7 @@ func (x *exchange) judge(out *Response) {
 	}
 }
 
-// roundTrip sends r to u once. An answer of any status is no error. The watch ends the request if no
+// roundTrip sends r to u once. An answer of any status is not an error. The watch ends the request if no
 // byte moves; finish and fail stop it on every way out.
 func (c *Conn) roundTrip(parent context.Context, r *Request, u *url.URL, authorization string) (*Response, error) {
 	w, ctx := newStallTimer(parent, c.o.Timeout)

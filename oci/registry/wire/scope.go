@@ -27,7 +27,7 @@ func DeleteScope(repo string) Scope {
 func (s Scope) String() string { return s.Resource + ":" + strings.Join(s.Actions, ",") }
 
 // ParseScopes reads the scopes of a challenge, split by blanks, and merges those on the same resource.
-// A word that is no scope is left out.
+// A word that is not a scope is left out.
 func ParseScopes(s string) []Scope {
 	var list []Scope
 	for f := range strings.FieldsSeq(s) {

@@ -213,7 +213,7 @@ func (c *Conn) Follow(ctx context.Context, r *Request, authorization string) (*R
 	}
 }
 
-// Redirect returns the address that resp leads to after hop redirects, nil if it is no redirect. It
+// Redirect returns the address that resp leads to after hop redirects, nil if it is not a redirect. It
 // refuses with [ErrUnsafe] what is unsafe or cannot be repeated: a way from https to http, a write
 // that would become a GET, a body that was sent and cannot be read again, too many hops.
 func (c *Conn) Redirect(r *Request, resp *Response, hop int) (*url.URL, error) {

@@ -28,7 +28,7 @@ type Dir interface {
 	// even for a fifo: the Info of what was opened says what it is. A link is an error.
 	OpenFile(name string) (File, error)
 	// Lstat returns what is known about a name in it, a link's target included, and the
-	// extended attributes of what is no regular file and no directory.
+	// extended attributes of what is neither a regular file nor a directory.
 	Lstat(name string, x tarutil.Xattrs) (Info, map[string]string, error)
 	// Xattrs returns those extended attributes of the directory itself that x keeps.
 	Xattrs(x tarutil.Xattrs) (map[string]string, error)

@@ -61,7 +61,7 @@ type Program struct {
 	Foreign  Foreign
 	Shared   []SharedFlags
 
-	// FileHint adds a hint to the error about an operand that is no file; nil for none.
+	// FileHint adds a hint to the error about an operand that is not a file; nil for none.
 	FileHint func(name string, err error) error
 	// Advise returns a hint for an error that carries none, or "". It may name the flags that the
 	// command has; nil for none.
@@ -230,7 +230,7 @@ func (p *Program) dispatch(ctx context.Context, env *Env, args []string) (name s
 	return cmd.Name, err
 }
 
-// Find returns the command that args begin with, and the rest of args. Words that are no command
+// Find returns the command that args begin with, and the rest of args. Words that are not commands
 // are a [*UsageError] that says what may be meant.
 func (p *Program) Find(args []string) (Command, []string, error) {
 	switch {
@@ -242,7 +242,7 @@ func (p *Program) Find(args []string) (Command, []string, error) {
 		args = append([]string{"version"}, args[1:]...)
 	}
 
-	// Two words come first: the step of a command is no operand.
+	// Two words come first: the step of a command is not an operand.
 	verbs := []string{}
 	for _, words := range []int{2, 1} {
 		for _, c := range p.Commands {

@@ -164,7 +164,7 @@ func (n *Named) Read(p []byte) (int, error) {
 
 // ToOutput runs write on the file that -o names, or on standard output for "" and "-". A file
 // appears whole or not at all, under a temporary name until then; a device or a pipe is written to
-// as it is. Bytes that are no text go to a terminal only if name is "-".
+// as it is. Bytes that are not text go to a terminal only if name is "-".
 func (e *Env) ToOutput(name string, binary bool, write func(io.Writer) error) error {
 	return e.ToOutputMode(name, binary, 0o644, write)
 }
@@ -229,7 +229,7 @@ type terminalGuard struct {
 // Write implements io.Writer.
 func (g *terminalGuard) Write(p []byte) (int, error) {
 	if !g.passed && bytes.ContainsFunc(p[:min(len(p), 512)], func(r rune) bool { return r < ' ' && r != '\n' && r != '\t' && r != '\r' }) {
-		return 0, Usagef("these bytes are no text, and standard output is a terminal: write to a file with -o FILE, into a pipe, or to \"-o -\" if they are meant for it")
+		return 0, Usagef("these bytes are not text, and standard output is a terminal: write to a file with -o FILE, into a pipe, or to \"-o -\" if they are meant for it")
 	}
 	g.passed = true
 	return g.w.Write(p)

@@ -24,7 +24,7 @@ func hintFor(words []ForeignWord, word string) string {
 	return ""
 }
 
-// suggest returns the hint for a word that is no command.
+// suggest returns the hint for a word that is not a command.
 func (p *Program) suggest(word string) string {
 	if hint := hintFor(p.Foreign.Words, word); hint != "" {
 		return hint
@@ -62,7 +62,7 @@ func (p *Program) suggestTopic(word string) string {
 	return p.suggest(word)
 }
 
-// suggestStep returns the hint for a word that is no step of a command like "upload".
+// suggestStep returns the hint for a word that is not a step of a command like "upload".
 func (p *Program) suggestStep(first, word string, steps []string) string {
 	if hint := hintFor(p.Foreign.Steps[first], word); hint != "" {
 		return hint

@@ -8,7 +8,7 @@ import (
 
 // A Topic is one page of "ocikit help" that explains what several commands have in common.
 type Topic struct {
-	Name    string // one word that is no command
+	Name    string // one word that is not a command
 	Short   string // noun phrase, lower case, no full stop
 	Text    string // paragraphs, split by blank lines; a line that is indented stands as it is
 	Example string // as in [Command]

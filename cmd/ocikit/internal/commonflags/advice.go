@@ -86,7 +86,7 @@ func advices() []advice {
 		{answered((*registry.StatusError).WantsTLS), "plain-http", say("the registry speaks HTTPS; leave out --plain-http")},
 		{answered(func(e *registry.StatusError) bool {
 			return e.Status == http.StatusNotFound && e.Body != "" && !strings.HasPrefix(e.Body, "{")
-		}), "", say("what answers is no registry: one below a path of its host cannot be named, its API begins at HOST/v2/")},
+		}), "", say("what answers is not a registry: one below a path of its host cannot be named, its API begins at HOST/v2/")},
 		{func(r refusal) bool { return r.conn != nil && r.conn.NoSuchHost() }, "resolve", func(r refusal) string {
 			return fmt.Sprintf("no name service knows %s; --resolve HOST:PORT:ADDRESS says where it is", hostOf(r.conn.URL))
 		}},

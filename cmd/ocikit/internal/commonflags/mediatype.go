@@ -21,7 +21,7 @@ func (t *mediaType) String() string { return string(*t) }
 
 func (t *mediaType) Set(s string) error {
 	if oci.CheckMediaType(s) != nil {
-		return errors.New("it is no media type, as type/subtype")
+		return errors.New("it is not a media type, as type/subtype")
 	}
 	*t = mediaType(s)
 	return nil

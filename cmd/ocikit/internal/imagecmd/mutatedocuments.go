@@ -92,7 +92,7 @@ func readPatch(env *cli.Env, name string) (oci.JSONPatch, error) {
 // result refers to another image.
 func (e *documentEdits) top() (changes []image.Change, attach bool, err error) {
 	if t := e.artifactType.Value; t != "" && oci.CheckMediaType(t) != nil {
-		return nil, false, cli.Usagef("flag --artifact-type: %q: it is no media type, as type/subtype", t)
+		return nil, false, cli.Usagef("flag --artifact-type: %q: it is not a media type, as type/subtype", t)
 	}
 
 	if e.artifactType.Given {

@@ -140,7 +140,7 @@ func rebuildFix(c why.Cause, fix string) string {
 		return "`--owner keep`"
 	}
 
-	// The sources are packed in order already, so a sort is no remedy.
+	// The sources are packed in order already, so a sort is not a remedy.
 	for _, command := range []string{"`ocikit retar ", "`ocikit convert "} {
 		if rest, ok := strings.CutPrefix(fix, command+"--"); ok && !strings.HasPrefix(rest, "sort") {
 			return strings.TrimSuffix("`--"+rest, " of both")

@@ -136,7 +136,7 @@ const maxNeighbours = 10_000
 // inspect returns the tree of an image, or, if the operand is a digest, of any blob with what needs
 // it.
 func inspect(ctx context.Context, env *cli.Env, places *operands.Places, operand, platform string) (*node, error) {
-	// A digest alone may name a blob that is no document, or that is absent and needed.
+	// A digest alone may name a blob that is not a document, or that is absent and needed.
 	name, err := oci.ParseImageName(operand)
 	byDigest := err == nil && name.Tag == "" && !name.Digest.IsZero() && platform == ""
 

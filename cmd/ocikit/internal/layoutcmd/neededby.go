@@ -119,7 +119,7 @@ func (r *reverse) of(d digest.Digest) []*user {
 	return users
 }
 
-// addUsers adds to n who needs the blob d. With n nil, d is no document: it gets a node of its own
+// addUsers adds to n who needs the blob d. With n nil, d is not a document: it gets a node of its own
 // if it is there or somebody needs it; otherwise notFound is returned.
 func addUsers(src source.Source, d digest.Digest, n *node, notFound error) (*node, error) {
 	if source.Remote(src) {

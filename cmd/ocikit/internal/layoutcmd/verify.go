@@ -84,7 +84,7 @@ Layers are read for it once more.
 					return verifyArchive(ctx, env, places, args[0], opts, *asJSON)
 				}
 
-				// A directory that is no layout is a finding as well as an error, so that --json
+				// A directory that is not a layout is a finding as well as an error, so that --json
 				// says it, too.
 				l, err := openVerify(args[0], &opts)
 				if errors.Is(err, layout.ErrNotLayout) {

@@ -27,7 +27,7 @@ func IntoEmptyDir(dir string, write func(*os.Root) error) error {
 	case err != nil:
 		return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	case !info.IsDir():
-		return fmt.Errorf("%q: it is there, and is no directory", dir)
+		return fmt.Errorf("%q: it is there, and is not a directory", dir)
 	}
 
 	root, err := os.OpenRoot(dir)

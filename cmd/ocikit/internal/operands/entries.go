@@ -32,7 +32,7 @@ func ParseDigest(flagName, s string) (digest.Digest, error) {
 	return d, nil
 }
 
-// ArchiveHint adds to the error of a tar that is no archive of images how one is made of it. Other
+// ArchiveHint adds to the error of a tar that is not an archive of images how one is made of it. Other
 // errors stay as they are.
 func ArchiveHint(name string, err error) error {
 	var other *archive.OtherTarError

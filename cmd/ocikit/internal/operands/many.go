@@ -147,7 +147,7 @@ func (c *Choice) addImage(ctx context.Context, env *cli.Env, operand string) err
 		}
 	}
 
-	// A word that is no IMAGE is a mistake of the command line, an interrupt one of nobody.
+	// A word that is not an IMAGE is a mistake of the command line, an interrupt one of nobody.
 	var usage *cli.UsageError
 	if errors.As(m.Err, &usage) || ctx.Err() != nil {
 		return m.Err

@@ -264,7 +264,7 @@ func checkReplaceable(file string) error {
 	if ok, err := archive.IsArchive(file); ok || err != nil {
 		return err
 	}
-	return cli.WithHint(fmt.Errorf("%q: a file that is no archive is there", file), "oci-archive:%s replaces it", file)
+	return cli.WithHint(fmt.Errorf("%q: a file that is not an archive is there", file), "oci-archive:%s replaces it", file)
 }
 
 // Image opens the place of an IMAGE and finds it there.

@@ -13,7 +13,7 @@ func logoutCommand() cli.Command {
 		Name: "logout", Args: "HOST", Group: cli.GroupRegistry,
 		Short: "forget the password for a registry",
 		Long: `Logout removes what login keeps for the registry: from the file, or from the store that the file names.
-That there is nothing is no failure. The registry is not asked.`,
+That there is nothing is not a failure. The registry is not asked.`,
 		Example: "ocikit logout localhost:5000",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			flags := commonflags.BindRegistry(fs)

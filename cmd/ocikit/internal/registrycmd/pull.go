@@ -185,7 +185,7 @@ func (p *pulling) local() (err error) {
 	switch {
 	case err == nil:
 		return nil
-	// OpenDir says better what is wrong with a directory that is no layout.
+	// OpenDir says better what is wrong with a directory that is not a layout.
 	case !errors.Is(err, fs.ErrNotExist) && !operands.IsEmptyDir(p.target.Dir):
 		_, err := operands.OpenDir(p.target.Dir)
 		return err

@@ -122,7 +122,7 @@ func (p *pulling) many(ctx context.Context, env *cli.Env, images []operands.Want
 			return nameErr
 		}
 
-		// An interruption is no failure of this image, which may have come whole.
+		// An interruption is not a failure of this image, which may have come whole.
 		if ctx.Err() != nil {
 			return cmp.Or(err, context.Cause(ctx))
 		}

@@ -31,7 +31,7 @@ func CheckName(name string) error {
 }
 
 // IsTag reports whether tag can be one. A repository may have a hundred thousand of them, so there
-// is no regular expression.
+// is not a regular expression.
 func IsTag(tag string) bool {
 	for i := range len(tag) {
 		switch c := tag[i]; {

@@ -27,7 +27,7 @@ const (
 	Upload  // an open session
 
 	Token // a token server's
-	Page  // the web page, which is no part of the API
+	Page  // the web page, which is not a part of the API
 )
 
 // Known reports whether path is one of the registry's API, rather than of the web page.

@@ -149,7 +149,7 @@ func rangeFaults() []*fault {
 		rangeFault("range-negative", "Range of an empty session is 0--1", func(end int64) string { return fmt.Sprintf("0-%d", end) }),
 		rangeFault("range-frozen", "Range never moves from 0-0", func(int64) string { return "0-0" }),
 		rangeFault("range-off-by-one", "Range ends behind the last byte", func(end int64) string { return fmt.Sprintf("0-%d", end+1) }),
-		rangeFault("range-garbage", "Range is no range", func(int64) string { return "potato" }),
+		rangeFault("range-garbage", "Range is not a range", func(int64) string { return "potato" }),
 		{Fault: Fault{"status-ahead", "the status of a session claims 1 TiB too many"}, applies: isStatus,
 			commit: func(c *call, next func() error) error {
 				return c.edit(next, func(status int, h http.Header) int {

@@ -22,7 +22,7 @@ var assets embed.FS
 // Policy is the Content-Security-Policy of pages. It keeps whatever might slip into a page from doing anything.
 const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
-// NoPolicy is that of answers which are no pages: nothing in them may do anything.
+// NoPolicy is that of answers which are not pages: nothing in them may do anything.
 const NoPolicy = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
 // Parse returns the templates of files, which may use "live", the section with uploads and

@@ -82,7 +82,7 @@ type problem struct {
 	repo    string
 	session string
 	write   bool
-	waiting bool // it is no fault of anybody unless nothing follows
+	waiting bool // it is not a fault of anybody unless nothing follows
 	solved  bool
 }
 

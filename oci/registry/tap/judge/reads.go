@@ -81,7 +81,7 @@ func answerRules() []rule {
 		{id: "tags", ends: "end-8a end-8b", level: Registry, text: func(x *view) string {
 			var doc struct{ Tags []string }
 			bad := x.e.Answered.Text == nil || json.Unmarshal([]byte(*x.e.Answered.Text), &doc) != nil
-			return when(x.complete() && x.e.Received <= 64<<10 && bad, "the list of tags is no JSON of the form {\"name\": …, \"tags\": […]}")
+			return when(x.complete() && x.e.Received <= 64<<10 && bad, "the list of tags is not JSON of the form {\"name\": …, \"tags\": […]}")
 		}, advice: "look at what stands before the registry"},
 		{id: "refused", level: Client, last: true, text: func(x *view) string {
 			return when(x.e.Status >= 400 && x.e.Status != 404, "the registry refuses: %d%s", x.e.Status, x.said())

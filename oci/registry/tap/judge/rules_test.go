@@ -160,7 +160,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// What goes well in the end is no failure: the same request, its upload, or a manifest that is taken.
+// What goes well in the end is not a failure: the same request, its upload, or a manifest that is taken.
 func TestRecovered(t *testing.T) {
 	for _, conversation := range [][]string{
 		{`GET /v2/a/blobs/` + dA + ` {"status":503}`, `GET /v2/a/blobs/` + dA + ` {"status":200}`},

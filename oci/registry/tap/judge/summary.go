@@ -48,7 +48,7 @@ func (c *Conversation) Summary() Summary {
 // something, then the first that has gone away. A client that breaks its own connection has a reason,
 // which is any other problem that stands: clients cancel what else is under way when a request is
 // refused, and may do so before the refusal has ended. But a name that is not there is asked for
-// before every push, so it is no reason.
+// before every push, so it is not a reason.
 func (c *Conversation) first() *problem {
 	for _, matters := range []func(*problem) bool{
 		func(p *problem) bool { return !p.solved && !p.waiting && p.v.Rule != "client-cut" },

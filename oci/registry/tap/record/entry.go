@@ -36,7 +36,7 @@ type Entry struct {
 	Unhashed bool `json:"-"`                // a digest is not known since the body, or the session, is large
 	Latest   bool `json:"latest,omitempty"` // the request used the latest Location of the session
 
-	Says  string `json:"says,omitempty"`  // the beginning of an error's body that is no JSON
+	Says  string `json:"says,omitempty"`  // the beginning of an error's body that is not JSON
 	Cut   string `json:"cut,omitempty"`   // "client", "registry" or, by a fault of ours, "tap": who broke the connection
 	Fault string `json:"fault,omitempty"` // that the tap committed
 	Shown int    `json:"shown,omitempty"` // status that the client got, if it is another

@@ -21,7 +21,7 @@ type Head struct {
 	Names    string    `json:"names,omitempty"` // "redacted" if they were taken out
 }
 
-// ErrMalformed means that a file is no recording, or that one was damaged.
+// ErrMalformed means that a file is not a recording, or that one was damaged.
 var ErrMalformed = errors.New("malformed recording")
 
 // maxLine bounds one line. A manifest may have 4 MiB, and JSON in JSON grows.
