@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/registry"
@@ -69,8 +70,8 @@ func TestBreakEveryRequest(t *testing.T) {
 			t.Run(name+"/"+string(mode), func(t *testing.T) {
 				t.Parallel()
 				o := pushcmd.Options{Mode: mode, ChunkSize: 100_000, Jobs: 1}
-				first := reps(1, 1+i)
-				for k, n := first, first; k <= n+1 && k < 60; k += reps(1, 4) {
+				first := digesttest.Reps(1, 1+i)
+				for k, n := first, first; k <= n+1 && k < 60; k += digesttest.Reps(1, 4) {
 					reg := servetest.NewQuirky(t)
 					b := servetest.BreakAt(k, fault, reg)
 					_, err := push(t, b, s, desc, o)
@@ -102,7 +103,7 @@ func TestBreakFromRequest(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, blobSize)
 	for name, fault := range map[string]servetest.Fault{"reset": servetest.Reset, "500": servetest.Answer(500, ""), "lost-answer": servetest.LostAnswer} {
-		for k := 1; k < 9; k += reps(1, 3) {
+		for k := 1; k < 9; k += digesttest.Reps(1, 3) {
 			reg := servetest.NewQuirky(t)
 			_, err := push(t, servetest.BreakFrom(k, fault, reg), s, desc, pushcmd.Options{Jobs: 1})
 			var re interface{ Retryable() bool }
@@ -327,7 +328,7 @@ func TestQuirks(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, blobSize)
 	for i, q := range quirks() {
-		if i%reps(1, 4) != 0 {
+		if i%digesttest.Reps(1, 4) != 0 {
 			continue
 		}
 		t.Run(q.name, func(t *testing.T) {
@@ -719,7 +720,7 @@ func TestForeignLocation(t *testing.T) {
 func TestTokenExpires(t *testing.T) {
 	s := newStore(t)
 	desc := s.image(t, blobSize, 500_000)
-	for uses := 3; uses < 9; uses += reps(1, 3) {
+	for uses := 3; uses < 9; uses += digesttest.Reps(1, 3) {
 		for _, m := range []pushcmd.Mode{pushcmd.ModeStream, pushcmd.ModePut, pushcmd.ModeChunk} {
 			reg := servetest.NewQuirky(t)
 			reg.Auth = &servetest.Auth{Bearer: true, User: "me", Password: "planted-secret", Uses: uses}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/registry"
@@ -42,7 +43,7 @@ func named(t *testing.T, s *store, n, bases int) {
 		m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest}
 		m.Config = s.put(t, oci.MediaTypeConfig, fmt.Appendf(nil, `{"architecture":"amd64","author":"%d","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`, i))
 		for seed, size := range []int{1000 + i%bases, 2000 + i} {
-			m.Layers = append(m.Layers, s.put(t, oci.MediaTypeLayerGzip, noise(size, uint64(seed))))
+			m.Layers = append(m.Layers, s.put(t, oci.MediaTypeLayerGzip, digesttest.Noise(size, seed)))
 		}
 		desc := s.doc(t, oci.MediaTypeManifest, m)
 		s.index.Manifests = append(s.index.Manifests, desc.WithAnnotation(oci.AnnotationRefName, fmt.Sprintf("r.test/team/app%d:v1", i)))

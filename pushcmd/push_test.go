@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/registry"
@@ -25,14 +25,6 @@ import (
 	"ocikit/oci/source"
 	"ocikit/pushcmd"
 )
-
-// reps returns how often a test does what it does: under -short it is a part.
-func reps(full, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return full
-}
 
 // inFull skips a test under -short: what it tests only a change nearby can break, and it starts
 // hundreds of programs.
@@ -112,7 +104,7 @@ func (s *store) image(t testing.TB, sizes ...int) oci.Descriptor {
 	m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest}
 	m.Config = s.put(t, oci.MediaTypeConfig, []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`))
 	for i, size := range sizes {
-		m.Layers = append(m.Layers, s.put(t, oci.MediaTypeLayerGzip, noise(size, uint64(i+1))))
+		m.Layers = append(m.Layers, s.put(t, oci.MediaTypeLayerGzip, digesttest.Noise(size, i+1)))
 	}
 	return s.doc(t, oci.MediaTypeManifest, m)
 }
@@ -128,13 +120,6 @@ func (s *store) blobs(t testing.TB, desc oci.Descriptor) []oci.Descriptor {
 		t.Fatal(err)
 	}
 	return refs
-}
-
-func noise(n int, seed uint64) []byte {
-	b := make([]byte, n)
-	src := rand.NewChaCha8([32]byte{byte(seed), byte(n), byte(n >> 8)})
-	src.Read(b)
-	return b
 }
 
 // A client under test, what it said, and how long it would have slept.
@@ -444,7 +429,7 @@ func TestReferrers(t *testing.T) {
 }
 
 func TestBlobsAreReadOnce(t *testing.T) {
-	data := noise(2<<20, 9)
+	data := digesttest.Noise(2<<20, 9)
 	desc := oci.Describe(oci.MediaTypeOctetStream, data)
 	r := &countingAt{ReaderAt: bytes.NewReader(data)}
 	c := newClient(t, servetest.Serve(t, servetest.NewQuirky(t)))

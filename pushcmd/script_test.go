@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/serve/servetest"
@@ -462,7 +463,7 @@ func TestScriptStatuses(t *testing.T) {
 		{name: "bad url", prepare: func(m *machine) { m.env = append(m.env, "REG_URL=registry.example") }, want: 2, stderr: "https://HOST:PORT"},
 		{name: "bad chunk", prepare: func(m *machine) { m.env = append(m.env, "REG_CHUNK=1M") }, want: 2, stderr: "number of bytes"},
 	} {
-		if i%reps(1, 3) != 0 {
+		if i%digesttest.Reps(1, 3) != 0 {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/serve/servetest"
 	"ocikit/pushcmd"
@@ -54,7 +55,7 @@ func TestStepsThroughPipes(t *testing.T) {
 	for _, alg := range []digest.Algorithm{digest.SHA256, digest.SHA512} {
 		reg := servetest.NewQuirky(t)
 		host := servetest.Serve(t, reg)
-		data := noise(1_000_000, 1)
+		data := digesttest.Noise(1_000_000, 1)
 		want, _, _ := digest.FromReader(alg, bytes.NewReader(data))
 		s, err := pushcmd.Start(t.Context(), newClient(t, host).Client, "app", alg)
 		if err != nil {
@@ -79,7 +80,7 @@ func TestStepsThroughFile(t *testing.T) {
 	reg := servetest.NewQuirky(t)
 	c := newClient(t, servetest.Serve(t, reg), patient).Client
 	name := filepath.Join(t.TempDir(), "up.json")
-	data := noise(40<<20, 1)
+	data := digesttest.Noise(40<<20, 1)
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +146,7 @@ func TestFinishWithRest(t *testing.T) {
 	reg := servetest.NewQuirky(t)
 	reg.PutRange = true
 	c := newClient(t, servetest.Serve(t, reg)).Client
-	data := noise(100_000, 1)
+	data := digesttest.Noise(100_000, 1)
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +170,7 @@ func TestCutAndResume(t *testing.T) {
 	reg := servetest.NewQuirky(t)
 	h, patched := tellOfPatches(reg)
 	c := newClient(t, servetest.Serve(t, h)).Client
-	data := noise(500_000, 1)
+	data := digesttest.Noise(500_000, 1)
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +311,7 @@ func TestStreamWithChunkMinimum(t *testing.T) {
 	reg := servetest.NewQuirky(t)
 	reg.ChunkMin = 20 << 20
 	c := newClient(t, servetest.Serve(t, reg), patient).Client
-	data := noise(45<<20, 1)
+	data := digesttest.Noise(45<<20, 1)
 	s, err := pushcmd.Start(t.Context(), c, "app", digest.SHA256)
 	if err != nil {
 		t.Fatal(err)

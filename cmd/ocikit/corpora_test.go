@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"ocikit/digest/digesttest"
 )
 
 // corpora are the files that Go's own tests of tar and compression read. They are on the machine of
@@ -45,7 +47,7 @@ func TestCorpora(t *testing.T) {
 			var answers []string
 			for j, args := range tarCommands {
 				switch {
-				case (i+j)%reps(1, 3) != 0: // -short: each file meets some of the commands
+				case (i+j)%digesttest.Reps(1, 3) != 0: // -short: each file meets some of the commands
 				case strings.Contains(args, "--sort"): // it mends what others refuse
 				case strings.Contains(args, "estargz") && slices.Contains(notEstargz, base):
 				default:

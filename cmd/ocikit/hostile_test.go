@@ -2,8 +2,6 @@ package main
 
 import (
 	"archive/tar"
-	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"ocikit/digest/digesttest"
 )
 
 // rawHeader returns one header block, with a right checksum unless edit spoils it.
@@ -65,14 +65,6 @@ func dir(name string) string {
 
 func file(name, content string) string {
 	return string(rawHeader(name, '0', octal(len(content)), nil)) + pad(content)
-}
-
-func gzipped(s string) string {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	io.WriteString(z, s)
-	z.Close()
-	return b.String()
 }
 
 const (
@@ -151,12 +143,12 @@ func hostileTars() []struct {
 		{"cut in a file", file("a", strings.Repeat("x", 5000))[:2000], reject},
 		{"cut in a header", file("a", "x")[:300], reject},
 		{"random text", "this is not a tar\n" + strings.Repeat("nor this\n", 200), reject},
-		{"gzip: three members, split in an entry", gzipped(file("a", "x")[:100]) + gzipped(file("a", "x")[100:700]) + gzipped(file("a", "x")[700:]+endMark), accept},
-		{"gzip: zeros behind", gzipped(file("a", "x")+endMark) + endMark[:512], accept | reject},
-		{"gzip: junk behind", gzipped(file("a", "x")+endMark) + "junk", reject},
-		{"gzip: cut", gzipped(file("a", "x") + endMark)[:60], reject},
-		{"gzip of gzip", gzipped(gzipped(file("a", "x") + endMark)), reject},
-		{"gzip bomb", gzipped(string(rawHeader("z", '0', octal(64<<20), nil)) + strings.Repeat("\x00", 64<<20) + endMark), accept},
+		{"gzip: three members, split in an entry", digesttest.Gzipped(file("a", "x")[:100]) + digesttest.Gzipped(file("a", "x")[100:700]) + digesttest.Gzipped(file("a", "x")[700:]+endMark), accept},
+		{"gzip: zeros behind", digesttest.Gzipped(file("a", "x")+endMark) + endMark[:512], accept | reject},
+		{"gzip: junk behind", digesttest.Gzipped(file("a", "x")+endMark) + "junk", reject},
+		{"gzip: cut", digesttest.Gzipped(file("a", "x") + endMark)[:60], reject},
+		{"gzip of gzip", digesttest.Gzipped(digesttest.Gzipped(file("a", "x") + endMark)), reject},
+		{"gzip bomb", digesttest.Gzipped(string(rawHeader("z", '0', octal(64<<20), nil)) + strings.Repeat("\x00", 64<<20) + endMark), accept},
 		{"xz", "\xfd7zXZ\x00" + strings.Repeat("x", 100), reject},
 		{"zip", "PK\x03\x04" + strings.Repeat("x", 100), reject},
 		{"empty", "", reject},
@@ -208,7 +200,7 @@ func TestHostileTars(t *testing.T) {
 	hostilePlace(t)
 	for i, c := range hostileTars() {
 		for j, args := range tarCommands {
-			if (i+j)%reps(1, 11) != 0 { // -short: each tar meets one of the commands
+			if (i+j)%digesttest.Reps(1, 11) != 0 { // -short: each tar meets one of the commands
 				continue
 			}
 			want := c.want

@@ -58,14 +58,6 @@ func TestScripts(t *testing.T) {
 // commands returns the table.
 func commands() []cli.Command { return program().Commands }
 
-// reps returns how often a test does what it does: under -short it is a part.
-func reps(full, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return full
-}
-
 // A script is one file under test.
 type script struct {
 	t      *testing.T

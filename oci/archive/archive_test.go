@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -18,46 +17,19 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/tarutil"
 )
-
-func newLayout(t testing.TB) *layout.Layout {
-	t.Helper()
-	l, err := layout.Init(filepath.Join(t.TempDir(), "l"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
-// reps returns how often a test does what it does: under -short it is a part.
-func reps(full, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return full
-}
 
 // layerTar returns a tar with one file.
 func layerTar(t testing.TB, name, content string) []byte {
 	t.Helper()
 	return tarOf(t, file(name, content))
-}
-
-func gzipped(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	z.Write(data)
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
 }
 
 // An entry is one member of a tar in the making.
@@ -152,14 +124,6 @@ func save(t testing.TB, format Format, images ...Image) []byte {
 	return b.Bytes()
 }
 
-func mustVerify(t testing.TB, l *layout.Layout) {
-	t.Helper()
-	findings, _, err := l.Verify(t.Context(), layout.VerifyOptions{})
-	if err != nil || len(findings) > 0 {
-		t.Fatalf("Verify = %+v, %v", findings, err)
-	}
-}
-
 func names(t testing.TB, l *layout.Layout) (all []string) {
 	t.Helper()
 	x, err := l.Index()
@@ -176,7 +140,7 @@ func names(t testing.TB, l *layout.Layout) (all []string) {
 // compressed or not, in any order of members, with "./" in front. podman#14978,
 // bazel-contrib/rules_oci#328: the same images give the same bytes.
 func TestRoundTrip(t *testing.T) {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	one := addImage(t, l, "amd64", "a", "b", "a")
 	arm := addImage(t, l, "arm64", "c")
 	one.Platform, arm.Platform = &oci.Platform{OS: "linux", Architecture: "amd64"}, &oci.Platform{OS: "linux", Architecture: "arm64"}
@@ -196,8 +160,8 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkMembers(t, data, plan)
-		for name, in := range map[string][]byte{"plain": data, "gzip": gzipped(t, data), "reversed": reversed(t, data, ""), "dots": reversed(t, data, "./")} {
-			to := newLayout(t)
+		for name, in := range map[string][]byte{"plain": data, "gzip": digesttest.Gzipped(data), "reversed": reversed(t, data, ""), "dots": reversed(t, data, "./")} {
+			to := layouttest.New(t)
 			entries, err := Load(t.Context(), to, iotest.OneByteReader(bytes.NewReader(in)), LoadOptions{})
 			if err != nil {
 				t.Fatalf("%s, %s: %v", format, name, err)
@@ -211,14 +175,14 @@ func TestRoundTrip(t *testing.T) {
 			if format != Docker && entries[1].Digest != multi.Digest {
 				t.Errorf("%s, %s: %s, want %s", format, name, entries[1].Digest, multi.Digest)
 			}
-			mustVerify(t, to)
+			layouttest.MustVerify(t, to)
 			dry, err := Load(t.Context(), nil, bytes.NewReader(in), LoadOptions{DryRun: true})
 			if err != nil || len(dry) != 2 || dry[0].Digest != entries[0].Digest || dry[1].Digest != entries[1].Digest {
 				t.Errorf("%s, %s: a dry run gave %+v, %v", format, name, dry, err)
 			}
 		}
 	}
-	only, err := Load(t.Context(), newLayout(t), bytes.NewReader(save(t, OCI, images[1])), LoadOptions{Platform: &oci.Platform{OS: "linux", Architecture: "arm64"}, Tag: "arm"})
+	only, err := Load(t.Context(), layouttest.New(t), bytes.NewReader(save(t, OCI, images[1])), LoadOptions{Platform: &oci.Platform{OS: "linux", Architecture: "arm64"}, Tag: "arm"})
 	if err != nil || only[0].Digest != arm.Digest {
 		t.Errorf("one platform: %+v, %v", only, err)
 	}
@@ -331,7 +295,7 @@ func TestLoadDocker(t *testing.T) {
 		// As crane writes it: layers are compressed.
 		"compressed layers": func(t *testing.T, a *dockerArchive) []entry {
 			e := a.entries()
-			z := string(gzipped(t, a.layers[0]))
+			z := string(digesttest.Gzipped(a.layers[0]))
 			e[2] = file("1/layer.tar", z)
 			return e
 		},
@@ -343,12 +307,12 @@ func TestLoadDocker(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLayout(t)
+			l := layouttest.New(t)
 			entries, err := Load(t.Context(), l, bytes.NewReader(tarOf(t, change(t, newDockerArchive(t))...)), LoadOptions{})
 			if err != nil || len(entries) != 1 {
 				t.Fatalf("Load = %+v, %v", entries, err)
 			}
-			mustVerify(t, l)
+			layouttest.MustVerify(t, l)
 			layers, err := image.Layers(l, entries[0])
 			if err != nil || len(layers) != 2 {
 				t.Fatalf("layers %+v, %v", layers, err)
@@ -421,7 +385,7 @@ func TestDocumentsBudget(t *testing.T) {
 
 // A pipe is read as it comes, also where it is a file of the operating system.
 func TestOpenPipe(t *testing.T) {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	data := save(t, OCI, Image{Source: l, Desc: addImage(t, l, "amd64", "one"), Tag: "v1"})
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -575,19 +539,19 @@ func TestRefuseDocker(t *testing.T) {
 		},
 		"a compressed layer of another diff ID": func(t *testing.T, a *dockerArchive) []entry {
 			e := a.entries()
-			e[2] = file("1/layer.tar", string(gzipped(t, layerTar(t, "other", "x"))))
+			e[2] = file("1/layer.tar", string(digesttest.Gzipped(layerTar(t, "other", "x"))))
 			return e
 		},
 		"a layer that is compressed twice": func(t *testing.T, a *dockerArchive) []entry {
 			e := a.entries()
-			e[2] = file("1/layer.tar", string(gzipped(t, gzipped(t, a.layers[0]))))
+			e[2] = file("1/layer.tar", string(digesttest.Gzipped(digesttest.Gzipped(a.layers[0]))))
 			return e
 		},
 		"the config is not an object": func(t *testing.T, a *dockerArchive) []entry { a.config = "[]"; return a.entries() },
 		"a sparse member":             func(t *testing.T, a *dockerArchive) []entry { return a.entries() }, // spoiled below
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLayout(t)
+			l := layouttest.New(t)
 			data := tarOf(t, change(t, newDockerArchive(t))...)
 			if name == "a sparse member" {
 				data = sparse(t, data)
@@ -610,7 +574,7 @@ func TestRefuseDocker(t *testing.T) {
 			if got := names(t, l); len(got) > 0 {
 				t.Errorf("named %q", got)
 			}
-			mustVerify(t, l)
+			layouttest.MustVerify(t, l)
 		})
 	}
 }
@@ -668,13 +632,13 @@ func sparse(t *testing.T, data []byte) []byte {
 // A stream that is cut anywhere, or has a wrong byte anywhere, names nothing, unless it is
 // the same archive to every reader.
 func TestCutAndFlipped(t *testing.T) {
-	src := newLayout(t)
+	src := layouttest.New(t)
 	desc := addImage(t, src, "amd64", "a")
 	for name, data := range map[string][]byte{
 		"both": save(t, Both, Image{src, desc, "v1", "docker.io/library/app:v1"}), "docker": tarOf(t, newDockerArchive(t).entries()...),
 	} {
-		for cut := 0; cut < len(data); cut += 512 * reps(1, 8) {
-			l := newLayout(t)
+		for cut := 0; cut < len(data); cut += 512 * digesttest.Reps(1, 8) {
+			l := layouttest.New(t)
 			if _, err := Load(t.Context(), l, bytes.NewReader(data[:cut]), LoadOptions{}); err == nil {
 				t.Fatalf("%s: cut at %d of %d: loaded", name, cut, len(data))
 			}
@@ -682,18 +646,18 @@ func TestCutAndFlipped(t *testing.T) {
 				t.Fatalf("%s: cut at %d: named %q", name, cut, got)
 			}
 		}
-		for at := 0; at < len(data); at += 211 * reps(1, 10) {
+		for at := 0; at < len(data); at += 211 * digesttest.Reps(1, 10) {
 			spoiled := bytes.Clone(data)
 			spoiled[at] ^= 1
-			l := newLayout(t)
+			l := layouttest.New(t)
 			if _, err := Load(t.Context(), l, bytes.NewReader(spoiled), LoadOptions{}); err == nil {
-				mustVerify(t, l)
+				layouttest.MustVerify(t, l)
 			} else if got := names(t, l); len(got) > 0 {
 				t.Fatalf("%s: a wrong byte at %d: %v, and named %q", name, at, err, got)
 			}
 		}
 	}
-	l := newLayout(t)
+	l := layouttest.New(t)
 	broken := errors.New("broken")
 	data := save(t, Both, Image{src, desc, "v1", ""})
 	in := io.MultiReader(bytes.NewReader(data[:1000]), iotest.ErrReader(broken))
@@ -714,7 +678,7 @@ func TestCutAndFlipped(t *testing.T) {
 
 // An OCI archive is checked like a layout.
 func TestRefuseOCI(t *testing.T) {
-	src := newLayout(t)
+	src := layouttest.New(t)
 	desc := addImage(t, src, "amd64", "a", "b")
 	data := save(t, Both, Image{src, desc, "v1", "docker.io/library/app:v1"})
 	layers, err := image.Layers(src, desc)
@@ -774,7 +738,7 @@ func TestRefuseOCI(t *testing.T) {
 		"manifest.json, fewer layers":    {replace("manifest.json", `"`+layer+`",`, ""), oci.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := newLayout(t)
+			l := layouttest.New(t)
 			if readInPlace(t, tarOf(t, c.entries...)) == nil {
 				t.Error("it was read in place")
 			}
@@ -787,7 +751,7 @@ func TestRefuseOCI(t *testing.T) {
 			if got := names(t, l); len(got) > 0 {
 				t.Errorf("named %q", got)
 			}
-			mustVerify(t, l)
+			layouttest.MustVerify(t, l)
 		})
 	}
 }
@@ -795,7 +759,7 @@ func TestRefuseOCI(t *testing.T) {
 // A blob that is mentioned again, with another type, size or data, is another question: a
 // manifest that is first seen as a layer is looked into all the same.
 func TestMentionedAgain(t *testing.T) {
-	src := newLayout(t)
+	src := layouttest.New(t)
 	bad := addImage(t, src, "amd64", "a", "b")
 	m, err := src.Document(bad)
 	if err != nil {
@@ -835,7 +799,7 @@ func TestMentionedAgain(t *testing.T) {
 			x, _ := oci.Encode(oci.Index{SchemaVersion: 2, Manifests: []oci.Descriptor{index.WithAnnotation(oci.AnnotationRefName, "v1")}})
 			add("index.json", x)
 			add("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
-			if got, err := Load(t.Context(), newLayout(t), bytes.NewReader(tarOf(t, entries...)), o); err == nil || errors.Is(err, layout.ErrIncomplete) {
+			if got, err := Load(t.Context(), layouttest.New(t), bytes.NewReader(tarOf(t, entries...)), o); err == nil || errors.Is(err, layout.ErrIncomplete) {
 				t.Errorf("%s: Load(%+v) = %v, %v", name, o, got, err)
 			}
 		}
@@ -871,12 +835,12 @@ func TestSparseMember(t *testing.T) {
 	data := sparse(t, tarOf(t, newDockerArchive(t).entries()...))
 	for name, read := range map[string]func() error{
 		"Load": func() error {
-			_, err := Load(t.Context(), newLayout(t), bytes.NewReader(data), LoadOptions{})
+			_, err := Load(t.Context(), layouttest.New(t), bytes.NewReader(data), LoadOptions{})
 			return err
 		},
 		"OpenStream": func() error { _, err := list(t, data); return err },
 		"Unbundle": func() error {
-			_, err := Unbundle(t.Context(), newLayout(t), bytes.NewReader(data), UnbundleOptions{})
+			_, err := Unbundle(t.Context(), layouttest.New(t), bytes.NewReader(data), UnbundleOptions{})
 			return err
 		},
 		"ArchiveInventory": func() error { _, err := ArchiveInventory(t.Context(), bytes.NewReader(data)); return err },
@@ -890,7 +854,7 @@ func TestSparseMember(t *testing.T) {
 // Layers that are not compressed are their own diff IDs: a config that says otherwise is
 // found without reading anything.
 func TestWrongDiffID(t *testing.T) {
-	src := newLayout(t)
+	src := layouttest.New(t)
 	data := layerTar(t, "a", "x")
 	d, _, err := src.Put(bytes.NewReader(data), digest.Digest{})
 	if err != nil {
@@ -902,7 +866,7 @@ func TestWrongDiffID(t *testing.T) {
 		t.Fatal(err)
 	}
 	desc := putDoc(t, src, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: c, Layers: []oci.Descriptor{{MediaType: oci.MediaTypeLayer, Digest: d, Size: int64(len(data))}}})
-	l := newLayout(t)
+	l := layouttest.New(t)
 	if _, err := Load(t.Context(), l, bytes.NewReader(save(t, OCI, Image{src, desc, "v1", ""})), LoadOptions{}); !errors.Is(err, oci.ErrMalformed) {
 		t.Errorf("Load = %v", err)
 	}
@@ -911,7 +875,7 @@ func TestWrongDiffID(t *testing.T) {
 // moby/moby#49473: an index of which only one platform was saved is taken as what it is, a sparse
 // one, and said to be; the one that is there can be had alone. Of none nothing is taken.
 func TestPartialIndex(t *testing.T) {
-	src := newLayout(t)
+	src := layouttest.New(t)
 	amd, arm := addImage(t, src, "amd64", "a"), addImage(t, src, "arm64", "b")
 	amd.Platform, arm.Platform = &oci.Platform{OS: "linux", Architecture: "amd64"}, &oci.Platform{OS: "linux", Architecture: "arm64"}
 	multi := putDoc(t, src, oci.MediaTypeIndex, image.NewIndex([]oci.Descriptor{amd, arm}, nil))
@@ -926,16 +890,16 @@ func TestPartialIndex(t *testing.T) {
 	}
 	data := tarOf(t, entries...)
 	var notices []string
-	sparse, err := Load(t.Context(), newLayout(t), bytes.NewReader(data), LoadOptions{Notice: func(text string) { notices = append(notices, text) }})
+	sparse, err := Load(t.Context(), layouttest.New(t), bytes.NewReader(data), LoadOptions{Notice: func(text string) { notices = append(notices, text) }})
 	if err != nil || len(sparse) != 1 || sparse[0].Digest != multi.Digest || !strings.Contains(strings.Join(notices, "\n"), "does not hold linux/arm64") {
 		t.Fatalf("Load = %+v, %v, with notices %q", sparse, err, notices)
 	}
 	none := slices.DeleteFunc(slices.Clone(entries), func(e entry) bool { return e.hdr.Name == blobPath(amd.Digest) || e.hdr.Name == "manifest.json" })
-	if _, err := Load(t.Context(), newLayout(t), bytes.NewReader(tarOf(t, none...)), LoadOptions{}); !errors.Is(err, layout.ErrIncomplete) {
+	if _, err := Load(t.Context(), layouttest.New(t), bytes.NewReader(tarOf(t, none...)), LoadOptions{}); !errors.Is(err, layout.ErrIncomplete) {
 		t.Fatalf("Load of an index without images = %v, want %v", err, layout.ErrIncomplete)
 	}
 
-	l := newLayout(t)
+	l := layouttest.New(t)
 	got, err := Load(t.Context(), l, bytes.NewReader(data), LoadOptions{Platform: &oci.Platform{OS: "linux", Architecture: "amd64"}})
 	if err != nil || got[0].Digest != amd.Digest {
 		t.Fatalf("Load of linux/amd64 = %+v, %v", got, err)
@@ -944,16 +908,16 @@ func TestPartialIndex(t *testing.T) {
 	if !errors.Is(err, graph.ErrPlatform) {
 		t.Errorf("Load of linux/s390x = %v", err)
 	}
-	mustVerify(t, l)
+	layouttest.MustVerify(t, l)
 }
 
 // hauler-dev/hauler#250: images of one tag do not overwrite each other.
 func TestSameTagTwice(t *testing.T) {
-	src := newLayout(t)
+	src := layouttest.New(t)
 	a, b := addImage(t, src, "amd64", "a"), addImage(t, src, "amd64", "b")
 	for _, format := range []Format{Both, OCI, Docker} {
 		data := save(t, format, Image{src, a, "v1", "docker.io/library/a:v1"}, Image{src, b, "v1", "docker.io/library/b:v1"})
-		l := newLayout(t)
+		l := layouttest.New(t)
 		if _, err := Load(t.Context(), l, bytes.NewReader(data), LoadOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -976,17 +940,17 @@ func TestSameTagTwice(t *testing.T) {
 		}
 	}
 	two := bytes.ReplaceAll(save(t, OCI, Image{src, a, "v1", ""}, Image{src, b, "v2", ""}), []byte(`"v2"`), []byte(`"v1"`))
-	if _, err := Load(t.Context(), newLayout(t), bytes.NewReader(two), LoadOptions{}); !errors.Is(err, layout.ErrAmbiguous) {
+	if _, err := Load(t.Context(), layouttest.New(t), bytes.NewReader(two), LoadOptions{}); !errors.Is(err, layout.ErrAmbiguous) {
 		t.Errorf("two images under one name: %v", err)
 	}
-	if _, err := Load(t.Context(), newLayout(t), bytes.NewReader(save(t, OCI, Image{src, a, "v1", ""}, Image{src, b, "v2", ""})), LoadOptions{Tag: "x"}); err == nil {
+	if _, err := Load(t.Context(), layouttest.New(t), bytes.NewReader(save(t, OCI, Image{src, a, "v1", ""}, Image{src, b, "v2", ""})), LoadOptions{Tag: "x"}); err == nil {
 		t.Error("one name for two images")
 	}
 }
 
 // A damaged blob is found while it is written, and what was written is not an archive.
 func TestSaveDamaged(t *testing.T) {
-	src := newLayout(t)
+	src := layouttest.New(t)
 	desc := addImage(t, src, "amd64", strings.Repeat("a", 100))
 	layers, err := image.Layers(src, desc)
 	if err != nil {
@@ -1026,7 +990,7 @@ func TestSaveDamaged(t *testing.T) {
 // Whatever comes: no panic, and what is taken is taken in the same way with and without a
 // layout, and whole.
 func FuzzLoad(f *testing.F) {
-	src := newLayout(f)
+	src := layouttest.New(f)
 	f.Add(save(f, Both, Image{src, addImage(f, src, "amd64", "a"), "v1", "docker.io/library/app:v1"}))
 	f.Add(tarOf(f, newDockerArchive(f).entries()...))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -1035,19 +999,19 @@ func FuzzLoad(f *testing.F) {
 			readInPlace(t, data)
 			return
 		}
-		l := newLayout(t)
+		l := layouttest.New(t)
 		entries, err := Load(t.Context(), l, bytes.NewReader(data), LoadOptions{})
 		if err == nil && len(entries) != len(dry) {
 			t.Errorf("%d images, a dry run found %d", len(entries), len(dry))
 		}
-		mustVerify(t, l)
+		layouttest.MustVerify(t, l)
 	})
 }
 
 // containerd's export of an image that is known by its digest calls it so; the digest is not a tag, and
 // one of another image is not believed (hauler-dev/hauler#642).
 func TestNamesWithDigests(t *testing.T) {
-	src := newLayout(t)
+	src := layouttest.New(t)
 	d := addImage(t, src, "amd64", "a")
 	for _, tt := range []struct{ tag, name, want string }{
 		{"@" + d.Digest.String(), "", ""},
@@ -1055,7 +1019,7 @@ func TestNamesWithDigests(t *testing.T) {
 		{"", "docker.io/library/app@" + d.Digest.String(), ""},
 		{"ghcr.io/acme/app:1.2@" + d.Digest.String(), "", "ghcr.io/acme/app:1.2"},
 	} {
-		l := newLayout(t)
+		l := layouttest.New(t)
 		got, err := Load(t.Context(), l, bytes.NewReader(save(t, OCI, Image{src, d, tt.tag, tt.name})), LoadOptions{})
 		if err != nil || got[0].Annotations[oci.AnnotationRefName] != tt.want {
 			t.Errorf("%q, %q: Load = %+v, %v, want the tag %q", tt.tag, tt.name, got, err, tt.want)
@@ -1066,7 +1030,7 @@ func TestNamesWithDigests(t *testing.T) {
 	}
 
 	other := "app:1@" + digest.FromBytes(nil).String()
-	if _, err := Load(t.Context(), newLayout(t), bytes.NewReader(save(t, OCI, Image{src, d, other, ""})), LoadOptions{}); !errors.Is(err, digest.ErrMismatch) {
+	if _, err := Load(t.Context(), layouttest.New(t), bytes.NewReader(save(t, OCI, Image{src, d, other, ""})), LoadOptions{}); !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("Load of a name with the digest of another image: %v", err)
 	}
 }

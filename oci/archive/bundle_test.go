@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
@@ -275,7 +276,7 @@ func TestUnbundleInEveryOrder(t *testing.T) {
 	bundles := chain(n)
 	var want map[string]string
 	for i, order := range permutations(len(bundles)) {
-		if i%reps(1, 5) != 0 {
+		if i%digesttest.Reps(1, 5) != 0 {
 			continue
 		}
 		l := newFar(t)

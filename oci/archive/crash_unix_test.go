@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"ocikit/digest/digesttest"
 	"ocikit/oci/layout"
 )
 
@@ -39,7 +40,7 @@ func TestUnbundleInChild(t *testing.T) {
 // which many are killed. Every name is true at any moment, and once each bundle was applied
 // without being killed the layout is the same, byte for byte, whatever happened before.
 func TestUnbundleSurvives(t *testing.T) {
-	runs := reps(100, 5)
+	runs := digesttest.Reps(100, 5)
 	if n, err := strconv.Atoi(os.Getenv("OCIKIT_UNBUNDLE_RUNS")); err == nil {
 		runs = n
 	}

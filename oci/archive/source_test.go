@@ -13,10 +13,12 @@ import (
 	"testing/iotest"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/archive/split"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/oci/source"
 	"ocikit/tarutil"
 )
@@ -85,7 +87,7 @@ func entriesOf(t testing.TB, s source.Source) (all []string) {
 
 // samples returns archives as programs write them.
 func samples(t testing.TB) map[string][]byte {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	one, two := addImage(t, l, "amd64", "a", "b", "a"), addImage(t, l, "arm64", "c")
 	images := []Image{{l, one, "v1", "docker.io/library/app:v1"}, {l, two, "v1", "example.com/app:v1"}}
 	all := map[string][]byte{}
@@ -102,7 +104,7 @@ func samples(t testing.TB) map[string][]byte {
 	all["a layer that is a link"] = tarOf(t, e...)
 	a = newDockerArchive(t)
 	e = a.entries()
-	e[2] = file("1/layer.tar", string(gzipped(t, a.layers[0])))
+	e[2] = file("1/layer.tar", string(digesttest.Gzipped(a.layers[0])))
 	all["crane"] = tarOf(t, e...)
 	return all
 }
@@ -112,7 +114,7 @@ func samples(t testing.TB) map[string][]byte {
 func TestSource(t *testing.T) {
 	for name, data := range samples(t) {
 		t.Run(name, func(t *testing.T) {
-			l := newLayout(t)
+			l := layouttest.New(t)
 			if _, err := Load(t.Context(), l, bytes.NewReader(data), LoadOptions{}); err != nil {
 				t.Fatal(err)
 			}
@@ -125,7 +127,7 @@ func TestSource(t *testing.T) {
 			o := OpenOptions{TempDir: temp}
 			opened := map[string]func() (*Archive, error){
 				"plain":      func() (*Archive, error) { return open(t, write(t, data), o) },
-				"compressed": func() (*Archive, error) { return open(t, write(t, gzipped(t, data)), o) },
+				"compressed": func() (*Archive, error) { return open(t, write(t, digesttest.Gzipped(data)), o) },
 				"parts":      func() (*Archive, error) { return open(t, parts, o) },
 				"a pipe": func() (*Archive, error) {
 					return OpenStream(t.Context(), iotest.HalfReader(bytes.NewReader(data)), "-", o)
@@ -186,7 +188,7 @@ func mustResolve(t *testing.T, l *layout.Layout, data []byte) {
 
 // A blob passes the exams of a reader, and one that is damaged says so in place of its end.
 func TestSourceBlob(t *testing.T) {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	desc := addImage(t, l, "amd64", strings.Repeat("a", 5000))
 	data := save(t, Both, Image{l, desc, "v1", ""})
 	a, err := open(t, write(t, data), OpenOptions{})
@@ -233,7 +235,7 @@ func TestSourceBlob(t *testing.T) {
 // moby/moby#47517: files that no document can name are passed over with a notice, as they are in
 // the directory of a layout.
 func TestForeignMembers(t *testing.T) {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	desc := addImage(t, l, "amd64", "a")
 	var entries []entry
 	tr := tar.NewReader(bytes.NewReader(save(t, Both, Image{l, desc, "v1", "docker.io/library/app:v1"})))
@@ -268,7 +270,7 @@ func TestForeignMembers(t *testing.T) {
 				return err
 			},
 		} {
-			to := newLayout(t)
+			to := layouttest.New(t)
 			if err := bring(to); err != nil {
 				t.Errorf("%s: %s = %v", name, what, err)
 				continue
@@ -287,7 +289,7 @@ func FuzzOpen(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l := newLayout(t)
+		l := layouttest.New(t)
 		_, loadErr := Load(t.Context(), l, bytes.NewReader(data), LoadOptions{})
 		if tarutil.Sniff(data[:min(len(data), tarutil.SniffLen)]) != tarutil.FormatTar {
 			return // decompressed first

@@ -8,26 +8,16 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"path/filepath"
 	"testing"
 	"testing/iotest"
 
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/tarutil"
 	"ocikit/tarutil/gzip"
 )
-
-func newLayout(tb testing.TB) *layout.Layout {
-	tb.Helper()
-	l, err := layout.Init(filepath.Join(tb.TempDir(), "layout"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { l.Close() })
-	return l
-}
 
 // testTar returns a tar with one file of the given size, half noise and half text.
 func testTar(tb testing.TB, size int) []byte {
@@ -67,7 +57,7 @@ func compressed(tb testing.TB, data []byte) []byte {
 }
 
 func TestAddLayer(t *testing.T) {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	plain := testTar(t, 3<<20)
 	z := compressed(t, plain)
 	want := digest.FromBytes(plain)
@@ -115,7 +105,7 @@ func TestAddLayer(t *testing.T) {
 
 // Cut anywhere, plain or compressed, nothing becomes a layer.
 func TestAddLayerRefusesCuts(t *testing.T) {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	plain := testTar(t, 3000)
 	for name, data := range map[string][]byte{"plain": plain, "gzip": compressed(t, plain)} {
 		step := 512
@@ -145,7 +135,7 @@ func TestAddLayerRefusesCuts(t *testing.T) {
 
 // The level and the number of workers: only the first changes bytes.
 func TestLayerIsByteStable(t *testing.T) {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	plain := testTar(t, 2<<20)
 	seen := map[digest.Digest]int{}
 	for _, level := range []int{1, 6, 9} {
@@ -219,7 +209,7 @@ func BenchmarkAddLayer(b *testing.B) {
 		for _, o := range []LayerOptions{{Compression: None}, {Compression: Gzip, Level: 1}, {Compression: Gzip, Level: 6}, {Compression: Gzip, Level: 9}} {
 			o.Workers = 2
 			b.Run(fmt.Sprintf("%dMiB/%s-%d", size>>20, o.Compression, o.Level), func(b *testing.B) {
-				l := newLayout(b)
+				l := layouttest.New(b)
 				b.SetBytes(int64(len(data)))
 				b.ReportAllocs()
 				for b.Loop() {

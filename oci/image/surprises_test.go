@@ -8,13 +8,14 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/tarutil/stack"
 )
 
 // TestSurprisesReadBelow has layers below that are not there: they are looked for only if they are
 // small, or if the new layer has something where it matters most.
 func TestSurprisesReadBelow(t *testing.T) {
-	l := newLayout(t)
+	l := layouttest.New(t)
 	absent := func(size int64) oci.Descriptor {
 		d := oci.Descriptor{MediaType: oci.MediaTypeLayer, Digest: digest.FromBytes([]byte("not there")), Size: size}
 		return d.WithAnnotation(oci.AnnotationDiffID, d.Digest.String())

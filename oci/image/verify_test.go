@@ -3,7 +3,6 @@ package image
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
@@ -52,19 +52,11 @@ func tarOf(t *testing.T, entries ...tar.Header) []byte {
 	return b.Bytes()
 }
 
-func gzipped(data []byte) []byte {
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	w.Write(data)
-	w.Close()
-	return b.Bytes()
-}
-
 func newSample(t *testing.T) *sample {
 	one := tarOf(t, tar.Header{Name: "a", Size: 1000, Mode: 0o644, Typeflag: tar.TypeReg})
 	two := tarOf(t, tar.Header{Name: "b", Size: 10, Mode: 0o644, Typeflag: tar.TypeReg})
 	return &sample{
-		layers: [][]byte{gzipped(one), two}, types: []string{oci.MediaTypeLayerGzip, oci.MediaTypeLayer},
+		layers: [][]byte{digesttest.Gzipped(one), two}, types: []string{oci.MediaTypeLayerGzip, oci.MediaTypeLayer},
 		diffIDs: []digest.Digest{digest.FromBytes(one), digest.FromBytes(two)},
 		history: []oci.History{{CreatedBy: "one"}, {CreatedBy: "env", EmptyLayer: true}, {CreatedBy: "two"}},
 		config:  oci.MediaTypeConfig, manifest: oci.MediaTypeManifest,
@@ -169,7 +161,7 @@ func TestVerifyDeep(t *testing.T) {
 		{"tar under the type of gzip", func(s *sample) { s.types[1] = oci.MediaTypeLayerGzip }, []string{"layer-type error"}},
 		{"gzip of gzip", func(s *sample) {
 			s.diffIDs[0] = digest.FromBytes(s.layers[0])
-			s.layers[0] = gzipped(s.layers[0])
+			s.layers[0] = digesttest.Gzipped(s.layers[0])
 		}, []string{"layer-malformed error"}},
 		{"a layer of Docker in an OCI manifest", func(s *sample) { s.types[0] = oci.MediaTypeDockerLayerGzip }, []string{"type-mixed error"}},
 		{"a config of Docker in an OCI manifest", func(s *sample) { s.config = oci.MediaTypeDockerConfig }, []string{"type-mixed error"}},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 )
 
@@ -74,7 +75,7 @@ func TestKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kills := reps(40, 5)
+	kills := digesttest.Reps(40, 5)
 	var tags []string
 	head := 20 * time.Millisecond // what a writer takes to begin, as far as is known
 	n := 0

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 )
@@ -332,7 +333,7 @@ func TestEveryCallFails(t *testing.T) {
 			for _, fault := range []error{syscall.ENOSPC, syscall.EIO} {
 				for _, onward := range []bool{false, true} {
 					way++
-					for k := reps(1, way); ; k += reps(1, 8) {
+					for k := digesttest.Reps(1, way); ; k += digesttest.Reps(1, 8) {
 						w := world.copied(t)
 						what := fmt.Sprintf("call %d, %v, onward %t", k, fault, onward)
 						sys := &failingSystem{k: k, onward: onward, err: fault}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 )
@@ -261,7 +262,7 @@ func TestGCBesideWriters(t *testing.T) {
 
 func gcBesideWriters(t *testing.T, minAge time.Duration) (refused int) {
 	l := newLayout(t)
-	rounds := reps(20, 3)
+	rounds := digesttest.Reps(20, 3)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var collector sync.WaitGroup
@@ -657,12 +658,12 @@ func TestVerifyFindsEveryBit(t *testing.T) {
 			}
 			tried++
 		}
-		for i := 0; i < len(data)*8; i += reps(1, 17) {
+		for i := 0; i < len(data)*8; i += digesttest.Reps(1, 17) {
 			spoiled := slices.Clone(data)
 			spoiled[i/8] ^= 1 << (i % 8)
 			try(fmt.Sprintf("bit %d", i), spoiled)
 		}
-		for i := 0; i < len(data); i += reps(1, 17) {
+		for i := 0; i < len(data); i += digesttest.Reps(1, 17) {
 			try(fmt.Sprintf("first %d bytes", i), data[:i])
 		}
 		try("one byte more", append(slices.Clone(data), 0))

@@ -30,14 +30,6 @@ func newLayout(t *testing.T) *Layout {
 	return l
 }
 
-// reps returns how often a test does what it does: under -short it is a part.
-func reps(full, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return full
-}
-
 // addImage stores a small image and returns its manifest's descriptor.
 func addImage(t *testing.T, l *Layout, note string) oci.Descriptor {
 	t.Helper()

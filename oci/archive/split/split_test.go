@@ -5,22 +5,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
-)
 
-func noise(n int) []byte {
-	r := rand.New(rand.NewPCG(1, uint64(n)))
-	data := make([]byte, n)
-	for i := range data {
-		data[i] = byte(r.Uint32())
-	}
-	return data
-}
+	"ocikit/digest/digesttest"
+)
 
 func join(t *testing.T, dir string) ([]byte, error) {
 	t.Helper()
@@ -45,7 +37,7 @@ func split(t *testing.T, data []byte, size int64) string {
 
 func TestPartsHaveTheirSize(t *testing.T) {
 	for _, size := range []int{1, 999, 1000, 1001, 2000, 300_000} {
-		data := noise(size)
+		data := digesttest.Noise(size, 1)
 		dir := split(t, data, 1000)
 		for i := range (size + 999) / 1000 {
 			info, err := os.Stat(filepath.Join(dir, fmt.Sprintf("x.tar.%04d", i+1)))
@@ -62,7 +54,7 @@ func TestPartsHaveTheirSize(t *testing.T) {
 // What is bad or missing is named, all of it, and what comes out of a damaged set is never
 // whole.
 func TestJoinNamesWhatIsWrong(t *testing.T) {
-	data := noise(700_000)
+	data := digesttest.Noise(700_000, 1)
 	file := func(dir string, i int) string { return filepath.Join(dir, fmt.Sprintf("x.tar.%04d", i)) }
 	spoil := func(name string, f func([]byte) []byte) {
 		b, err := os.ReadFile(name)
@@ -145,7 +137,7 @@ func spoilCopy(t *testing.T, from, to string) {
 }
 
 func TestIndexIsNotTrusted(t *testing.T) {
-	dir := split(t, noise(2500), 1000)
+	dir := split(t, digesttest.Noise(2500, 1), 1000)
 	file := filepath.Join(dir, "x.tar.parts.json")
 	good, err := os.ReadFile(file)
 	if err != nil {
@@ -168,7 +160,7 @@ func TestIndexIsNotTrusted(t *testing.T) {
 
 // Parts that are right one by one may together be something else than the index promises.
 func TestCheckComparesTheWhole(t *testing.T) {
-	dir := split(t, noise(2500), 1000)
+	dir := split(t, digesttest.Noise(2500, 1), 1000)
 	set, err := Open(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -185,9 +177,9 @@ func TestCheckComparesTheWhole(t *testing.T) {
 }
 
 func TestSplitRefusesStaleParts(t *testing.T) {
-	dir := split(t, noise(2500), 1000)
+	dir := split(t, digesttest.Noise(2500, 1), 1000)
 	again := func(force bool) error {
-		_, err := Split(t.Context(), bytes.NewReader(noise(1500)), dir, Options{Name: "z", Size: 1000, Force: force})
+		_, err := Split(t.Context(), bytes.NewReader(digesttest.Noise(1500, 1)), dir, Options{Name: "z", Size: 1000, Force: force})
 		return err
 	}
 	if err := again(false); !errors.Is(err, ErrStale) {
@@ -207,7 +199,7 @@ func TestSplitRefusesStaleParts(t *testing.T) {
 // A name that ends as that of a part or of an index, but has none of ours, once was removed with
 // --force, and refused without.
 func TestSplitLeavesFilesOfOthers(t *testing.T) {
-	dir := split(t, noise(2500), 1000)
+	dir := split(t, digesttest.Noise(2500, 1), 1000)
 	foreign := []string{"report.2024", "y.tar.0001", "notes.parts.json", "list.parts.json", "list.0001", "plain"}
 	for _, name := range foreign {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(`{"mediaType":"text/plain"}`), 0o644); err != nil {
@@ -223,7 +215,7 @@ func TestSplitLeavesFilesOfOthers(t *testing.T) {
 
 	again := func(o Options) error {
 		o.Size = 1000
-		_, err := Split(t.Context(), bytes.NewReader(noise(1500)), dir, o)
+		_, err := Split(t.Context(), bytes.NewReader(digesttest.Noise(1500, 1)), dir, o)
 		return err
 	}
 	if err := again(Options{Name: "z", Force: true}); err != nil {
@@ -259,7 +251,7 @@ func TestSplitKeepsItsInput(t *testing.T) {
 	dir := t.TempDir()
 	name, other := filepath.Join(dir, "x.0001"), filepath.Join(dir, "w.0001")
 	for _, n := range []string{name, other} {
-		if err := os.WriteFile(n, noise(2500), 0o644); err != nil {
+		if err := os.WriteFile(n, digesttest.Noise(2500, 1), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -267,11 +259,11 @@ func TestSplitKeepsItsInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Split(t.Context(), bytes.NewReader(noise(2500)), dir, Options{Name: "x", Size: 1000, Force: true, Input: info}); err == nil {
+	if _, err := Split(t.Context(), bytes.NewReader(digesttest.Noise(2500, 1)), dir, Options{Name: "x", Size: 1000, Force: true, Input: info}); err == nil {
 		t.Error("no error")
 	}
 	for _, n := range []string{name, other} {
-		if got, err := os.ReadFile(n); err != nil || !bytes.Equal(got, noise(2500)) {
+		if got, err := os.ReadFile(n); err != nil || !bytes.Equal(got, digesttest.Noise(2500, 1)) {
 			t.Errorf("%s: %d bytes, %v", n, len(got), err)
 		}
 	}
@@ -282,7 +274,7 @@ func TestSplitRefusesHalfATar(t *testing.T) {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	w.WriteHeader(&tar.Header{Name: "x", Mode: 0o644, Size: 5000})
-	w.Write(noise(5000))
+	w.Write(digesttest.Noise(5000, 1))
 	w.Close()
 	for _, cut := range []int{512, 3000, 6000} {
 		dir := filepath.Join(t.TempDir(), "parts")

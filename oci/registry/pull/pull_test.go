@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,22 +17,17 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/pull"
 	"ocikit/oci/registry/serve"
 	"ocikit/oci/registry/serve/servetest"
 )
-
-func noise(n int, seed uint64) []byte {
-	data := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{byte(seed)})
-	r.Read(data)
-	return data
-}
 
 // putImage stores an image with layers of the given sizes in a registry, under a tag unless
 // it is "".
@@ -46,7 +40,7 @@ func putImage(t testing.TB, reg *servetest.Registry, tag, arch string, sizes ...
 	m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest}
 	m.Config = put(oci.MediaTypeConfig, []byte(`{"architecture":"`+arch+`","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`))
 	for i, size := range sizes {
-		m.Layers = append(m.Layers, put(oci.MediaTypeLayerGzip, noise(size, uint64(i+1))))
+		m.Layers = append(m.Layers, put(oci.MediaTypeLayerGzip, digesttest.Noise(size, i+1)))
 	}
 	return putDoc(t, reg, tag, oci.MediaTypeManifest, m)
 }
@@ -59,16 +53,6 @@ func putDoc(t testing.TB, reg *servetest.Registry, tag, mediaType string, v any)
 	}
 	reg.PutManifest("app", tag, mediaType, data)
 	return oci.Describe(mediaType, data)
-}
-
-func newLayout(t testing.TB) *layout.Layout {
-	t.Helper()
-	l, err := layout.Init(filepath.Join(t.TempDir(), "l"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
 }
 
 // pullOnce pulls app:latest (or another name) as a process of its own would.
@@ -102,14 +86,6 @@ func pullName(t testing.TB, h http.Handler, name, dir string, o pull.Options) (p
 		return pull.Report{}, err
 	}
 	return im.Pull(t.Context(), l, im.Desc.WithAnnotation(oci.AnnotationRefName, "latest"))
-}
-
-func mustVerify(t testing.TB, l *layout.Layout) {
-	t.Helper()
-	findings, _, err := l.Verify(t.Context(), layout.VerifyOptions{})
-	if err != nil || len(findings) > 0 {
-		t.Fatalf("Verify = %+v, %v", findings, err)
-	}
 }
 
 // leftovers lists files that no layout has.
@@ -172,7 +148,7 @@ func TestEveryBrokenRequest(t *testing.T) {
 				for k, n := 1, 0; k <= n+1; k += step {
 					reg := servetest.New(t, serve.Options{})
 					want := putImage(t, reg, "latest", "amd64", 5000, 300, 70_000)
-					l := newLayout(t)
+					l := layouttest.New(t)
 					b := servetest.BreakAt(k, fault, reg)
 					if from {
 						b = servetest.BreakFrom(k, fault, reg)
@@ -186,14 +162,14 @@ func TestEveryBrokenRequest(t *testing.T) {
 						if err := graph.Check(l, want, graph.Rules{}); err != nil || !named(t, l) {
 							t.Fatalf("request %d broken: success, and %v", k, err)
 						}
-						mustVerify(t, l)
+						layouttest.MustVerify(t, l)
 					} else if named(t, l) {
 						t.Fatalf("request %d broken: failed with %v, and named the image", k, err)
 					}
 					if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 						t.Fatalf("pull after broken request %d: %v", k, err)
 					}
-					mustVerify(t, l)
+					layouttest.MustVerify(t, l)
 					if left := leftovers(t, l.Name()); len(left) > 0 {
 						t.Fatalf("request %d broken: left %v", k, left)
 					}
@@ -209,8 +185,8 @@ func TestResumeAcrossProcesses(t *testing.T) {
 	const size = 3_000_000
 	reg := servetest.New(t, serve.Options{})
 	desc := putImage(t, reg, "latest", "amd64", size)
-	layer := digest.FromBytes(noise(size, 1))
-	l := newLayout(t)
+	layer := digest.FromBytes(digesttest.Noise(size, 1))
+	l := layouttest.New(t)
 	cut := servetest.BreakIf(100, func(r *http.Request) bool {
 		return isBlobGet(r) && strings.Contains(r.URL.Path, layer.Encoded())
 	}, servetest.CutAnswer(1_000_000), reg)
@@ -262,7 +238,7 @@ func TestResumeAcrossProcesses(t *testing.T) {
 	if ranges != 1 {
 		t.Errorf("%d requests with Range, want one", ranges)
 	}
-	mustVerify(t, l)
+	layouttest.MustVerify(t, l)
 	if err := graph.Check(l, desc, graph.Rules{}); err != nil {
 		t.Error(err)
 	}
@@ -272,7 +248,7 @@ func TestResumeAcrossProcesses(t *testing.T) {
 // registry sends for a Range, the blob is right in the end.
 func TestAnswersToRange(t *testing.T) {
 	const size = 50_000
-	data := noise(size, 1)
+	data := digesttest.Noise(size, 1)
 	d := digest.FromBytes(data)
 	wrongStart := func(h http.Handler, w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes 5-%d/%d", size-1, size))
@@ -296,7 +272,7 @@ func TestAnswersToRange(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			reg := servetest.New(t, serve.Options{Faults: c.faults})
 			putImage(t, reg, "latest", "amd64", size)
-			l := newLayout(t)
+			l := layouttest.New(t)
 			part, err := l.OpenPartial(t.Context(), d)
 			if err != nil {
 				t.Fatal(err)
@@ -312,7 +288,7 @@ func TestAnswersToRange(t *testing.T) {
 			if _, err := pullOnce(t, h, l.Name(), pull.Options{}); err != nil {
 				t.Fatal(err)
 			}
-			mustVerify(t, l)
+			layouttest.MustVerify(t, l)
 			if left := leftovers(t, l.Name()); len(left) > 0 {
 				t.Errorf("left %v", left)
 			}
@@ -325,7 +301,7 @@ func TestAnswersToRange(t *testing.T) {
 func TestSkipAndRepair(t *testing.T) {
 	reg := servetest.New(t, serve.Options{})
 	desc := putImage(t, reg, "latest", "amd64", 1000, 2000, 3000)
-	l := newLayout(t)
+	l := layouttest.New(t)
 	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -340,16 +316,16 @@ func TestSkipAndRepair(t *testing.T) {
 		}
 	}
 	blob := func(n int, seed uint64) (string, digest.Digest) {
-		d := digest.FromBytes(noise(n, seed))
+		d := digest.FromBytes(digesttest.Noise(n, int(seed)))
 		return filepath.Join(l.Name(), "blobs", "sha256", d.Encoded()), d
 	}
 	flipped, flippedDigest := blob(1000, 1)
 	short, _ := blob(2000, 2)
 	empty, _ := blob(3000, 3)
-	data := noise(1000, 1)
+	data := digesttest.Noise(1000, 1)
 	data[500] ^= 1
 	manifest := filepath.Join(l.Name(), "blobs", "sha256", desc.Digest.Encoded())
-	for name, data := range map[string][]byte{flipped: data, short: noise(2000, 2)[:100], empty: nil, manifest: []byte("{}")} {
+	for name, data := range map[string][]byte{flipped: data, short: digesttest.Noise(2000, 2)[:100], empty: nil, manifest: []byte("{}")} {
 		if err := os.WriteFile(name, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -360,14 +336,14 @@ func TestSkipAndRepair(t *testing.T) {
 	if s := action(report, flippedDigest); s.Action != "repair" || report.BytesReceived != 6000 {
 		t.Errorf("report %+v, want a repair and 6000 bytes", report)
 	}
-	mustVerify(t, l)
+	layouttest.MustVerify(t, l)
 }
 
 // A plan names what a pull would do: everything where nothing is, nothing but the name where all is.
 func TestPlan(t *testing.T) {
 	reg := servetest.New(t, serve.Options{})
 	putImage(t, reg, "latest", "amd64", 1000, 2000)
-	l := newLayout(t)
+	l := layouttest.New(t)
 	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -390,7 +366,7 @@ func TestPlan(t *testing.T) {
 		want map[string]int
 	}{
 		{"no layout", nil, map[string]int{"fetch": 3, "manifest": 1, "tag": 1}},
-		{"an empty one", newLayout(t), map[string]int{"fetch": 3, "manifest": 1, "tag": 1}},
+		{"an empty one", layouttest.New(t), map[string]int{"fetch": 3, "manifest": 1, "tag": 1}},
 		{"one that has the image", l, map[string]int{"exists": 3, "tag": 1}},
 	} {
 		steps, err := im.Plan(t.Context(), where.l, im.Desc.WithAnnotation(oci.AnnotationRefName, "latest"))
@@ -411,7 +387,7 @@ func TestIndexAndPlatform(t *testing.T) {
 	amd.Platform = &oci.Platform{OS: "linux", Architecture: "amd64"}
 	nested := putDoc(t, reg, "", oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{arm}})
 	root := putDoc(t, reg, "latest", oci.MediaTypeDockerList, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeDockerList, Manifests: []oci.Descriptor{amd, nested}})
-	l := newLayout(t)
+	l := layouttest.New(t)
 	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 		t.Fatal(err)
 	}
@@ -419,14 +395,14 @@ func TestIndexAndPlatform(t *testing.T) {
 	if err != nil || got.Digest != root.Digest || got.MediaType != oci.MediaTypeDockerList {
 		t.Fatalf("Resolve() = %+v, %v", got, err)
 	}
-	mustVerify(t, l)
+	layouttest.MustVerify(t, l)
 
-	one := newLayout(t)
+	one := layouttest.New(t)
 	report, err := pullOnce(t, reg, one.Name(), pull.Options{Platforms: []oci.Platform{{OS: "linux", Architecture: "arm64"}}})
 	if err != nil || report.Descriptor.Digest != arm.Digest {
 		t.Fatalf("for arm64: %+v, %v, want %s", report.Descriptor, err, arm.Digest)
 	}
-	mustVerify(t, one)
+	layouttest.MustVerify(t, one)
 	if _, err := one.Stat(amd.Digest); !errors.Is(err, layout.ErrNotFound) {
 		t.Errorf("the image for amd64 came too: %v", err)
 	}
@@ -446,11 +422,11 @@ func TestForeignLayer(t *testing.T) {
 	config := []byte(`{"architecture":"amd64","os":"windows","rootfs":{"type":"layers","diff_ids":[]}}`)
 	reg.PutBlob("app", config)
 	m.Config = oci.Describe(oci.MediaTypeDockerConfig, config)
-	foreign := oci.Describe(oci.MediaTypeDockerLayerForeign, noise(100, 9))
+	foreign := oci.Describe(oci.MediaTypeDockerLayerForeign, digesttest.Noise(100, 9))
 	foreign.URLs = []string{"http://" + elsewhere + "/layer"}
 	m.Layers = []oci.Descriptor{foreign}
 	putDoc(t, reg, "latest", oci.MediaTypeDockerManifest, m)
-	l := newLayout(t)
+	l := layouttest.New(t)
 	var notices []string
 	var planned, passed int64
 	report, err := pullOnce(t, reg, l.Name(), pull.Options{
@@ -511,7 +487,7 @@ func TestReferrers(t *testing.T) {
 			list(desc, sbom, wrong)
 			list(sbom, signature)
 		}
-		l := newLayout(t)
+		l := layouttest.New(t)
 		if _, err := pullOnce(t, h, l.Name(), pull.Options{Referrers: true, Notice: func(string) {}}); err != nil {
 			t.Fatal(err)
 		}
@@ -527,22 +503,22 @@ func TestReferrers(t *testing.T) {
 		if _, err := l.Stat(wrong.Digest); err == nil {
 			t.Errorf("API answers %d: a false referrer was pulled", status)
 		}
-		mustVerify(t, l)
+		layouttest.MustVerify(t, l)
 	}
 }
 
 // Wrong bytes are never stored under a right digest, and nothing is kept of them.
 func TestWrongBytes(t *testing.T) {
 	for name, fault := range map[string]servetest.Fault{
-		"other bytes": servetest.Answer(200, string(noise(1000, 77))),
+		"other bytes": servetest.Answer(200, string(digesttest.Noise(1000, 77))),
 		"fewer":       servetest.Answer(200, "short"),
-		"more":        servetest.Answer(200, string(noise(1001, 1))),
+		"more":        servetest.Answer(200, string(digesttest.Noise(1001, 1))),
 		"length 0":    servetest.Answer(200, ""),
 	} {
 		reg := servetest.New(t, serve.Options{})
 		putImage(t, reg, "latest", "amd64", 1000)
-		l := newLayout(t)
-		layer := digest.FromBytes(noise(1000, 1))
+		l := layouttest.New(t)
+		layer := digest.FromBytes(digesttest.Noise(1000, 1))
 		b := servetest.BreakIf(1000, func(r *http.Request) bool { return isBlobGet(r) && strings.Contains(r.URL.Path, layer.Encoded()) }, fault, reg)
 		_, err := pullOnce(t, b, l.Name(), pull.Options{})
 		if err == nil || named(t, l) {
@@ -569,13 +545,13 @@ func TestWrongManifests(t *testing.T) {
 		d := child
 		change(&d)
 		putDoc(t, reg, "latest", oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{d}})
-		l := newLayout(t)
+		l := layouttest.New(t)
 		if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err == nil || named(t, l) {
 			t.Errorf("%s: err %v", name, err)
 		}
 	}
 	// One digest with two sizes, and one that cannot be verified.
-	blob := oci.Describe(oci.MediaTypeLayerGzip, noise(10, 1))
+	blob := oci.Describe(oci.MediaTypeLayerGzip, digesttest.Noise(10, 1))
 	bigger := blob
 	bigger.Size++
 	unknown := blob
@@ -584,7 +560,7 @@ func TestWrongManifests(t *testing.T) {
 		config := []byte(`{"rootfs":{"type":"layers","diff_ids":[]}}`)
 		reg.PutBlob("app", config)
 		putDoc(t, reg, "latest", oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: oci.Describe(oci.MediaTypeConfig, config), Layers: layers})
-		if _, err := pullOnce(t, reg, newLayout(t).Name(), pull.Options{}); err == nil {
+		if _, err := pullOnce(t, reg, layouttest.New(t).Name(), pull.Options{}); err == nil {
 			t.Errorf("layers %+v: no error", layers)
 		}
 	}
@@ -594,7 +570,7 @@ func TestWrongManifests(t *testing.T) {
 func TestParallelPulls(t *testing.T) {
 	reg := servetest.New(t, serve.Options{})
 	putImage(t, reg, "latest", "amd64", 200_000, 100_000, 50_000)
-	l := newLayout(t)
+	l := layouttest.New(t)
 	var wg sync.WaitGroup
 	errs := make([]error, 20)
 	for i := range errs {
@@ -604,13 +580,13 @@ func TestParallelPulls(t *testing.T) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
-	mustVerify(t, l)
+	layouttest.MustVerify(t, l)
 	if left := leftovers(t, l.Name()); len(left) > 0 {
 		t.Errorf("left %v", left)
 	}
 	gets := 0
 	for _, r := range reg.Requests() {
-		if r.Method == http.MethodGet && strings.Contains(r.Path, digest.FromBytes(noise(200_000, 1)).Encoded()) {
+		if r.Method == http.MethodGet && strings.Contains(r.Path, digest.FromBytes(digesttest.Noise(200_000, 1)).Encoded()) {
 			gets++
 		}
 	}
@@ -622,7 +598,7 @@ func TestParallelPulls(t *testing.T) {
 func TestCancel(t *testing.T) {
 	reg := servetest.New(t, serve.Options{})
 	putImage(t, reg, "latest", "amd64", 5_000_000)
-	l := newLayout(t)
+	l := layouttest.New(t)
 	ref, _ := registry.ParseReference(servetest.Serve(t, reg) + "/app:latest")
 	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
 	if err != nil {
@@ -646,7 +622,7 @@ func TestCancel(t *testing.T) {
 	if _, err := pullOnce(t, reg, l.Name(), pull.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	mustVerify(t, l)
+	layouttest.MustVerify(t, l)
 	err = filepath.WalkDir(l.Name(), func(p string, e fs.DirEntry, err error) error { return err })
 	if err != nil {
 		t.Fatal(err)
@@ -658,7 +634,7 @@ func TestCancel(t *testing.T) {
 func TestInterruptOfLocalBlobs(t *testing.T) {
 	reg := servetest.New(t, serve.Options{})
 	putImage(t, reg, "latest", "amd64", 5_000_000)
-	host, dir := servetest.Serve(t, reg), newLayout(t).Name()
+	host, dir := servetest.Serve(t, reg), layouttest.New(t).Name()
 	if _, err := pullOnce(t, reg, dir, pull.Options{}); err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
@@ -97,7 +98,7 @@ func TestEntriesWithoutName(t *testing.T) {
 	if got, want := entries(), []string{sum(index) + " b", sum(index) + " a"}; !slices.Equal(got, want) {
 		t.Errorf("after the index: %q, want %q", got, want)
 	}
-	for what, path := range map[string]string{"a manifest that an index names": "manifests/" + d1, "its layer": "blobs/" + sum(random(1000, 1)), "a manifest as a blob": "blobs/" + d1} {
+	for what, path := range map[string]string{"a manifest that an index names": "manifests/" + d1, "its layer": "blobs/" + sum(digesttest.Noise(1000, 1)), "a manifest as a blob": "blobs/" + d1} {
 		if a := s.want(405, "DELETE", "/v2/r/"+path, nil); a.code(t) != "DENIED" {
 			t.Errorf("DELETE of %s: %s", what, a.body)
 		}
@@ -107,8 +108,8 @@ func TestEntriesWithoutName(t *testing.T) {
 	s.want(404, "HEAD", "/v2/r/manifests/"+sum(index), nil)
 	s.want(202, "DELETE", "/v2/r/manifests/"+d1, nil)
 	s.want(404, "DELETE", "/v2/r/manifests/"+d1, nil)
-	s.want(202, "DELETE", "/v2/r/blobs/"+sum(random(1000, 1)), nil)
-	s.want(404, "DELETE", "/v2/r/blobs/"+sum(random(1000, 1)), nil)
+	s.want(202, "DELETE", "/v2/r/blobs/"+sum(digesttest.Noise(1000, 1)), nil)
+	s.want(404, "DELETE", "/v2/r/blobs/"+sum(digesttest.Noise(1000, 1)), nil)
 	verifyAll(t, s.dir)
 }
 
@@ -120,7 +121,7 @@ func TestRefusedManifests(t *testing.T) {
 	blob := func(data []byte, size int64) string {
 		return fmt.Sprintf(`{"mediaType":"application/x","digest":"%s","size":%d}`, sum(data), size)
 	}
-	layer := random(1000, 1)
+	layer := digesttest.Noise(1000, 1)
 	for name, c := range map[string]struct {
 		ref, body, mediaType, code string
 		status                     int
@@ -168,7 +169,7 @@ func TestRefusedManifests(t *testing.T) {
 // there must still be what the index says.
 func TestSparse(t *testing.T) {
 	s := start(t, Options{Sparse: true})
-	there := random(100, 1)
+	there := digesttest.Noise(100, 1)
 	s.push("r", there)
 	index := func(size int) string {
 		return fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d},{"mediaType":%[2]q,"digest":%[5]q,"size":7}]}`,
@@ -340,7 +341,7 @@ func TestReferrers(t *testing.T) {
 
 func TestMount(t *testing.T) {
 	s := start(t, Options{})
-	data := random(10_000, 9)
+	data := digesttest.Noise(10_000, 9)
 	d := s.push("from", data)
 	for to, query := range map[string]string{"to/known": "mount=" + d + "&from=from", "to/any": "mount=" + d, "from": "mount=" + d} {
 		a := s.want(201, "POST", "/v2/"+to+"/blobs/uploads/?"+query, nil)
@@ -363,7 +364,7 @@ func TestMount(t *testing.T) {
 
 func TestBlobRanges(t *testing.T) {
 	s := start(t, Options{})
-	data := random(3<<20, 10)
+	data := digesttest.Noise(3<<20, 10)
 	url := "/v2/r/blobs/" + s.push("r", data)
 	for header, want := range map[string][2]int{"bytes=0-99": {0, 100}, "bytes=100-": {100, 3 << 20}, "bytes=-10": {3<<20 - 10, 3 << 20}, "bytes=1000-99999999": {1000, 3 << 20}} {
 		a := s.want(206, "GET", url, nil, "Range", header)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/archive"
 	"ocikit/oci/archive/split"
@@ -135,7 +136,7 @@ func TestArchiveIsReplaced(t *testing.T) {
 	}
 	s.want(404, "GET", "/v2/app/manifests/v1", nil)
 	var readers sync.WaitGroup
-	for range reps(20, 5) {
+	for range digesttest.Reps(20, 5) {
 		if err := os.WriteFile(name+".new", data, 0o644); err != nil {
 			t.Fatal(err)
 		}

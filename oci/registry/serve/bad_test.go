@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/registry/serve/exchange"
 )
@@ -180,7 +181,7 @@ func TestHostileDisk(t *testing.T) {
 func TestSlowClients(t *testing.T) {
 	s := start(t, Options{IdleTimeout: time.Hour}) // nobody waits until the others are cut
 	var before, after runtime.MemStats
-	loc := make([]string, reps(1000, 200))
+	loc := make([]string, digesttest.Reps(1000, 200))
 	for i := range loc {
 		loc[i] = s.begin("r")
 	}
@@ -205,7 +206,7 @@ func TestSlowClients(t *testing.T) {
 		for _, c := range conns {
 			c.Write([]byte("x"))
 		}
-		s.push("quick", random(1<<20, byte(round)))
+		s.push("quick", digesttest.Noise(1<<20, round))
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -248,7 +249,7 @@ func TestIdleTimeout(t *testing.T) {
 func TestRefusalIsHeard(t *testing.T) {
 	t.Parallel()
 	s := start(t, Options{MaxUpload: 1000})
-	data := random(20<<20, 1)
+	data := digesttest.Noise(20<<20, 1)
 	for range 5 {
 		s.want(413, "PUT", "/v2/r/manifests/x", data, "Content-Type", oci.MediaTypeManifest)
 		s.want(413, "POST", "/v2/r/blobs/uploads/?digest="+sum(nil), data)

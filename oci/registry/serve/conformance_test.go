@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 )
 
@@ -104,7 +105,7 @@ func TestConformanceBlobs(t *testing.T) {
 		for name, way := range pushWays() {
 			t.Run(alg+" "+name, func(t *testing.T) {
 				s := start(t, Options{})
-				data := random(3000, 1)
+				data := digesttest.Noise(3000, 1)
 				d := sum(data)
 				s.blobIsAbsent(d)
 				s.blobCycle(way(s, data, d), data, d)
@@ -119,7 +120,7 @@ func TestConformanceBlobs(t *testing.T) {
 			for _, data := range [][]byte{nil, []byte("{}")} {
 				s.blobCycle(s.do("PUT", s.begin("r")+"&digest="+sum(data), data), data, sum(data))
 			}
-			data := random(512, 2)
+			data := digesttest.Noise(512, 2)
 			d := sum(data)
 			s.want(201, "POST", "/v2/other/blobs/uploads/?digest="+d, data)
 			for _, from := range []string{"&from=other", ""} {
@@ -191,7 +192,7 @@ func contents(t *testing.T, alg string) map[string]content {
 	t.Helper()
 	sum := sums[alg]
 	all := map[string]content{}
-	config, layer := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`), random(700, 3)
+	config, layer := []byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`), digesttest.Noise(700, 3)
 	describe := func(mediaType string, data []byte) oci.Descriptor {
 		d, err := digest.Parse(sum(data))
 		if err != nil {
@@ -261,7 +262,7 @@ func TestConformanceContents(t *testing.T) {
 	for alg, sum := range sums {
 		all := contents(t, alg)
 		for i, name := range slices.Sorted(maps.Keys(all)) {
-			if i%reps(1, 3) != 0 {
+			if i%digesttest.Reps(1, 3) != 0 {
 				continue
 			}
 			c := all[name]

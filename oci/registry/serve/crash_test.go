@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 )
 
@@ -119,9 +120,9 @@ func TestKilled(t *testing.T) {
 	}
 	dir := t.TempDir()
 	var mu sync.Mutex
-	confirmed := map[string]string{} // path of a manifest: its digest
-	open := map[string]int{}         // Location: offset that was confirmed
-	data := random(3<<20, 100)       // of every session that is open
+	confirmed := map[string]string{}     // path of a manifest: its digest
+	open := map[string]int{}             // Location: offset that was confirmed
+	data := digesttest.Noise(3<<20, 100) // of every session that is open
 	uploads, resumed, kills := 0, 0, 0
 	for round := 0; round < rounds || uploads < enough; round++ {
 		c := startChild(t, dir)
@@ -169,7 +170,7 @@ func TestKilled(t *testing.T) {
 
 // pushSmall pushes an image of one blob, which is layer and config.
 func (c *child) pushSmall(repo string, round, worker byte, i int) (path, d string, ok bool) {
-	layer := append(random(20_000, worker), round, worker, byte(i))
+	layer := append(digesttest.Noise(20_000, int(worker)), round, worker, byte(i))
 	status, loc := c.try("POST", "/v2/"+repo+"/blobs/uploads/", nil)
 	if status != 202 {
 		return

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/registry/serve/fault"
 )
@@ -38,7 +39,7 @@ func TestCutFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, Options{Faults: []string{name, "blob-cut"}})
-			data := random(6<<20, 2)
+			data := digesttest.Noise(6<<20, 2)
 			loc := s.begin("r")
 			for range 10 {
 				at := strings.TrimPrefix(loc[strings.Index(loc, "?"):], "?offset=")

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -18,17 +17,10 @@ import (
 	"testing"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
 )
-
-// reps returns how often a test does what it does: under -short it is a part.
-func reps(full, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return full
-}
 
 // A testServer is a registry on the loopback interface.
 type testServer struct {
@@ -133,12 +125,6 @@ func (a answer) code(t testing.TB) string {
 	return doc.Errors[0].Code
 }
 
-func random(n int, seed byte) []byte {
-	b := make([]byte, n)
-	rand.NewChaCha8([32]byte{seed}).Read(b)
-	return b
-}
-
 func sum512(data []byte) string {
 	s := sha512.Sum512(data)
 	return "sha512:" + hex.EncodeToString(s[:])
@@ -173,8 +159,8 @@ func (t *testServer) push(repo string, data []byte) string {
 // image is a small one, distinct by its seed.
 func (t *testServer) image(repo, ref string, seed byte) (d string, doc []byte) {
 	t.Helper()
-	config := fmt.Appendf(nil, `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["%s"]}}`, sum(random(1000, seed)))
-	layer := random(1000, seed)
+	config := fmt.Appendf(nil, `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["%s"]}}`, sum(digesttest.Noise(1000, int(seed))))
+	layer := digesttest.Noise(1000, int(seed))
 	t.push(repo, config)
 	t.push(repo, layer)
 	doc, err := oci.Encode(oci.Manifest{

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
 )
@@ -20,7 +21,7 @@ import (
 func TestIndexInPlace(t *testing.T) {
 	desc := func(n int) oci.Descriptor { return oci.Describe(oci.MediaTypeManifest, []byte(fmt.Sprint(n))) }
 	slow := 0
-	for seed := range uint64(reps(300, 60)) {
+	for seed := range uint64(digesttest.Reps(300, 60)) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		tag := func() string { return string(rune('a' + random.IntN(6))) }
 

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/registry/serve/exchange"
 	"ocikit/oci/registry/serve/live"
@@ -104,7 +105,7 @@ func TestEvents(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	data := random(1000, 1)
+	data := digesttest.Noise(1000, 1)
 	loc := s.want(202, "PATCH", s.begin("r"), data[:400]).Header.Get("Location")
 	var text strings.Builder
 	sent := false

@@ -14,13 +14,14 @@ import (
 	"testing"
 	"time"
 
+	"ocikit/digest/digesttest"
 	"ocikit/oci/layout"
 	"ocikit/oci/progress"
 )
 
 // The ways to push a blob, each with what must come back.
 func TestPushWays(t *testing.T) {
-	data := random(100_000, 1)
+	data := digesttest.Noise(100_000, 1)
 	ways := map[string]func(s *testServer, d string) answer{
 		"put": func(s *testServer, d string) answer {
 			return s.want(201, "PUT", s.begin("a/b")+"&digest="+d, data)
@@ -83,7 +84,7 @@ func TestPushWays(t *testing.T) {
 // What is out of order is refused with the place to go on at, and nothing changes.
 func TestDisorder(t *testing.T) {
 	s := start(t, Options{})
-	data := random(1000, 2)
+	data := digesttest.Noise(1000, 2)
 	first := s.begin("r")
 	second := s.want(202, "PATCH", first, data[:500], "Content-Range", "0-499").Header.Get("Location")
 	for name, try := range map[string]func() answer{
@@ -197,7 +198,7 @@ func (t *testServer) cutAfter(loc string, data []byte, n int) {
 func TestResumeAfterCut(t *testing.T) {
 	t.Parallel()
 	s := start(t, Options{})
-	data := random(5<<20, 3)
+	data := digesttest.Noise(5<<20, 3)
 	for _, n := range []int{0, 1, 4095, 1 << 20, 5<<20 - 1} {
 		loc := s.begin("r")
 		s.cutAfter(loc, data, n)
@@ -215,7 +216,7 @@ func TestResumeAfterCut(t *testing.T) {
 func TestStalledGivesWay(t *testing.T) {
 	t.Parallel()
 	s := start(t, Options{IdleTimeout: time.Hour}) // which is not waited for
-	data := random(1000, 4)
+	data := digesttest.Noise(1000, 4)
 	loc := s.begin("r")
 	c := s.dial()
 	fmt.Fprintf(c, "PATCH %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n%s", loc, data[:300])
@@ -241,7 +242,7 @@ func TestCancelWhileReceiving(t *testing.T) {
 // Many requests at once for one session: exactly one is in order, whatever the order.
 func TestConcurrentChunks(t *testing.T) {
 	s := start(t, Options{})
-	data := random(200_000, 5)
+	data := digesttest.Noise(200_000, 5)
 	loc := s.begin("r")
 	for off := 0; off < len(data); off += 50_000 {
 		var wg sync.WaitGroup
@@ -279,7 +280,7 @@ func TestRestart(t *testing.T) {
 		for _, alg := range []string{"sha256", "sha512"} {
 			t.Run(name+" "+alg, func(t *testing.T) {
 				dir := t.TempDir()
-				data := random(6_000_000, 6)
+				data := digesttest.Noise(6_000_000, 6)
 				d := sum(data)
 				if alg == "sha512" {
 					d = sum512(data)
@@ -311,7 +312,7 @@ func TestRestart(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	s := start(t, Options{MaxUpload: 1000, MaxSessions: 3})
-	data := random(1001, 7)
+	data := digesttest.Noise(1001, 7)
 	d := sum(data)
 	chunked := func() io.Reader { return io.MultiReader(strings.NewReader(string(data))) }
 	for name, a := range map[string]answer{
@@ -335,7 +336,7 @@ func TestExpiry(t *testing.T) {
 	dir := t.TempDir()
 	s := startIn(t, dir, Options{})
 	old, young := s.begin("old/one"), s.begin("young")
-	s.want(202, "PATCH", old, random(5<<20, 8))
+	s.want(202, "PATCH", old, digesttest.Noise(5<<20, 8))
 	past := time.Now().Add(-48 * time.Hour)
 	all, _ := filepath.Glob(filepath.Join(dir, "old/one", layout.UploadPrefix+"*"))
 	if len(all) != 2 {
@@ -372,7 +373,7 @@ func TestUploadProgress(t *testing.T) {
 			got = append(got, fmt.Sprintf("%s %s %d of %d %d", e.Kind, name, e.Offset, e.Size, len(id)))
 		}
 	}})
-	data := random(300_000, 5)
+	data := digesttest.Noise(300_000, 5)
 	s.want(201, "POST", "/v2/a/b/blobs/uploads/?digest="+sum(data), data)
 	loc := s.want(202, "PATCH", s.begin("r"), data[:100_000]).Header.Get("Location")
 	s.want(400, "PUT", loc+"&digest="+sum(data), data[:200_000])

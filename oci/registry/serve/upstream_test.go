@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
@@ -207,7 +208,7 @@ func TestCopyOfIndex(t *testing.T) {
 
 func TestCopyOfBlob(t *testing.T) {
 	up := startUpstream(t)
-	data := random(300_000, 1)
+	data := digesttest.Noise(300_000, 1)
 	d := up.push("app", data)
 	path := "/v2/app/blobs/" + d
 	client := up.client()
@@ -275,7 +276,7 @@ func TestCopyOfBlob(t *testing.T) {
 // goes on where it did.
 func TestCopyOfBlobWhileItComes(t *testing.T) {
 	up := startUpstream(t)
-	data := random(300_000, 1)
+	data := digesttest.Noise(300_000, 1)
 	path := "/v2/app/blobs/" + up.push("app", data)
 	half := len(data) / 2
 

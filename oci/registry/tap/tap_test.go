@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/serve"
@@ -143,12 +143,7 @@ func push(ctx context.Context, c *registry.Client, repo string, layer []byte) er
 	return err
 }
 
-func random(n int) []byte {
-	data := make([]byte, n)
-	r := rand.NewChaCha8([32]byte{1})
-	r.Read(data)
-	return data
-}
+func random(n int) []byte { return digesttest.Noise(n, 1) }
 
 // What passes is what was sent, and every exchange of a correct conversation is right.
 func TestPushAndPull(t *testing.T) {

@@ -8,7 +8,6 @@ package tartest
 import (
 	"archive/tar"
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -20,15 +19,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"ocikit/digest/digesttest"
 )
 
 // Reps returns how often a test repeats what it does: short times under -short, else full times.
-func Reps(full, short int) int {
-	if testing.Short() {
-		return short
-	}
-	return full
-}
+func Reps(full, short int) int { return digesttest.Reps(full, short) }
 
 // GOROOT returns where the Go tree is, or "" if the go command does not say.
 var GOROOT = sync.OnceValue(func() string {
@@ -159,16 +155,7 @@ func Layer(t testing.TB, lines ...string) []byte {
 }
 
 // Gzipped returns data compressed with gzip.
-func Gzipped(t testing.TB, data []byte) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	zw := gzip.NewWriter(&buf)
-	zw.Write(data)
-	if err := zw.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
+func Gzipped(_ testing.TB, data []byte) []byte { return digesttest.Gzipped(data) }
 
 // GoSamples returns the tars that archive/tar is tested with, by their names. There are none without
 // the sources of Go.
