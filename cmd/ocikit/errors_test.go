@@ -15,7 +15,7 @@ import (
 // TestErrors holds what is said when things go wrong. testdata/errors.txt is a transcript:
 // "$ " and a command line, its status, and what it prints; -update rewrites all but the
 // command lines. The lines run in one directory, one after the other, beside what
-// errorsPreamble makes; none changes it.
+// errorsPreamble makes; none changes it. Of a command that is new, -update makes the first lines too.
 func TestErrors(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the words of other systems differ")
@@ -39,6 +39,10 @@ func TestErrors(t *testing.T) {
 		s.run(strings.TrimSpace(line))
 	}
 	s.vars["LOCKED"] = startLocked(t)
+	if *Update {
+		want = append(want, firstErrors(string(want))...)
+	}
+
 	var got strings.Builder
 	for line := range strings.Lines(string(want)) {
 		switch {
@@ -49,6 +53,34 @@ func TestErrors(t *testing.T) {
 		}
 	}
 	compareGenerated(t, file, strings.TrimPrefix(got.String(), "\n"))
+}
+
+// firstErrors returns the lines of commands that the transcript does not have: a flag that is unknown,
+// operands that are missing, or else too many, and one that is not there.
+func firstErrors(transcript string) string {
+	var lines strings.Builder
+	for _, c := range commands() {
+		if strings.Contains(transcript, "\n# "+c.Name+"\n") {
+			continue
+		}
+
+		needed, all := 0, strings.Fields(c.Args)
+		for _, operand := range all {
+			if !strings.HasPrefix(operand, "[") {
+				needed++
+			}
+		}
+		wrong := 0
+		if needed == 0 {
+			wrong = len(all) + 1
+		}
+
+		fmt.Fprintf(&lines, "# %s\n", c.Name)
+		for _, rest := range []string{" --nonsense", strings.Repeat(" absent", wrong), strings.Repeat(" absent", max(needed, min(len(all), 1)))} {
+			fmt.Fprintf(&lines, "$ ocikit %s%s\n", c.Name, rest)
+		}
+	}
+	return lines.String()
 }
 
 // startLocked starts a registry that wants a password, and returns its address.
@@ -138,7 +170,7 @@ func TestErrorsNameEveryCommand(t *testing.T) {
 		}
 		alone := c.Group == cli.GroupHelp // nothing is read
 		if flags == 0 || usage == 0 && c.Name != "diffid" && c.Name != "upload cancel" || input == 0 && !alone {
-			t.Errorf("%s: testdata/errors.txt has %d lines with --nonsense, %d with wrong operands, %d with wrong input: add \"$ ocikit %[1]s ...\", then -update", c.Name, flags, usage, input)
+			t.Errorf("%s: testdata/errors.txt has %d lines with --nonsense, %d with wrong operands, %d with wrong input: -update makes the first ones of a new command; add \"$ ocikit %[1]s ...\" for others, then -update", c.Name, flags, usage, input)
 		}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^\$ (.*)\nstatus (\d)\n`).FindAllStringSubmatch(string(data), -1) {
