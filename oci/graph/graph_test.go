@@ -304,7 +304,7 @@ func TestForPlatforms(t *testing.T) {
 			}
 			wishes = append(wishes, p)
 		}
-		left, data, err := ForPlatforms(m, desc, wishes)
+		left, data, err := indexForPlatforms(m, desc, wishes)
 		if (err != nil) != (tt.want == nil) || err != nil && !errors.Is(err, ErrPlatform) {
 			t.Errorf("%s: %v", tt.wishes, err)
 		}
@@ -326,7 +326,7 @@ func TestForPlatforms(t *testing.T) {
 
 	delete(m, silent.Digest)
 	m[silent.Digest] = []byte("damaged")
-	if _, _, err := ForPlatforms(m, desc, []oci.Platform{*amd.Platform}); !errors.Is(err, digest.ErrMismatch) {
+	if _, _, err := indexForPlatforms(m, desc, []oci.Platform{*amd.Platform}); !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("a damaged manifest: %v", err)
 	}
 }
@@ -338,7 +338,7 @@ func TestForPlatformsInside(t *testing.T) {
 	about := m.attestation(t, arm)
 	desc := m.index(t, amd, m.index(t, arm, about, mips))
 
-	left, data, err := ForPlatforms(m, desc, []oci.Platform{*amd.Platform, *arm.Platform})
+	left, data, err := indexForPlatforms(m, desc, []oci.Platform{*amd.Platform, *arm.Platform})
 	if err != nil {
 		t.Fatal(err)
 	}

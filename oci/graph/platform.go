@@ -208,7 +208,7 @@ func Narrow(s Store, desc oci.Descriptor, wishes []oci.Platform, isMember bool) 
 		return choice.Desc, nil, err
 	}
 
-	left, doc, err := ForPlatforms(s, desc, wishes)
+	left, doc, err := indexForPlatforms(s, desc, wishes)
 	if err != nil || left.Digest == desc.Digest {
 		doc = nil
 	}
@@ -216,11 +216,11 @@ func Narrow(s Store, desc oci.Descriptor, wishes []oci.Platform, isMember bool) 
 	return left, doc, err
 }
 
-// ForPlatforms takes the images for other platforms out of the index desc, and returns the new
+// indexForPlatforms takes the images for other platforms out of the index desc, and returns the new
 // index with its bytes. Every image that matches a wish stays, with its attestations. If nothing is
 // taken out, the result is desc and its bytes; else the store does not have it. A wish that nothing
 // matches gives [ErrPlatform], and so does a desc that is not an index.
-func ForPlatforms(s Store, desc oci.Descriptor, wishes []oci.Platform) (oci.Descriptor, []byte, error) {
+func indexForPlatforms(s Store, desc oci.Descriptor, wishes []oci.Platform) (oci.Descriptor, []byte, error) {
 	if !oci.IsIndex(desc.MediaType) {
 		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, platformError("it is one image, not an index of several"))
 	}

@@ -1,10 +1,26 @@
-// Package image makes images out of documents and layers, and changes existing ones.
+// Package image makes images out of documents and layers, changes existing ones, and says what is
+// wrong with them.
 //
-// [AddLayer] and [LayerWriter] turn tar streams into layer blobs, [NewManifest] and [NewIndex] turn
-// descriptors into documents. [Edit] works out what an image becomes when changes are applied to
-// it, as those of [Rebase], [Flatten] and a [Converter], and returns a [Plan]: no document is
-// written before [Plan.Store]. [Verify] and [Lint] say what is wrong with images. [NewStack] and
-// [ListFiles] work out which files the layers of an image make up.
+// # New images
+//
+// [AddLayer] and [LayerWriter] turn tar streams into layer blobs. [NewManifest] and [NewIndex] turn
+// descriptors into documents.
+//
+// # Changes
+//
+// [Edit] works out what an image becomes when each [Change] is applied to it, as those of [Rebase],
+// [Flatten], a [Dropper] and a [Converter]. It does so for each platform of an index, and returns a
+// [Plan]: no document is written before [Plan.Store]. [EditIndex] changes which images an index lists.
+//
+// # Contents
+//
+// [NewStack] lays the layers of an image on each other, [ListFiles] says which layer each file comes
+// from, and [Extract] writes the files. An artifact has files of its own: [ArtifactFiles].
+//
+// # Checks
+//
+// [Verify] finds what is wrong in a layout, down to the entries of layers, and [Repair] mends it from
+// another place. [Lint] finds what is allowed and rarely meant.
 package image
 
 import (

@@ -12,8 +12,8 @@ import (
 	"ocikit/oci"
 )
 
-// A Change is one member in which two documents differ.
-type Change struct {
+// A change is one member in which two documents differ.
+type change struct {
 	Pointer string // RFC 6901
 	// Here and There are the values, as JSON. "" means that there is none.
 	Here, There string
@@ -23,10 +23,10 @@ type Change struct {
 	Order bool
 }
 
-// Documents compares two JSON documents, and returns the members in which they differ, sorted by
+// compareDocuments compares two JSON documents, and returns the members in which they differ, sorted by
 // their places. Members whose pointers skip accepts are left out with all below them; skip may be
 // nil. The environment of a config is compared by the names of its variables.
-func Documents(here, there []byte, skip func(pointer string) bool) ([]Change, error) {
+func compareDocuments(here, there []byte, skip func(pointer string) bool) ([]change, error) {
 	a, err := decode(here)
 	if err != nil {
 		return nil, &SideError{There: false, Err: err}
@@ -54,7 +54,7 @@ func decode(data []byte) (any, error) {
 
 type documents struct {
 	skip    func(string) bool
-	changes []Change
+	changes []change
 }
 
 func (d *documents) value(at string, a, b any) {
@@ -79,7 +79,7 @@ func (d *documents) value(at string, a, b any) {
 	}
 
 	if text(a) != text(b) {
-		d.changes = append(d.changes, Change{Pointer: at, Here: text(a), There: text(b)})
+		d.changes = append(d.changes, change{Pointer: at, Here: text(a), There: text(b)})
 	}
 }
 
@@ -123,7 +123,7 @@ func (d *documents) list(at string, a, b []any) {
 	sortedX, sortedY := slices.Sorted(slices.Values(x)), slices.Sorted(slices.Values(y))
 	switch {
 	case slices.Equal(sortedX, sortedY):
-		d.changes = append(d.changes, Change{Pointer: at, Here: text(a), There: text(b), Order: true})
+		d.changes = append(d.changes, change{Pointer: at, Here: text(a), There: text(b), Order: true})
 	case at == environment:
 		d.environment(at, a, b)
 	case len(a) == len(b):
@@ -142,7 +142,7 @@ func (d *documents) list(at string, a, b []any) {
 			}
 			return ""
 		}
-		d.changes = append(d.changes, Change{Pointer: at + "/" + strconv.Itoa(i), Here: member(x), There: member(y), More: len(b) - len(a)})
+		d.changes = append(d.changes, change{Pointer: at + "/" + strconv.Itoa(i), Here: member(x), There: member(y), More: len(b) - len(a)})
 	}
 }
 
@@ -165,7 +165,7 @@ func (d *documents) environment(at string, a, b []any) {
 
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(slices.Concat(namesX, namesY)))) {
 		if x[name] != y[name] {
-			d.changes = append(d.changes, Change{Pointer: at + "/" + escapePointer(name), Here: x[name], There: y[name]})
+			d.changes = append(d.changes, change{Pointer: at + "/" + escapePointer(name), Here: x[name], There: y[name]})
 		}
 	}
 
@@ -173,7 +173,7 @@ func (d *documents) environment(at string, a, b []any) {
 	inX := slices.DeleteFunc(namesX, func(n string) bool { return y[n] == "" })
 	inY := slices.DeleteFunc(namesY, func(n string) bool { return x[n] == "" })
 	if !slices.Equal(inX, inY) {
-		d.changes = append(d.changes, Change{Pointer: at, Here: text(a), There: text(b), Order: true})
+		d.changes = append(d.changes, change{Pointer: at, Here: text(a), There: text(b), Order: true})
 	}
 }
 

@@ -3,8 +3,8 @@
 // others leads to those, and on each branch only the lowest causes are told. So an answer names a
 // time in a tar, and not the eight digests that follow from it.
 //
-// [Images] compares images and indexes, [Blobs] layers and other files, [Documents] two JSON
-// documents. A [Cause] is data: the words are those of whoever shows it.
+// [Images] compares images and indexes, [Blobs] layers and other files. A [Cause] is data: the words
+// are those of whoever shows it.
 package why
 
 import (
@@ -134,7 +134,7 @@ func (r *run) images(where []string, a, b oci.Descriptor) error {
 		return r.kinds(where, a, b)
 	}
 
-	docA, docB, ok, err := r.documents(where, a, b)
+	docA, docB, ok, err := r.compareDocuments(where, a, b)
 	if err != nil || !ok {
 		return err
 	}
@@ -195,7 +195,7 @@ func kindOf(d oci.Descriptor) string {
 }
 
 // documents reads a document of both sides. It reports false if one is not there.
-func (r *run) documents(where []string, a, b oci.Descriptor) (docA, docB []byte, ok bool, err error) {
+func (r *run) compareDocuments(where []string, a, b oci.Descriptor) (docA, docB []byte, ok bool, err error) {
 	docA, errA := r.a.Document(a)
 	docB, errB := r.b.Document(b)
 	if errors.Is(errA, graph.ErrNotFound) || errors.Is(errB, graph.ErrNotFound) {
@@ -226,7 +226,7 @@ func (r *run) absent(where []string, a, b oci.Descriptor, hasA, hasB bool) {
 // members compares two documents, without the members that skip accepts: those that lead to other
 // documents.
 func (r *run) members(where []string, docA, docB []byte, skip func(string) bool) error {
-	changes, err := Documents(docA, docB, skip)
+	changes, err := compareDocuments(docA, docB, skip)
 	if err != nil {
 		return err
 	}
@@ -405,7 +405,7 @@ func (r *run) descriptors(where []string, a, b oci.Descriptor, twin func(pointer
 	}
 
 	// The digest of the image that an attestation is about follows from that image.
-	changes, err := Documents(docA, docB, func(p string) bool {
+	changes, err := compareDocuments(docA, docB, func(p string) bool {
 		return p == "/mediaType" && twin(p, a.MediaType, b.MediaType) || p == "/annotations/"+escapePointer(oci.AnnotationAttested)
 	})
 
@@ -491,7 +491,7 @@ func (r *run) configs(where []string, x, y oci.Manifest) (idsA, idsB []digest.Di
 	}
 
 	// Even if they are the same they are read: layers are compared by their diff IDs.
-	docA, docB, ok, err := r.documents(where, x.Config, y.Config)
+	docA, docB, ok, err := r.compareDocuments(where, x.Config, y.Config)
 	if err != nil || !ok {
 		return nil, nil, err
 	}

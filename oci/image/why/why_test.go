@@ -56,7 +56,7 @@ func TestDocuments(t *testing.T) {
 		{`{"config":{"Env":["A=1","B=2"]}}`, `{"config":{"Env":["B=2","A=2"]}}`, []string{`/config/Env/A "A=1" "A=2"`, `/config/Env order`}},
 		{`{"config":{}}`, `{"config":{"Env":["A=1"]}}`, []string{`/config/Env/A - "A=1"`}},
 	} {
-		changes, err := Documents([]byte(tt.a), []byte(tt.b), nil)
+		changes, err := compareDocuments([]byte(tt.a), []byte(tt.b), nil)
 		var got []string
 		for _, c := range changes {
 			here, there := c.Here, c.There
@@ -80,7 +80,7 @@ func TestDocuments(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "[1]", `{"a":1,"a":2}`, "{", "\xff", strings.Repeat(`{"a":`, 100)} {
-		_, err := Documents([]byte("{}"), []byte(bad), nil)
+		_, err := compareDocuments([]byte("{}"), []byte(bad), nil)
 		var side *SideError
 		if !errors.As(err, &side) || !side.There {
 			t.Errorf("%.20q: %v", bad, err)

@@ -73,8 +73,8 @@ type Store interface {
 	KeepTag(ctx context.Context, rt exchange.Route) (restore func() error, err error)
 }
 
-// ErrNeedsStore means that a fault acts on what is stored, and the host stores nothing.
-var ErrNeedsStore = errors.New("it needs the registry itself")
+// errNeedsStore means that a fault acts on what is stored, and the host stores nothing.
+var errNeedsStore = errors.New("it needs the registry itself")
 
 // A fault is one row of the table. A Set has its own copy, with its own memory.
 type fault struct {
@@ -121,8 +121,8 @@ type Set struct {
 	ended chan struct{} // closed by Close
 }
 
-// New returns the faults of the names. A host that is no [Store] may not have those that need
-// one: [ErrNeedsStore].
+// New returns the faults of the names. To a host that is not a [Store] it refuses those that need
+// one.
 func New(names []string, host Host) (*Set, error) {
 	set := &Set{host: host, ended: make(chan struct{})}
 	set.store, _ = host.(Store)
@@ -133,7 +133,7 @@ func New(names []string, host Host) (*Set, error) {
 		case i < 0:
 			return nil, fmt.Errorf("fault %q: there is no such fault", name)
 		case all[i].stored && set.store == nil:
-			return nil, fmt.Errorf("fault %q: %w", name, ErrNeedsStore)
+			return nil, fmt.Errorf("fault %q: %w", name, errNeedsStore)
 		case all[i].gate:
 			set.gate = append(set.gate, all[i])
 		default:
