@@ -100,6 +100,7 @@ type origins struct {
 	mounts  mounting
 	guessed int64 // bytes of blobs that are sent unless a mount finds them, while it is not known to
 	lists   bool  // the user was told that the registry has no referrers API
+	there   bool  // the last image was there already
 }
 
 // A mounting says what is known of a registry's mounts.
@@ -125,6 +126,21 @@ func (o *origins) firstList() bool {
 	first := !o.lists
 	o.lists = true
 	return first
+}
+
+// setNew notes whether an image was there already.
+func (o *origins) setNew(isNew bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.there = !isNew
+}
+
+// expectsNew reports whether the next image is likely to be missing, as the one before was. The first
+// one is.
+func (o *origins) expectsNew() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.there
 }
 
 // trusts reports whether the answer to a mount may be believed without another question.

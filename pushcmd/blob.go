@@ -8,7 +8,8 @@ import (
 )
 
 const (
-	smallBlob    = 4 << 20 // up to here one PUT saves a request
+	smallBlob    = 4 << 20   // up to here one PUT saves a request
+	setBlob      = 128 << 20 // up to here it is saved among many images
 	defaultChunk = 16 << 20
 	smallChunk   = 4 << 20  // what a registry takes that calls a chunk too large
 	proxyChunk   = 80 << 20 // what passes proxies that refuse a large body
@@ -26,6 +27,12 @@ func (p *pusher) mode(desc oci.Descriptor) Mode {
 	case p.o.ChunkSize > 0 && desc.Size > p.o.ChunkSize:
 		return ModeChunk
 	case desc.Size <= smallBlob:
+		return ModePut
+
+	// Many images make many requests. Where an upload can be resumed, registries keep the bytes of a
+	// broken PUT as they do those of a PATCH, so none is sent again for this. A process that is to go on
+	// with another one's upload finds it by the offsets of its PATCHes.
+	case p.many && desc.Size <= setBlob && p.o.State == "":
 		return ModePut
 	}
 	return ModeStream

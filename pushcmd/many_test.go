@@ -37,12 +37,15 @@ func all(t *testing.T, s *store, to registry.Reference) []pushcmd.Image {
 
 // named puts n images into s, each of a repository of its own, with a config and a layer of its own on
 // one of some bases that they share.
-func named(t *testing.T, s *store, n, bases int) {
+func named(t *testing.T, s *store, n, bases int) { namedOn(t, s, n, bases, 1000) }
+
+// namedOn is named with bases of a size in bytes, or a few more.
+func namedOn(t *testing.T, s *store, n, bases, base int) {
 	t.Helper()
 	for i := range n {
 		m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest}
 		m.Config = s.put(t, oci.MediaTypeConfig, fmt.Appendf(nil, `{"architecture":"amd64","author":"%d","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`, i))
-		for seed, size := range []int{1000 + i%bases, 2000 + i} {
+		for seed, size := range []int{base + i%bases, 2000 + i} {
 			m.Layers = append(m.Layers, s.put(t, oci.MediaTypeLayerGzip, digesttest.Noise(size, seed)))
 		}
 		desc := s.doc(t, oci.MediaTypeManifest, m)
@@ -76,6 +79,39 @@ func TestPushAllIsLinear(t *testing.T) {
 		t.Errorf("%d requests for %d images", cold, n)
 	}
 	cost(1) // for those that are there
+}
+
+// Large bases cost no more: the first image of each asks for its base in place of its tag, and sends it in
+// one PUT. What is there already is found by two questions at most, and by one behind the first image.
+func TestPushAllOnLargeBases(t *testing.T) {
+	const n, bases = 9, 3
+	s := newStore(t)
+	namedOn(t, s, n, bases, 5<<20)
+	reg := servetest.NewQuirky(t)
+	client := newClient(t, servetest.Serve(t, reg))
+	for _, most := range []int64{8, 2} {
+		reports, err := pushcmd.PushAll(t.Context(), client.Client, all(t, s, everything), pushcmd.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, r := range reports {
+			if r.Requests > most || most == 2 && i > 0 && r.Requests != 1 {
+				t.Errorf("image %d: %d requests, want at most %d", i, r.Requests, most)
+			}
+			if want := all(t, s, everything)[i].Desc.Digest; reg.Tag(fmt.Sprintf("app/team/app%d", i), "v1") != want {
+				t.Errorf("image %d is not there", i)
+			}
+		}
+	}
+
+	// A base that another push left behind is not sent again, though its tag is missing.
+	if err := client.DeleteManifest(t.Context(), "app/team/app0", all(t, s, everything)[0].Desc.Digest.String()); err != nil {
+		t.Fatal(err)
+	}
+	reports, err := pushcmd.PushAll(t.Context(), client.Client, all(t, s, everything)[:1], pushcmd.Options{})
+	if err != nil || reports[0].BytesSent > 5<<20 {
+		t.Errorf("%d bytes were sent again, %v", reports[0].BytesSent, err)
+	}
 }
 
 // A registry that does not mount answers as if it lacked what it has. What is sent to it in vain is

@@ -111,9 +111,11 @@ func (p *pusher) planBlob(ctx context.Context, desc oci.Descriptor) (Step, error
 		return s, nil
 	}
 
-	there, err := p.exists(ctx, desc)
-	if err != nil {
-		return s, err
+	there := false
+	if !p.lacking[desc.Digest] {
+		if there, err = p.exists(ctx, desc); err != nil {
+			return s, err
+		}
 	}
 
 	if there {

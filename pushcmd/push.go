@@ -22,7 +22,7 @@ type Mode string
 
 // The modes. Each but ModeAuto gives way to another one when the registry does not know it.
 const (
-	ModeAuto   Mode = "auto"   // ModePut up to 4 MiB, else ModeStream; ModeChunk if Options.ChunkSize is set
+	ModeAuto   Mode = "auto"   // ModePut up to 4 MiB, or 128 MiB among many images, else ModeStream; ModeChunk if Options.ChunkSize is set
 	ModeStream Mode = "stream" // one PATCH with everything, then an empty PUT
 	ModePut    Mode = "put"    // one PUT with everything
 	ModeChunk  Mode = "chunk"  // PATCHes of the chunk size, the last bytes with the PUT
@@ -111,6 +111,7 @@ type pusher struct {
 	present map[digest.Digest]bool // blobs and manifests that are known to be in the repository
 	listed  map[digest.Digest]bool // manifests with a subject that can be found from it
 	asked   map[digest.Digest]bool // blobs to ask for by a mount from repo itself
+	lacking map[digest.Digest]bool // blobs that were asked for before the tag, and are not there
 	origins *origins               // of blobs in other repositories
 	many    bool                   // images are pushed, this one among them
 	limit   int64                  // of a body: larger ones were refused; 0 for none that is known
@@ -126,7 +127,7 @@ func newPusher(c *registry.Client, src source.Source, repo string, o Options) *p
 	}
 	c.ForPush(repo)
 	known := func() map[digest.Digest]bool { return map[digest.Digest]bool{} }
-	return &pusher{c: c, src: src, repo: repo, o: o, present: known(), listed: known(), asked: known(), origins: newOrigins()}
+	return &pusher{c: c, src: src, repo: repo, o: o, present: known(), listed: known(), asked: known(), lacking: known(), origins: newOrigins()}
 }
 
 func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Reference) (report Report, err error) {
@@ -155,7 +156,7 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 
 	// Tags are set last, so one that names the image already says that all of it is there. With
 	// Options.Check the blobs are asked for all the same.
-	if done, err := p.upToDate(ctx, desc, &tags); err != nil {
+	if done, err := p.upToDate(ctx, g, &tags); err != nil {
 		return report, err
 	} else if done && !p.o.Check {
 		there := Step{Action: "exists", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}
@@ -232,13 +233,14 @@ func (p *pusher) tags(ref registry.Reference) []string {
 	return tags
 }
 
-// upToDate asks what the tags name, drops those that name desc already, and reports whether
+// upToDate asks what the tags name, drops those that name the image already, and reports whether
 // nothing is left to do.
-func (p *pusher) upToDate(ctx context.Context, desc oci.Descriptor, tags *[]string) (bool, error) {
-	if p.o.Force {
+func (p *pusher) upToDate(ctx context.Context, g *tree, tags *[]string) (bool, error) {
+	if p.o.Force || p.isNew(ctx, g) {
 		return false, nil
 	}
 
+	desc := g.root.desc
 	names := *tags
 	if len(names) == 0 {
 		names = []string{desc.Digest.String()}
@@ -264,7 +266,38 @@ func (p *pusher) upToDate(ctx context.Context, desc oci.Descriptor, tags *[]stri
 		*tags = left
 	}
 
-	return len(left) == 0, nil
+	done := len(left) == 0
+	p.origins.setNew(!done)
+	return done, nil
+}
+
+// isNew reports whether the largest blob of an image is known to be missing, so that no tag names the
+// image. It asks for that blob if the plan would have to, and if the image before was new as well: then
+// the question for the tag is saved. No answer but a plain no counts, since what is there may have been
+// left behind by a push that broke.
+func (p *pusher) isNew(ctx context.Context, g *tree) bool {
+	if !p.many || p.o.DryRun || p.o.Check || !p.origins.expectsNew() {
+		return false
+	}
+
+	var largest oci.Descriptor
+	for _, b := range p.neededBlobs(g) {
+		if b.Size > largest.Size && !oci.IsForeignLayer(b.MediaType) {
+			largest = b
+		}
+	}
+
+	// Small blobs are asked for by a mount, and one that is in another repository is mounted.
+	if largest.Size <= smallBlob || p.origins.of(largest.Digest) != "" || p.origins.trusts() && p.o.State == "" {
+		return false
+	}
+
+	if _, err := p.c.HeadBlob(ctx, p.repo, largest.Digest); !errors.Is(err, registry.ErrNotFound) {
+		return false
+	}
+
+	p.lacking[largest.Digest] = true
+	return true
 }
 
 // sendBlobs uploads what the plan found missing, the largest first.
