@@ -7,13 +7,17 @@ import (
 	"strings"
 )
 
+// MaxTail is how many bytes may stand behind the end marker of a tar. Programs pad to a record there, of
+// 10 KiB mostly. Without a bound a device of zeros would be an empty tar that never ends.
+const MaxTail = 64 << 20
+
 // maxMeta is the largest extended header that is taken, as in archive/tar.
 const maxMeta = 1 << 20
 
 // A Checker is an [io.Writer] that follows a tar which flows past, and finds out whether it is whole.
 // It verifies the checksums and numbers of all headers, the lengths of all entries, extended headers
-// and long names, and that the end marker, two zero blocks, is there. It ignores the bytes behind the
-// end marker, since no reader takes entries from there.
+// and long names, and that the end marker, two zero blocks, is there. Of the bytes behind the end marker
+// it only bounds the number, see [MaxTail], since no reader takes entries from there.
 //
 // A tar that a Checker accepts is read by archive/tar without an error, and to the same entries. Only
 // the maps of sparse files are not looked into.
@@ -30,6 +34,7 @@ type Checker struct {
 
 	err     error
 	offset  int64           // of the next byte
+	tail    int64           // bytes behind the end marker
 	block   [blockSize]byte // a header that comes in pieces
 	filled  int
 	state   checkState
@@ -84,6 +89,9 @@ func (c *Checker) Write(p []byte) (int, error) {
 		switch {
 		case c.state == ended:
 			n = len(p)
+			if c.tail += int64(n); c.tail > MaxTail {
+				c.err = fmt.Errorf("%w: over %d bytes behind its end at offset %d: is it a tar?", ErrMalformed, int64(MaxTail), c.offset+int64(n)-c.tail)
+			}
 		case c.skip > 0:
 			n = int(min(c.skip, int64(len(p))))
 			c.skip -= int64(n)

@@ -47,6 +47,23 @@ func TestCheckerWhole(t *testing.T) {
 	}
 }
 
+// What stands behind the end is bounded: a device of zeros is an empty tar that never ends.
+func TestCheckerTail(t *testing.T) {
+	for _, c := range []struct {
+		tail int
+		want error
+	}{{MaxTail, nil}, {MaxTail + 1, ErrMalformed}} {
+		check := &Checker{}
+		err := tartest.Check(check, make([]byte, 2*blockSize+c.tail), 1<<20)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%d bytes behind the end: %v, want %v", c.tail, err, c.want)
+		}
+		if c.want != nil && !strings.Contains(err.Error(), "at offset 1024") {
+			t.Errorf("error %q does not say where the tar ends", err)
+		}
+	}
+}
+
 func TestCheckerCut(t *testing.T) {
 	data, edges := sampleTar(t)
 	atEdge := make(map[int64]bool)

@@ -2,6 +2,7 @@ package tarutil
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"io"
 	"os"
@@ -123,8 +124,15 @@ func (t *TarFile) rewind(ctx context.Context) error {
 		return err
 	}
 
+	// A tar that is none, or has no end, is not copied for ever. One that is compressed shows that only
+	// when it is read.
 	t.copy = f
-	if _, t.err = io.Copy(f, ContextReader(ctx, t.r)); t.err != nil {
+	in := bufio.NewReaderSize(ContextReader(ctx, t.r), copySize)
+	var to io.Writer = f
+	if head, _ := in.Peek(SniffLen); Sniff(head) == FormatTar {
+		to = io.MultiWriter(&Checker{AllowNoEnd: t.AllowNoEnd}, f)
+	}
+	if _, t.err = io.Copy(to, in); t.err != nil {
 		return t.err
 	}
 

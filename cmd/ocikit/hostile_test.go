@@ -218,6 +218,38 @@ func TestHostileTars(t *testing.T) {
 	}
 }
 
+// An endless is a device of zeros, which is an empty tar at first sight. A reader that has taken more
+// than any command should is told that it breaks.
+type endless struct{ left int64 }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.left -= int64(len(p)); e.left < 0 {
+		return 0, errors.New("read on for ever")
+	}
+	clear(p)
+	return len(p), nil
+}
+
+// TestEndlessTars is the table of commands for a tar whose end never comes: all of them give it up, and
+// none keeps what it read.
+func TestEndlessTars(t *testing.T) {
+	hostilePlace(t)
+	for i, line := range append([]string{"load app", "unbundle app", "inspect -", "files -", "copy - app:new", "extract - new", "inventory -"}, tarCommands...) {
+		if i%digesttest.Reps(1, 4) != 0 {
+			continue
+		}
+		status, _, errs := runOcikit(t.Context(), &endless{100 << 20}, strings.Fields(line)...)
+		if status != 1 || !strings.Contains(errs, "67108864 bytes behind its end") {
+			t.Errorf("%s: status %d, %q", line, status, errs)
+		}
+		for _, left := range []string{"out.tar", "new"} {
+			if _, err := os.Lstat(left); err == nil {
+				t.Errorf("%s: %s was left behind", line, left)
+			}
+		}
+	}
+}
+
 // TestHostileTarsWhy compares each tar with a good one, and with itself: names that no image may have
 // are no matter there.
 func TestHostileTarsWhy(t *testing.T) {

@@ -271,12 +271,17 @@ func spool(ctx context.Context, r io.Reader, dir string) (_ *disk.TempFile, err 
 	for err == nil {
 		var n int
 		n, err = plain.Read(buf)
-		if check.Ended() {
-			continue // no reader looks behind the end mark
-		}
+		isTail := check.Ended()
 		if _, checkErr := check.Write(buf[:n]); checkErr != nil {
 			err = checkErr
-		} else if _, writeErr := f.Write(buf[:n]); writeErr != nil {
+			continue
+		}
+
+		// No reader looks behind the end mark, so what stands there takes no room.
+		if isTail {
+			continue
+		}
+		if _, writeErr := f.Write(buf[:n]); writeErr != nil {
 			err = fmt.Errorf("temporary file: %w", oci.Pathless(writeErr))
 		}
 	}

@@ -23,7 +23,7 @@ func layerCommand() cli.Command {
 		Long: `Layer reads a tar from a file or from standard input, stores it as a blob in LAYOUT, and
 prints its descriptor with its diff ID. It is one pass: the tar is checked, hashed, compressed,
 hashed and stored while it is read. A tar that ends early is an error, so that the failure of the
-command in front of the pipe is not taken for an end.
+command in front of the pipe is not taken for an end, and so are more than 64 MiB behind its end.
 
 Input that is compressed already is kept byte for byte, unless --compress asks for what is not the
 default. With zstd it becomes a zstd layer, smaller and faster to unpack than one of gzip: most readers
