@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -252,6 +253,30 @@ func ParseTarget(operand string, many bool) (Target, error) {
 	}
 
 	return Target{Place: at, Name: n}, err
+}
+
+// ParseDestination reads the REF that images are pushed to, with a parser. One that tells no registry
+// means Docker Hub. But if a layout or an archive has that name here, or the name can only be that of an
+// archive, the registry was forgotten, and it is a usage error: nothing is to go to the internet that
+// was not meant for it.
+func ParseDestination(parse func(string) (registry.Reference, error), operand string) (registry.Reference, error) {
+	n, err := oci.ParseImageName(operand)
+	if err != nil || NamesRegistry(operand) || !holdsPlace(n.Dir) {
+		return commonflags.ParseRef(parse, operand)
+	}
+	return registry.Reference{}, &cli.UsageError{
+		Msg:    fmt.Sprintf("%q names no registry, and %q is here: want HOST/REPO", operand, n.Dir),
+		Advice: fmt.Sprintf("`ocikit copy IMAGE %s` stays here, docker://%[1]s is on Docker Hub", operand),
+	}
+}
+
+// holdsPlace reports whether a layout or an archive is called so, or may be.
+func holdsPlace(name string) bool {
+	if isArchiveName(name) || cli.Exists(filepath.Join(name, "oci-layout")) {
+		return true
+	}
+	ok, err := archive.IsArchive(name)
+	return ok && err == nil
 }
 
 // checkReplaceable returns an error if a file is there that is neither called an archive nor is one. Such

@@ -32,6 +32,9 @@ the next process can do that too. A second push sends nothing.
 A push believes that a manifest which is there has its blobs. --check asks for every one of them, and
 sends what the registry has lost.
 
+REF tells the registry, or else Docker Hub is meant. That is refused where a layout or an archive has the
+name: "docker://" in front says that it is meant.
+
 Several images go each to a repository and tag of its own below REF, which is HOST or HOST/PREFIX: those
 of its full name, as "ocikit help names" says. Where all images are of one repository, HOST/PREFIX is
 that repository. With --all IMAGE is a layout or an archive, and every image in it is meant; --from-file
@@ -63,7 +66,7 @@ stands in its first lines.`,
 					parse = registry.ParsePrefix
 				}
 
-				ref, err := commonflags.ParseRef(parse, to)
+				ref, err := operands.ParseDestination(parse, to)
 				if err != nil {
 					return err
 				}
