@@ -53,8 +53,9 @@ of one image and its attestation is one image.
 An IMAGE in an archive is FILE[:NAME][@DIGEST]. FILE is a tar of images, plain or compressed, or a
 directory of the parts that "ocikit split" made. It is read in place; what is compressed goes into a
 temporary file where more than documents are read. "oci-archive:" or "docker-archive:" may stand in
-front. A name that ends in .tar, .tar.gz, .tgz or .tar.zst is an archive, never a new directory; "-" is
-one on standard input.
+front. A name that ends in .tar, .tar.gz, .tgz or .tar.zst is an archive, never a new directory, and what
+"copy", "save" and "bundle" write under such a name is compressed accordingly; "-" is a plain one on
+standard input or output.
 
 An IMAGE in a registry is a REF with "docker://" in front, or bare where no file or directory has that
 name. Commands that read images take all three; those that edit images take layouts.

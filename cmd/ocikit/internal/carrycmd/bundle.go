@@ -93,7 +93,7 @@ way, for which nothing has to be here; "ocikit inventory --diff-ids" helps it to
 				n, size := plan.Bytes()
 				env.Detail("ocikit: %d blobs, %d bytes; %d blobs left out", n, size, len(plan.Omitted))
 				env.Planned(n, size)
-				return errors.Join(env.ToOutput(*out, true, func(w io.Writer) error { return plan.Save(ctx, w) }), f.failed)
+				return errors.Join(operands.WriteArchive(env, *out, func(w io.Writer) error { return plan.Save(ctx, w) }), f.failed)
 			}
 		},
 	}
