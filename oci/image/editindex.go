@@ -62,25 +62,11 @@ func EditIndex(store graph.Store, desc oci.Descriptor, e IndexEdit) (data []byte
 		}
 	}
 
-	// An index keeps to one family, and for a platform it names one image: engines find no other.
-	for _, d := range e.Add {
-		if slices.ContainsFunc(left, func(l oci.Descriptor) bool { return l.Digest == d.Digest }) {
-			continue
-		}
-
-		if oci.FamilyOf(d.MediaType) != oci.FamilyOf(desc.MediaType) {
-			return nil, nil, fmt.Errorf("%s is of type %q, the index of type %q: %w", d.Digest, d.MediaType, desc.MediaType, oci.ErrMalformed)
-		}
-		if i := slices.IndexFunc(left, func(l oci.Descriptor) bool { return sameUse(l, d) }); i >= 0 {
-			return nil, nil, fmt.Errorf("%s and %s would both be for %s: take one out first", left[i].Digest, d.Digest, d.Platform)
-		}
-
-		raw, err := oci.Encode(bare(d))
-		if err != nil {
-			return nil, nil, err
-		}
-		left, out = append(left, d), append(out, raw)
+	added, err := e.added(desc.MediaType, left)
+	if err != nil {
+		return nil, nil, err
 	}
+	out = append(out, added...)
 
 	if doc["manifests"], err = oci.Encode(out); err != nil {
 		return nil, nil, err
@@ -94,6 +80,31 @@ func EditIndex(store graph.Store, desc oci.Descriptor, e IndexEdit) (data []byte
 
 	data, err = oci.Encode(doc)
 	return data, notices, err
+}
+
+// added returns the text of the entries that are new to an index of that type, where left stand already.
+// An index keeps to one family, and for a platform it names one image: engines find no other.
+func (e IndexEdit) added(mediaType string, left []oci.Descriptor) ([]json.RawMessage, error) {
+	var out []json.RawMessage
+	for _, d := range e.Add {
+		if slices.ContainsFunc(left, func(l oci.Descriptor) bool { return l.Digest == d.Digest }) {
+			continue
+		}
+
+		if oci.FamilyOf(d.MediaType) != oci.FamilyOf(mediaType) {
+			return nil, fmt.Errorf("%s is of type %q, the index of type %q: %w", d.Digest, d.MediaType, mediaType, oci.ErrMalformed)
+		}
+		if i := slices.IndexFunc(left, func(l oci.Descriptor) bool { return sameUse(l, d) }); i >= 0 {
+			return nil, fmt.Errorf("%s and %s would both be for %s: take one out first", left[i].Digest, d.Digest, d.Platform)
+		}
+
+		raw, err := oci.Encode(bare(d))
+		if err != nil {
+			return nil, err
+		}
+		left, out = append(left, d), append(out, raw)
+	}
+	return out, nil
 }
 
 // indexEntries returns the text of the entries of an index. The specification asks for the list, and

@@ -84,32 +84,20 @@ func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, 
 		return edited{}, err
 	}
 
-	// A change that does not fit this image may fit another one of the index. Edit decides that at
-	// the end.
-	for i, change := range e.o.Changes {
-		switch err := change(im); {
-		case errors.Is(err, oci.ErrAbsent):
-			e.misses[i] = e.where(desc, before, depth, err)
-		case err != nil:
-			return edited{}, e.where(desc, before, depth, err)
-		default:
-			e.hits[i] = true
-		}
-	}
-
 	// These are for what the user named: the manifest itself, or the one for a platform.
+	var top []Change
 	if depth == 0 || e.only == desc.Digest {
-		for _, change := range e.o.Top {
-			if err := change(im); err != nil {
-				return edited{}, e.where(desc, before, depth, err)
-			}
-		}
+		top = e.o.Top
+	}
+	where := func(err error) error { return e.where(desc, before, depth, err) }
+	if err := e.change(im, top, where); err != nil {
+		return edited{}, err
 	}
 
 	// The config comes first, since the manifest names it.
 	config, err := im.configStep()
 	if err != nil {
-		return edited{}, e.where(desc, before, depth, err)
+		return edited{}, where(err)
 	}
 
 	original, err := e.l.Document(desc)
@@ -138,19 +126,46 @@ func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, 
 		}
 	}
 
-	// Steps stand children first: layers, config, manifest.
+	e.note(im, config, Step{Action: "manifest", Descriptor: got.desc, Replaces: desc.Digest, Platform: name, data: data})
+	return got, nil
+}
+
+// change applies the changes to an image, and those of top. where says in errors which image it is.
+func (e *editor) change(im *Image, top []Change, where func(error) error) error {
+	// A change that does not fit this image may fit another one of the index. Edit decides that at
+	// the end.
+	for i, change := range e.o.Changes {
+		switch err := change(im); {
+		case errors.Is(err, oci.ErrAbsent):
+			e.misses[i] = where(err)
+		case err != nil:
+			return where(err)
+		default:
+			e.hits[i] = true
+		}
+	}
+
+	for _, change := range top {
+		if err := change(im); err != nil {
+			return where(err)
+		}
+	}
+	return nil
+}
+
+// note adds to the plan what is done for an image. Steps stand children first: layers, config, manifest.
+func (e *editor) note(im *Image, config []Step, manifest Step) {
 	for _, s := range im.added {
 		e.plan.addLayer(s)
 	}
 
 	e.plan.Notices = append(e.plan.Notices, im.notices...)
 	for _, s := range append(im.told, config...) {
-		s.Platform = name
+		s.Platform = manifest.Platform
 		e.plan.Steps = append(e.plan.Steps, s)
 	}
 
-	e.plan.Steps = append(e.plan.Steps, Step{Action: "manifest", Descriptor: got.desc, Replaces: desc.Digest, Platform: name, data: data})
-	return got, nil
+	e.plan.Steps = append(e.plan.Steps, manifest)
 }
 
 // isAbsent reports whether the store lacks a manifest, and not just something that it needs.

@@ -78,11 +78,39 @@ func BindConfig(fs *flag.FlagSet) *Config {
 func (c *Config) Edits(ctx context.Context, env *cli.Env) ([]Edit, error) {
 	var edits []Edit
 	add := func(e Edit) { edits = append(edits, e) }
-	if err := c.envEdits(add); err != nil { // first, since what follows may name a variable
-		return nil, err
+	// The environment comes first, since what follows may name a variable.
+	for _, step := range []func(add func(Edit)) error{c.envEdits, c.textEdits, c.wordEdits} {
+		if err := step(add); err != nil {
+			return nil, err
+		}
+	}
+	c.warn(env)
+	for _, step := range []func(add func(Edit)) error{c.labelEdits, c.portEdits, c.volumeEdits, c.dockerEdits} {
+		if err := step(add); err != nil {
+			return nil, err
+		}
 	}
 
-	// Texts of the config, and with exec those of its member "config", where variables may stand.
+	// The patch comes last, so that it can change what the other flags have set.
+	if *c.mergePatch != "" {
+		in, err := env.Input(*c.mergePatch)
+		if err != nil {
+			return nil, err
+		}
+		defer in.Close()
+		patch, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
+		if err != nil {
+			return nil, err
+		}
+		add(func(cfg *oci.Config) error { return cfg.MergePatch(patch) })
+	}
+
+	return edits, nil
+}
+
+// textEdits adds the edits of texts of the config, and with exec of those of its member "config", where
+// variables may stand.
+func (c *Config) textEdits(add func(Edit)) error {
 	for _, f := range []struct {
 		o    *cli.Optional
 		name string
@@ -104,11 +132,11 @@ func (c *Config) Edits(ctx context.Context, env *cli.Env) ([]Edit, error) {
 
 		// The image-spec requires both (config.md, "Properties").
 		if value == "" && (f.name == "os" || f.name == "architecture") {
-			return nil, cli.Usagef("flag --%s: it cannot be empty", map[string]string{"os": "os", "architecture": "arch"}[f.name])
+			return cli.Usagef("flag --%s: it cannot be empty", map[string]string{"os": "os", "architecture": "arch"}[f.name])
 		}
 
 		if err := (oci.Platform{OS: onlyFor(f.name == "os", value), Architecture: onlyFor(f.name == "architecture", value)}).CheckWords(); err != nil {
-			return nil, cli.Usagef("flag --%s: %v", map[string]string{"os": "os", "architecture": "arch"}[f.name], err)
+			return cli.Usagef("flag --%s: %v", map[string]string{"os": "os", "architecture": "arch"}[f.name], err)
 		}
 
 		if !f.exec {
@@ -118,12 +146,17 @@ func (c *Config) Edits(ctx context.Context, env *cli.Env) ([]Edit, error) {
 
 		set, err := c.expanded(value, func(cfg *oci.Config, value string) error { cfg.SetExec(f.name, value); return nil })
 		if err != nil {
-			return nil, err
+			return err
 		}
 
 		add(set)
 	}
 
+	return nil
+}
+
+// wordEdits adds the edits of the lists of words.
+func (c *Config) wordEdits(add func(Edit)) error {
 	for _, f := range []struct {
 		o    *cli.Optional
 		name string
@@ -133,31 +166,11 @@ func (c *Config) Edits(ctx context.Context, env *cli.Env) ([]Edit, error) {
 		}
 		words, err := parseWords(f.o.Value)
 		if err != nil {
-			return nil, cli.Usagef("flag --%s: %v", strings.ToLower(f.name), err)
+			return cli.Usagef("flag --%s: %v", strings.ToLower(f.name), err)
 		}
 		add(func(cfg *oci.Config) error { cfg.SetWords(f.name, words); return nil })
 	}
-
-	c.warn(env)
-	if err := c.mapEdits(add); err != nil {
-		return nil, err
-	}
-
-	// The patch comes last, so that it can change what the other flags have set.
-	if *c.mergePatch != "" {
-		in, err := env.Input(*c.mergePatch)
-		if err != nil {
-			return nil, err
-		}
-		defer in.Close()
-		patch, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
-		if err != nil {
-			return nil, err
-		}
-		add(func(cfg *oci.Config) error { return cfg.MergePatch(patch) })
-	}
-
-	return edits, nil
+	return nil
 }
 
 // envEdits adds the edits of the environment.
@@ -216,8 +229,8 @@ func (c *Config) expanded(value string, set func(*oci.Config, string) error) (Ed
 	}, nil
 }
 
-// mapEdits adds the edits of labels, ports, volumes and the health check.
-func (c *Config) mapEdits(add func(Edit)) error {
+// labelEdits adds the edits of the labels.
+func (c *Config) labelEdits(add func(Edit)) error {
 	for _, key := range *c.unsetLabl {
 		add(func(cfg *oci.Config) error { return cfg.UnsetMember("Labels", key) })
 	}
@@ -236,6 +249,11 @@ func (c *Config) mapEdits(add func(Edit)) error {
 		add(set)
 	}
 
+	return nil
+}
+
+// portEdits adds the edits of the ports.
+func (c *Config) portEdits(add func(Edit)) error {
 	// With --expand a port may be a variable, so it is checked when that is put in.
 	for _, p := range *c.expose {
 		if _, err := parsePort(p); err != nil && !*c.expand {
@@ -254,6 +272,11 @@ func (c *Config) mapEdits(add func(Edit)) error {
 		add(set)
 	}
 
+	return nil
+}
+
+// volumeEdits adds the edits of the volumes.
+func (c *Config) volumeEdits(add func(Edit)) error {
 	// With --expand a name may turn out empty later.
 	for _, dir := range *c.volume {
 		if dir == "" {
@@ -271,6 +294,11 @@ func (c *Config) mapEdits(add func(Edit)) error {
 		add(set)
 	}
 
+	return nil
+}
+
+// dockerEdits adds the edits of what Docker alone reads: instructions for builds, the health check.
+func (c *Config) dockerEdits(add func(Edit)) error {
 	// An empty instruction stands for none, and alone it removes all.
 	if len(*c.onBuild) > 0 {
 		instructions := slices.DeleteFunc(slices.Clone(*c.onBuild), func(s string) bool { return s == "" })

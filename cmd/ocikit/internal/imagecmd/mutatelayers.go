@@ -57,6 +57,26 @@ func (e *layerEdits) given() bool {
 // parse checks the flags before anything is read, and turns them into changes by what they are
 // applied to: see the fields of e.
 func (e *layerEdits) parse() error {
+	for _, step := range []func() error{e.parseSteps, e.parseInputs, e.parseMoves, e.parseRemovals, e.parseAnnotations} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+
+	// changes parses the patterns again. Here a wrong one costs no work.
+	if _, err := tarutil.NewMatcher(*e.drop); err != nil {
+		return cli.Usagef("flag --drop: %v", err)
+	}
+
+	if *e.dropHistory {
+		e.last = append(e.last, (*image.Image).DropHistory)
+	}
+
+	return nil
+}
+
+// parseSteps reads what is set in the history.
+func (e *layerEdits) parseSteps() error {
 	for _, s := range *e.steps {
 		n, member, value, err := numberedPair("history", s)
 		if err != nil {
@@ -76,8 +96,11 @@ func (e *layerEdits) parse() error {
 		}
 		e.first = append(e.first, func(im *image.Image) error { return im.SetStep(n, member, value) })
 	}
+	return nil
+}
 
-	var err error
+// parseInputs reads which layers are replaced and inserted.
+func (e *layerEdits) parseInputs() (err error) {
 	if e.replace, err = numberedInputs("replace-layer", *e.replacements); err != nil {
 		return err
 	}
@@ -94,6 +117,10 @@ func (e *layerEdits) parse() error {
 		e.insertAt = append(e.insertAt, i.n)
 	}
 
+	return nil
+}
+
+func (e *layerEdits) parseMoves() error {
 	for _, s := range *e.moves {
 		a, b, ok := strings.Cut(s, ":")
 		from, errA := layerNumber(a)
@@ -104,7 +131,10 @@ func (e *layerEdits) parse() error {
 		e.numbers = append(e.numbers, from, to)
 		e.then = append(e.then, func(im *image.Image) error { return im.MoveLayer(from, to) })
 	}
+	return nil
+}
 
+func (e *layerEdits) parseRemovals() error {
 	for _, s := range *e.removals {
 		if d, err := digest.Parse(s); err == nil {
 			e.then = append(e.then, func(im *image.Image) error { return im.RemoveDigest(d) })
@@ -117,7 +147,10 @@ func (e *layerEdits) parse() error {
 		e.numbers = append(e.numbers, n)
 		e.then = append(e.then, func(im *image.Image) error { return im.RemoveLayer(n) })
 	}
+	return nil
+}
 
+func (e *layerEdits) parseAnnotations() error {
 	for _, s := range *e.annotations {
 		n, key, value, err := numberedPair("layer-annotation", s)
 		if err != nil {
@@ -126,16 +159,6 @@ func (e *layerEdits) parse() error {
 		e.numbers = append(e.numbers, n)
 		e.last = append(e.last, func(im *image.Image) error { return im.AnnotateLayer(n, key, value) })
 	}
-
-	// changes parses the patterns again. Here a wrong one costs no work.
-	if _, err := tarutil.NewMatcher(*e.drop); err != nil {
-		return cli.Usagef("flag --drop: %v", err)
-	}
-
-	if *e.dropHistory {
-		e.last = append(e.last, (*image.Image).DropHistory)
-	}
-
 	return nil
 }
 
@@ -178,26 +201,9 @@ func (e *layerEdits) changes(ctx context.Context, env *cli.Env, l *layout.Layout
 		return nil, nil
 	}
 
-	// A trial of the edit, with changes that only look, finds the wrong numbers. Below, layers are
-	// stored one after the other.
-	for _, n := range e.numbers {
-		o.Changes = append(o.Changes, func(im *image.Image) error { _, err := im.LayerAt(n); return err })
-	}
-
-	for _, n := range e.insertAt {
-		o.Changes = append(o.Changes, func(im *image.Image) error {
-			// The number of layers is the top: something may be inserted there, but no layer has
-			// it.
-			if n == len(im.Layers()) {
-				return nil
-			}
-			_, err := im.LayerAt(n)
-			return err
-		})
-	}
-
-	if _, err := image.Edit(l, desc, o); err != nil {
-		return nil, editHint(err)
+	// Below, layers are stored one after the other.
+	if err := e.tryNumbers(l, desc, o); err != nil {
+		return nil, err
 	}
 
 	changes := e.first
@@ -233,6 +239,29 @@ func (e *layerEdits) changes(ctx context.Context, env *cli.Env, l *layout.Layout
 	}
 
 	return append(changes, e.last...), nil
+}
+
+// tryNumbers finds numbers of layers that no image has, by a trial of the edit with changes that only
+// look.
+func (e *layerEdits) tryNumbers(l *layout.Layout, desc oci.Descriptor, o image.EditOptions) error {
+	for _, n := range e.numbers {
+		o.Changes = append(o.Changes, func(im *image.Image) error { _, err := im.LayerAt(n); return err })
+	}
+
+	for _, n := range e.insertAt {
+		o.Changes = append(o.Changes, func(im *image.Image) error {
+			// The number of layers is the top: something may be inserted there, but no layer has
+			// it.
+			if n == len(im.Layers()) {
+				return nil
+			}
+			_, err := im.LayerAt(n)
+			return err
+		})
+	}
+
+	_, err := image.Edit(l, desc, o)
+	return editHint(err)
 }
 
 // layersOf stores the layers of an INPUT, packed and compressed as append does without flags, and

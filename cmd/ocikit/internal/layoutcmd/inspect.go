@@ -425,12 +425,28 @@ func (in *inspector) addManifest(n *node, doc []byte, depth int) error {
 	return nil
 }
 
-// write prints the tree for people, two blanks for each level.
+// write prints the tree for people, two blanks for each level: what the blob is, what there is to know
+// of it, then its children.
 func (n *node) write(w io.Writer, depth int) error {
-	// The first line says what the blob is. Further lines, indented, say what there is to know of
-	// it; then come its children.
 	indent := strings.Repeat("  ", depth)
-	line := indent + n.Kind
+	for _, line := range append([]string{n.title()}, n.details()...) {
+		if _, err := fmt.Fprintln(w, indent+line); err != nil {
+			return err
+		}
+	}
+
+	for _, c := range n.Children {
+		if err := c.write(w, depth+1); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// title says in a line what the blob is.
+func (n *node) title() string {
+	line := n.Kind
 	if n.Name != "" {
 		line += " " + show.Printable(n.Name)
 	}
@@ -463,9 +479,14 @@ func (n *node) write(w io.Writer, depth int) error {
 		line += " (above)"
 	}
 
-	lines := []string{line}
+	return line
+}
+
+// details returns the lines below the title, indented.
+func (n *node) details() []string {
+	var lines []string
 	if n.Usage != nil {
-		takes := fmt.Sprintf("%s  takes %s in %d blobs", indent, show.Size(n.Usage.Bytes), n.Usage.Blobs)
+		takes := fmt.Sprintf("  takes %s in %d blobs", show.Size(n.Usage.Bytes), n.Usage.Blobs)
 		if n.Usage.Shared != nil {
 			takes += fmt.Sprintf(", %s shared", show.Size(*n.Usage.Shared))
 		}
@@ -473,44 +494,32 @@ func (n *node) write(w io.Writer, depth int) error {
 	}
 
 	if n.Subject != nil {
-		lines = append(lines, indent+"  subject "+n.Subject.Digest.String())
+		lines = append(lines, "  subject "+n.Subject.Digest.String())
 	}
 
 	for _, key := range slices.Sorted(maps.Keys(n.Annotations)) {
-		lines = append(lines, fmt.Sprintf("%s  annotation %s=%s", indent, show.Printable(key), show.Printable(n.Annotations[key])))
+		lines = append(lines, fmt.Sprintf("  annotation %s=%s", show.Printable(key), show.Printable(n.Annotations[key])))
 	}
 
 	if n.DiffID != nil {
-		lines = append(lines, indent+"  diff ID "+n.DiffID.String())
+		lines = append(lines, "  diff ID "+n.DiffID.String())
 	}
 
 	if n.History != nil && n.History.CreatedBy != "" {
-		lines = append(lines, indent+"  made by "+show.Printable(n.History.CreatedBy))
+		lines = append(lines, "  made by "+show.Printable(n.History.CreatedBy))
 	}
 
 	for _, f := range viewLines(n.view) {
-		lines = append(lines, indent+"  "+show.Printable(f))
+		lines = append(lines, "  "+show.Printable(f))
 	}
 
 	for _, step := range n.Steps {
 		if step.EmptyLayer && step.CreatedBy != "" {
-			lines = append(lines, indent+"  step "+show.Printable(step.CreatedBy))
+			lines = append(lines, "  step "+show.Printable(step.CreatedBy))
 		}
 	}
 
-	for _, line := range lines {
-		if _, err := fmt.Fprintln(w, line); err != nil {
-			return err
-		}
-	}
-
-	for _, c := range n.Children {
-		if err := c.write(w, depth+1); err != nil {
-			return err
-		}
-	}
-
-	return nil
+	return lines
 }
 
 // viewLines says how an image runs, a line for each thing that is set.
