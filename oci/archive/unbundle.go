@@ -156,7 +156,7 @@ func (u *unbundler) isRight(desc oci.Descriptor) bool {
 	return true
 }
 
-// roots reads what images the archive names.
+// roots reads what images the archive names, and what deltas it has.
 func (u *unbundler) roots(c *contents) error {
 	x, ok, err := c.index()
 	if err == nil && !ok {
@@ -166,7 +166,18 @@ func (u *unbundler) roots(c *contents) error {
 		return err
 	}
 
-	// One bad entry refuses the bundle as a whole, before anything is named.
+	if err := u.takeEntries(x); err != nil {
+		return err
+	}
+	if data, ok := c.control[bundleFile]; ok { // or another program made it
+		return u.takeDeltas(data, x)
+	}
+	return nil
+}
+
+// takeEntries takes the images of index.json. One bad entry refuses the bundle as a whole, before
+// anything is named.
+func (u *unbundler) takeEntries(x oci.Index) error {
 	named := map[string]digest.Digest{}
 	for _, e := range x.Manifests {
 		if !oci.IsManifest(e.MediaType) && !oci.IsIndex(e.MediaType) {
@@ -190,12 +201,11 @@ func (u *unbundler) roots(c *contents) error {
 	if len(u.incoming) == 0 {
 		return fmt.Errorf("%w: %s lists none", ErrNoImage, indexFile)
 	}
+	return nil
+}
 
-	data, ok := c.control[bundleFile]
-	if !ok {
-		return nil // of another program
-	}
-
+// takeDeltas takes the deltas that the document of the bundle describes.
+func (u *unbundler) takeDeltas(data []byte, x oci.Index) error {
 	var doc bundleDoc
 	if err := oci.Decode(data, &doc); err != nil {
 		return fmt.Errorf("%s: %w", bundleFile, err)

@@ -169,82 +169,93 @@ func (w *Walker) begin(list []oci.Descriptor, i, begun int) int {
 	return begun + w.ahead.begin(list[begun:])
 }
 
-// walk visits one root, which parent names. The stack holds the documents between the root and the
-// place of the walk, each with how many of its references were visited.
+// walk visits one root, which parent names.
 func (w *Walker) walk(root, parent oci.Descriptor, visit func(Node) error) error {
-	type frame struct {
-		node  Node
-		next  int
-		begun int // of the references, see begin
+	r := rootWalk{w: w, root: root, visit: visit}
+	if err := r.enter(root, parent, 0); err != nil {
+		return err
 	}
-	var (
-		stack     []frame
-		documents int
-		bytes     int64
-	)
+	return r.below()
+}
 
-	// enter visits a descriptor that leads no further. A document goes onto the stack: it is visited
-	// when everything below it was, or now if the walker descends.
-	enter := func(desc, parent oci.Descriptor, depth int) error {
-		m := mentionOf(desc)
-		if w.seen[m] || w.Documents && !oci.IsDocument(desc.MediaType) {
-			return nil
-		}
+// A rootWalk is the walk of one root.
+type rootWalk struct {
+	w     *Walker
+	root  oci.Descriptor
+	visit func(Node) error
 
-		w.seen[m] = true
+	stack     []frame // the documents between the root and the place of the walk
+	documents int
+	bytes     int64
+}
 
-		n := Node{Desc: desc, Parent: parent, Depth: depth}
-		if !w.opens(desc) {
-			return visit(n)
-		}
+// A frame is a document on the way, with how many of its references were visited.
+type frame struct {
+	node  Node
+	next  int
+	begun int // of the references, see begin
+}
 
-		// The limits are checked with the size that the descriptor claims, before anything is read.
-		documents++
-		bytes += max(desc.Size, 0)
-		if err := w.limits.check(root, depth+1, documents, bytes); err != nil {
-			return err
-		}
-
-		d, ok := w.ahead.take(m)
-		if !ok {
-			d.doc, d.refs, d.err = read(w.store, desc)
-		}
-		if n.Doc, n.Refs, n.Err = d.doc, d.refs, d.err; n.Err != nil {
-			return visit(n)
-		}
-
-		stack = append(stack, frame{node: n})
-		if w.Descend {
-			return visit(n)
-		}
-
+// enter visits a descriptor that leads no further. A document goes onto the stack: it is visited when
+// everything below it was, or now if the walker descends.
+func (r *rootWalk) enter(desc, parent oci.Descriptor, depth int) error {
+	w, m := r.w, mentionOf(desc)
+	if w.seen[m] || w.Documents && !oci.IsDocument(desc.MediaType) {
 		return nil
 	}
 
-	if err := enter(root, parent, 0); err != nil {
+	w.seen[m] = true
+
+	n := Node{Desc: desc, Parent: parent, Depth: depth}
+	if !w.opens(desc) {
+		return r.visit(n)
+	}
+
+	// The limits are checked with the size that the descriptor claims, before anything is read.
+	r.documents++
+	r.bytes += max(desc.Size, 0)
+	if err := w.limits.check(r.root, depth+1, r.documents, r.bytes); err != nil {
 		return err
 	}
 
-	for len(stack) > 0 {
-		top := &stack[len(stack)-1]
+	d, ok := w.ahead.take(m)
+	if !ok {
+		d.doc, d.refs, d.err = read(w.store, desc)
+	}
+	if n.Doc, n.Refs, n.Err = d.doc, d.refs, d.err; n.Err != nil {
+		return r.visit(n)
+	}
+
+	r.stack = append(r.stack, frame{node: n})
+	if w.Descend {
+		return r.visit(n)
+	}
+
+	return nil
+}
+
+// below visits what the documents on the stack lead to, until it is empty.
+func (r *rootWalk) below() error {
+	for len(r.stack) > 0 {
+		top := &r.stack[len(r.stack)-1]
 		if top.next == len(top.node.Refs) {
 			// Everything below this document was visited.
 			n := top.node
-			stack = stack[:len(stack)-1]
-			if w.Descend {
+			r.stack = r.stack[:len(r.stack)-1]
+			if r.w.Descend {
 				continue
 			}
-			if err := visit(n); err != nil {
+			if err := r.visit(n); err != nil {
 				return err
 			}
 			continue
 		}
 
-		top.begun = w.begin(top.node.Refs, top.next, top.begun)
+		top.begun = r.w.begin(top.node.Refs, top.next, top.begun)
 		child := top.node.Refs[top.next]
 		// enter may move the stack, so top is not used behind it.
 		top.next++
-		if err := enter(child, top.node.Desc, top.node.Depth+1); err != nil {
+		if err := r.enter(child, top.node.Desc, top.node.Depth+1); err != nil {
 			return err
 		}
 	}

@@ -84,25 +84,8 @@ func (l *Layout) Copy(ctx context.Context, from source.Source, images []oci.Desc
 		}
 	}
 
-	c.report(progress.Event{Kind: progress.Plan, Count: len(c.blobs), Size: c.total()})
-
-	// Children come before parents, so a copy that is cut short leaves no manifest without its
-	// layers.
-	for _, desc := range c.blobs {
-		how, err := c.blob(ctx, desc)
-		if err != nil {
-			return err
-		}
-		c.tell(desc, how)
-		if o.Report != nil {
-			if err := o.Report(desc, how); err != nil {
-				return err
-			}
-		}
-	}
-
-	if o.DryRun {
-		return nil
+	if err := c.bring(ctx); err != nil || o.DryRun {
+		return err
 	}
 
 	// Blobs must be durable before index.json names them. Most of the syncing is done here,
@@ -111,28 +94,50 @@ func (l *Layout) Copy(ctx context.Context, from source.Source, images []oci.Desc
 		return err
 	}
 
-	return l.Update(ctx, func(x *oci.Index) error {
-		// A GC may have come in between; under the lock none can.
-		for _, desc := range c.blobs {
-			if _, err := l.Stat(desc.Digest); errors.Is(err, ErrNotFound) {
-				if _, err := c.blob(ctx, desc); err != nil {
-					return err
-				}
-			}
-		}
+	return l.Update(ctx, func(x *oci.Index) error { return c.name(ctx, x, entries) })
+}
 
-		if err := c.syncDirs(); err != nil {
+// bring brings all blobs, and says of each how. Children come before parents, so a copy that is cut
+// short leaves no manifest without its layers.
+func (c *copier) bring(ctx context.Context) error {
+	c.report(progress.Event{Kind: progress.Plan, Count: len(c.blobs), Size: c.total()})
+	for _, desc := range c.blobs {
+		how, err := c.blob(ctx, desc)
+		if err != nil {
 			return err
 		}
-
-		// A diff ID is for descriptors in a pipe, not for index.json.
-		for i, e := range entries {
-			entries[i] = e.WithAnnotation(oci.AnnotationDiffID, "")
+		c.tell(desc, how)
+		if c.o.Report != nil {
+			if err := c.o.Report(desc, how); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
 
-		setEntries(x, entries...)
-		return nil
-	})
+// name sets the entries in x, under the lock, once all blobs are there.
+func (c *copier) name(ctx context.Context, x *oci.Index, entries []oci.Descriptor) error {
+	// A GC may have come in between; under the lock none can.
+	for _, desc := range c.blobs {
+		if _, err := c.to.Stat(desc.Digest); errors.Is(err, ErrNotFound) {
+			if _, err := c.blob(ctx, desc); err != nil {
+				return err
+			}
+		}
+	}
+
+	if err := c.syncDirs(); err != nil {
+		return err
+	}
+
+	// A diff ID is for descriptors in a pipe, not for index.json.
+	for i, e := range entries {
+		entries[i] = e.WithAnnotation(oci.AnnotationDiffID, "")
+	}
+
+	setEntries(x, entries...)
+	return nil
 }
 
 // A copier is one run of Copy.

@@ -140,14 +140,9 @@ func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]ga
 	var found []garbageFile
 	add := func(g garbageFile, minAge time.Duration) {
 		g.Size, g.Age = g.info.Size(), o.Now.Sub(g.info.ModTime())
-		if g.Age < minAge {
-			sum.Young++
-			sum.YoungBytes += g.Size
-			return
+		if sum.count(g.Garbage, minAge) {
+			found = append(found, g)
 		}
-		sum.Garbage++
-		sum.GarbageBytes += g.Size
-		found = append(found, g)
 	}
 
 	for _, b := range blobs {
@@ -172,17 +167,31 @@ func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]ga
 		add(garbageFile{Garbage: Garbage{Path: info.Name()}, info: info}, minAge)
 	}
 
-	slices.SortStableFunc(found, func(a, b garbageFile) int {
-		if a.document != b.document {
-			if a.document {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(a.Path, b.Path)
-	})
-
+	slices.SortStableFunc(found, garbageFile.compare)
 	return found, nil
+}
+
+// count counts g, and reports whether it is old enough to go.
+func (s *GCSummary) count(g Garbage, minAge time.Duration) bool {
+	if g.Age < minAge {
+		s.Young++
+		s.YoungBytes += g.Size
+		return false
+	}
+	s.Garbage++
+	s.GarbageBytes += g.Size
+	return true
+}
+
+// compare puts documents before all else, then goes by the path.
+func (g garbageFile) compare(o garbageFile) int {
+	switch {
+	case g.document && !o.document:
+		return -1
+	case !g.document && o.document:
+		return 1
+	}
+	return cmp.Compare(g.Path, o.Path)
 }
 
 // leftovers returns the temporary files and uploads that no living process holds.

@@ -361,12 +361,24 @@ func (v *verifier) hash(ctx context.Context) error {
 		return err
 	}
 
-	// Each result has its own place, so that the report is the same whichever worker was first.
+	order = slices.DeleteFunc(order, func(i int) bool { return verified[v.blobs[i]] })
+	for _, f := range v.hashAll(ctx, order, workers) {
+		if f != nil {
+			v.add(f.Code, *f)
+		}
+	}
+
+	return context.Cause(ctx)
+}
+
+// hashAll hashes the blobs in that order and counts their bytes. What is wrong with blob i of v.blobs
+// comes to place i, so that the report is the same whichever worker was first.
+func (v *verifier) hashAll(ctx context.Context, order []int, workers int) []*Finding {
 	results := make([]*Finding, len(v.blobs))
 	next := make(chan int)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	for range min(workers, len(v.blobs)) {
+	for range min(workers, len(order)) {
 		wg.Go(func() {
 			buf := make([]byte, 256<<10)
 			for i := range next {
@@ -383,22 +395,12 @@ func (v *verifier) hash(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
-		if verified[v.blobs[i]] {
-			continue
-		}
 		next <- i
 	}
 
 	close(next)
 	wg.Wait()
-
-	for _, f := range results {
-		if f != nil {
-			v.add(f.Code, *f)
-		}
-	}
-
-	return context.Cause(ctx)
+	return results
 }
 
 // readFirst returns the blobs that need not be hashed, and counts their bytes.

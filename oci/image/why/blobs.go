@@ -222,16 +222,9 @@ func (r *run) compression(where []string, a, b *opened, here, there Blob, same b
 		r.gzipHeaders(where, x.gzip, y.gzip)
 	}
 
-	// The same tar, compressed to the same bytes, differs in its headers alone.
 	if same {
-		d, err := cause.Bytes(x, y)
-		if err != nil || d.Same {
+		if found, err := r.sameBytes(where, x, y); found || err != nil {
 			return err
-		}
-		// One is the beginning of the other, so something stands behind its end.
-		if d.Offset == min(d.Here, d.There) {
-			r.add(where, Cause{Kind: GzipEnd, Here: fmt.Sprint(d.Here), There: fmt.Sprint(d.There)})
-			return nil
 		}
 	}
 
@@ -260,6 +253,22 @@ func (r *run) compression(where []string, a, b *opened, here, there Blob, same b
 	}
 
 	return nil
+}
+
+// sameBytes reports whether it is known now why the same content has other bytes: compressed to the same
+// bytes, it differs in its headers alone, or in what stands behind its end.
+func (r *run) sameBytes(where []string, x, y io.Reader) (bool, error) {
+	d, err := cause.Bytes(x, y)
+	if err != nil || d.Same {
+		return true, err
+	}
+
+	// One is the beginning of the other, so something stands behind its end.
+	if d.Offset == min(d.Here, d.There) {
+		r.add(where, Cause{Kind: GzipEnd, Here: fmt.Sprint(d.Here), There: fmt.Sprint(d.There)})
+		return true, nil
+	}
+	return false, nil
 }
 
 // The parts of the header of a gzip file that may differ, as the Path of a cause names them.

@@ -283,30 +283,8 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 		}
 	}
 
-	resumed := part.Size() > 0
-	if resumed {
-		s.Offset = part.Size()
-		if s.Action == "fetch" {
-			s.Action = "resume"
-		}
-		p.progress(Progress{Kind: "resume", Digest: d.Digest, Size: d.Size, Offset: part.Size()})
-	} else {
-		p.progress(Progress{Kind: "start", Digest: d.Digest, Size: d.Size})
-	}
-
-	copy := func() error {
-		reported := part.Size()
-		n, err := Rest(ctx, p.c, p.ref.Repo, d, part, func(size int64) {
-			if size-reported >= progressStep || size == d.Size {
-				reported = size
-				p.progress(Progress{Kind: "bytes", Digest: d.Digest, Size: d.Size, Offset: reported})
-			}
-		})
-		s.Received += n
-		return err
-	}
-
-	err = copy()
+	resumed := p.begin(d, s, part.Size())
+	err = p.rest(ctx, d, s, part)
 	if (resumed || errors.Is(err, errRanged)) && ctx.Err() == nil && IsWrong(err) {
 		// The wrong bytes may be those that were kept, or have come in ranges. So the blob is fetched
 		// once more, from the start and over one connection. If the bytes are wrong then, they are
@@ -317,7 +295,7 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 		if err := part.Reset(); err != nil {
 			return err
 		}
-		err = copy()
+		err = p.rest(ctx, d, s, part)
 	}
 
 	// Wrong bytes must not be gone on with. After any other error they are kept.
@@ -330,6 +308,34 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 		p.progress(Progress{Kind: "done", Digest: d.Digest, Size: d.Size})
 	}
 
+	return err
+}
+
+// begin says that a blob is begun, of which size bytes are here, and reports whether it is resumed.
+func (p *puller) begin(d oci.Descriptor, s *Step, size int64) bool {
+	if size == 0 {
+		p.progress(Progress{Kind: "start", Digest: d.Digest, Size: d.Size})
+		return false
+	}
+
+	s.Offset = size
+	if s.Action == "fetch" {
+		s.Action = "resume"
+	}
+	p.progress(Progress{Kind: "resume", Digest: d.Digest, Size: d.Size, Offset: size})
+	return true
+}
+
+// rest fetches the rest of a blob, once, and says how it goes.
+func (p *puller) rest(ctx context.Context, d oci.Descriptor, s *Step, part *layout.Partial) error {
+	reported := part.Size()
+	n, err := Rest(ctx, p.c, p.ref.Repo, d, part, func(size int64) {
+		if size-reported >= progressStep || size == d.Size {
+			reported = size
+			p.progress(Progress{Kind: "bytes", Digest: d.Digest, Size: d.Size, Offset: reported})
+		}
+	})
+	s.Received += n
 	return err
 }
 

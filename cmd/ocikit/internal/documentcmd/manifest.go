@@ -38,11 +38,10 @@ ocikit push app localhost:5000/hello:latest --referrers
 ocikit registry referrers localhost:5000/hello:latest`,
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			algorithm := commonflags.Algorithm(fs)
-			config := fs.String("config", "", "take the config or its descriptor in `INPUT`")
-			layers := bindLayers(fs)
+			in := inputFlags{config: fs.String("config", "", "take the config or its descriptor in `INPUT`"), layers: bindLayers(fs)}
 			annotations := commonflags.BindAnnotations(fs)
 			artifactType := commonflags.BindMediaType(fs, "artifact-type", "make an artifact of the type `TYPE`")
-			subject := fs.String("subject", "", "refer to the manifest or descriptor in `INPUT`")
+			in.subject = fs.String("subject", "", "refer to the manifest or descriptor in `INPUT`")
 			out := commonflags.BindOutput(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				if len(args) == 1 && *out != "" {
@@ -63,7 +62,7 @@ ocikit registry referrers localhost:5000/hello:latest`,
 				}
 
 				o := image.ManifestOptions{Annotations: pairs, ArtifactType: *artifactType}
-				doc, err := manifestInputs(ctx, env, &o, *config, *layers, *subject)
+				doc, err := in.read(ctx, env, &o)
 				if err != nil {
 					return err
 				}
@@ -102,24 +101,30 @@ func bindLayers(fs *flag.FlagSet) *[]string {
 	return cli.List(fs, "layer", "", "take the layer or descriptors in `INPUT` (repeatable)")
 }
 
-// manifestInputs fills config, layers and subject into o. If the config was given as a document,
-// its bytes are returned.
-func manifestInputs(ctx context.Context, env *cli.Env, o *image.ManifestOptions, config string, layers []string, subject string) (doc []byte, err error) {
-	if config != "" {
-		if o.Config, doc, err = operands.OneDescriptor(ctx, env, config); err != nil {
+// inputFlags name what a manifest is made of.
+type inputFlags struct {
+	config, subject *string
+	layers          *[]string
+}
+
+// read fills config, layers and subject into o. If the config was given as a document, its bytes are
+// returned.
+func (in inputFlags) read(ctx context.Context, env *cli.Env, o *image.ManifestOptions) (doc []byte, err error) {
+	if *in.config != "" {
+		if o.Config, doc, err = operands.OneDescriptor(ctx, env, *in.config); err != nil {
 			return nil, err
 		}
 	}
 
 	// An artifact with a config may have no layers. Then standard input is not read.
-	if config == "" || len(layers) > 0 || o.ArtifactType == "" {
-		if o.Layers, err = manifestLayers(ctx, env, o, config, layers); err != nil {
+	if *in.config == "" || len(*in.layers) > 0 || o.ArtifactType == "" {
+		if o.Layers, err = manifestLayers(ctx, env, o, *in.config, *in.layers); err != nil {
 			return nil, err
 		}
 	}
 
-	if subject != "" {
-		s, _, err := operands.OneDescriptor(ctx, env, subject)
+	if *in.subject != "" {
+		s, _, err := operands.OneDescriptor(ctx, env, *in.subject)
 		if err != nil {
 			return nil, err
 		}

@@ -93,22 +93,7 @@ base.name. IMAGE itself stays as it is.`,
 					}
 				}
 
-				// Only inside the edit it is known what lies below the new layers, and for which
-				// platform. So the notices come from there.
-				base := image.ReferenceOf(desc)
-				opts.Changes = []image.Change{func(im *image.Image) error {
-					for _, d := range a.layers {
-						if err := im.Append(d, entry); err != nil {
-							return err
-						}
-					}
-					if p, err := im.Platform(); err == nil && p.OS == "windows" {
-						a.warnWindows(ctx, env)
-					}
-					a.warn(ctx, env, im.Layers())
-					return im.SetBase(base, im.Descriptor().Digest)
-				}, created}
-
+				opts.Changes = []image.Change{a.change(ctx, env, entry, image.ReferenceOf(desc)), created}
 				return e.run(ctx, env, l, nil, desc, opts)
 			}
 		},
@@ -123,6 +108,26 @@ type appending struct {
 	dry    bool // store nothing
 	layers []oci.Descriptor
 	warned map[string]bool // notices that were given, for another platform too
+}
+
+// change puts the layers on top of an image, each with that entry of the history, and records what the
+// image was called. Only inside the edit it is known what lies below the new layers, and for which
+// platform. So the notices come from there.
+func (a *appending) change(ctx context.Context, env *cli.Env, entry oci.History, base string) image.Change {
+	return func(im *image.Image) error {
+		for _, d := range a.layers {
+			if err := im.Append(d, entry); err != nil {
+				return err
+			}
+		}
+
+		if p, err := im.Platform(); err == nil && p.OS == "windows" {
+			a.warnWindows(ctx, env)
+		}
+		a.warn(ctx, env, im.Layers())
+
+		return im.SetBase(base, im.Descriptor().Digest)
+	}
 }
 
 // maxWarnings is how many of its notices append gives for one image.

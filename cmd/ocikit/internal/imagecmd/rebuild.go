@@ -116,15 +116,8 @@ func (r *rebuild) run(ctx context.Context, env *cli.Env, p rebuildPlace, args []
 
 	var causes []why.Cause
 	if made.Digest != layer.Digest {
-		there := why.Blob{Open: func() (io.ReadCloser, error) { return m.open(), nil }}
-		causes, err = why.Blobs(ctx, why.Blob{Open: func() (io.ReadCloser, error) { return src.Blob(layer) }}, there)
-		if err != nil {
-			return commonflags.PackHint(fmt.Errorf("layer %d: %w", number, err))
-		}
-
-		// Blobs alone were compared. To the reader they are a layer of the image.
-		for i := range causes {
-			causes[i].Where = append([]string{fmt.Sprintf("layer %d", number)}, causes[i].Where...)
+		if causes, err = m.compare(ctx, src, layer, fmt.Sprintf("layer %d", number)); err != nil {
+			return err
 		}
 	}
 
@@ -146,6 +139,22 @@ func (r *rebuild) run(ctx context.Context, env *cli.Env, p rebuildPlace, args []
 	}
 
 	return err
+}
+
+// compare returns why the layer, which the reader knows by the name where, is not what m makes.
+func (m *maker) compare(ctx context.Context, src source.Source, layer oci.Descriptor, where string) ([]why.Cause, error) {
+	here := why.Blob{Open: func() (io.ReadCloser, error) { return src.Blob(layer) }}
+	there := why.Blob{Open: func() (io.ReadCloser, error) { return m.open(), nil }}
+	causes, err := why.Blobs(ctx, here, there)
+	if err != nil {
+		return nil, commonflags.PackHint(fmt.Errorf("%s: %w", where, err))
+	}
+
+	// Blobs alone were compared. To the reader they are a layer of the image.
+	for i := range causes {
+		causes[i].Where = append([]string{where}, causes[i].Where...)
+	}
+	return causes, nil
 }
 
 // find returns the layer to make again, and its number.

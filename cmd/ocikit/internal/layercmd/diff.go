@@ -41,90 +41,104 @@ status is 0. Owners and times in it are those of NEW; "ocikit retar" changes the
 		Example: "ocikit diff rootfs layer.tar --ignore times --ignore owner\nocikit diff rootfs layer.tar --layer | ocikit layer app",
 		Status:  "0 if the two are alike, 1 if they differ",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			layer := fs.Bool("layer", false, "write the layer that turns OLD into NEW")
-			filesOnly := fs.Bool("files-only", false, "compare the files of images, not config and manifest")
-			asJSON := commonflags.BindJSONLines(fs)
-			ignore := cli.ChoiceList(fs, "ignore", "do not look at `WHAT` changed", "type", "content", "mode", "owner", "times", "xattrs", "link")
-			exclude := cli.List(fs, "exclude", "", "do not look at what matches `PATTERN` (repeatable)")
-			platform := commonflags.BindPlatform(fs)
-			out := commonflags.BindOutput(fs)
-			places := operands.BindPlaces(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				if args[0] == "-" && args[1] == "-" {
-					return cli.Usagef("standard input is one tree, not two")
-				}
-
-				o := diff.Options{TempDir: env.Getenv("TMPDIR")}
-				var err error
-				if o.Exclude, err = commonflags.Matcher(env, *exclude, nil); err != nil {
-					return err
-				}
-
-				o.Ignore = parseWhat(*ignore)
-				trees := fmt.Sprintf("%q and %q", args[0], args[1])
-				old, err := openTree(ctx, env, places, args[0], *platform)
-				if err != nil {
-					return err
-				}
-				defer old.close()
-
-				new, err := openTree(ctx, env, places, args[1], *platform)
-				if err != nil {
-					return err
-				}
-				defer new.close()
-
-				before, after := old.Tree, new.Tree
-				if *layer {
-					// The output may lie in one of the directories: the file itself is left out.
-					// Trees are walked twice, and tell of it once.
-					return env.ToOutput(*out, true, func(w io.Writer) error {
-						told := map[string]bool{}
-						for _, t := range []tarutil.Tree{before, after} {
-							pack.LeaveOut(t, env.Outputs(*out, w), func(path string) {
-								if !told[path] {
-									commonflags.LeftOut(env, path)
-								}
-								told[path] = true
-							})
-						}
-						if _, err := diff.WriteLayer(ctx, w, before, after, o); err != nil {
-							return commonflags.TarHint(commonflags.PackHint(fmt.Errorf("%s: %w", trees, err)))
-						}
-						return nil
-					})
-				}
-
-				changes, err := diff.Trees(ctx, before, after, o)
-				if err != nil {
-					return commonflags.TarHint(fmt.Errorf("%s: %w", trees, err))
-				}
-
-				// Images with the same files may still run in other ways.
-				var members []why.Cause
-				if old.image != nil && new.image != nil && !*filesOnly {
-					if members, err = why.Members(*old.image, *new.image); err != nil {
-						return fmt.Errorf("%s: %w", trees, err)
-					}
-				}
-
-				err = env.ToOutput(*out, false, func(w io.Writer) error {
-					if err := writeChanges(w, changes, *asJSON); err != nil {
-						return err
-					}
-					return writeMembers(w, members, *asJSON)
-				})
-				if err != nil {
-					return err
-				}
-
-				if len(changes)+len(members) > 0 {
-					return cli.ErrNo
-				}
-
-				return nil
-			}
+			d := bindDiff(fs)
+			return func(ctx context.Context, env *cli.Env, args []string) error { return d.run(ctx, env, args[0], args[1]) }
 		},
+	}
+}
+
+// diffing are the flags of diff.
+type diffing struct {
+	layer, filesOnly, asJSON *bool
+	ignore, exclude          *[]string
+	platform, out            *string
+	places                   *operands.Places
+}
+
+func bindDiff(fs *flag.FlagSet) *diffing {
+	return &diffing{
+		layer:     fs.Bool("layer", false, "write the layer that turns OLD into NEW"),
+		filesOnly: fs.Bool("files-only", false, "compare the files of images, not config and manifest"),
+		asJSON:    commonflags.BindJSONLines(fs),
+		ignore:    cli.ChoiceList(fs, "ignore", "do not look at `WHAT` changed", "type", "content", "mode", "owner", "times", "xattrs", "link"),
+		exclude:   cli.List(fs, "exclude", "", "do not look at what matches `PATTERN` (repeatable)"),
+		platform:  commonflags.BindPlatform(fs),
+		out:       commonflags.BindOutput(fs),
+		places:    operands.BindPlaces(fs),
+	}
+}
+
+// run opens both trees, and writes their layer or what differs.
+func (d *diffing) run(ctx context.Context, env *cli.Env, oldName, newName string) error {
+	if oldName == "-" && newName == "-" {
+		return cli.Usagef("standard input is one tree, not two")
+	}
+
+	o := diff.Options{TempDir: env.Getenv("TMPDIR"), Ignore: parseWhat(*d.ignore)}
+	var err error
+	if o.Exclude, err = commonflags.Matcher(env, *d.exclude, nil); err != nil {
+		return err
+	}
+
+	old, err := openTree(ctx, env, d.places, oldName, *d.platform)
+	if err != nil {
+		return err
+	}
+	defer old.close()
+
+	new, err := openTree(ctx, env, d.places, newName, *d.platform)
+	if err != nil {
+		return err
+	}
+	defer new.close()
+
+	trees := fmt.Sprintf("%q and %q", oldName, newName)
+	if *d.layer {
+		return env.ToOutput(*d.out, true, func(w io.Writer) error {
+			d.leaveOut(env, w, old.Tree, new.Tree)
+			if _, err := diff.WriteLayer(ctx, w, old.Tree, new.Tree, o); err != nil {
+				return commonflags.TarHint(commonflags.PackHint(fmt.Errorf("%s: %w", trees, err)))
+			}
+			return nil
+		})
+	}
+
+	changes, err := diff.Trees(ctx, old.Tree, new.Tree, o)
+	if err != nil {
+		return commonflags.TarHint(fmt.Errorf("%s: %w", trees, err))
+	}
+
+	// Images with the same files may still run in other ways.
+	var members []why.Cause
+	if old.image != nil && new.image != nil && !*d.filesOnly {
+		if members, err = why.Members(*old.image, *new.image); err != nil {
+			return fmt.Errorf("%s: %w", trees, err)
+		}
+	}
+
+	err = env.ToOutput(*d.out, false, func(w io.Writer) error {
+		if err := writeChanges(w, changes, *d.asJSON); err != nil {
+			return err
+		}
+		return writeMembers(w, members, *d.asJSON)
+	})
+	if err == nil && len(changes)+len(members) > 0 {
+		err = cli.ErrNo
+	}
+	return err
+}
+
+// leaveOut has the trees leave out the file of the output w, which may lie in one of them. Trees are
+// walked twice, and tell of it once.
+func (d *diffing) leaveOut(env *cli.Env, w io.Writer, trees ...tarutil.Tree) {
+	told := map[string]bool{}
+	for _, t := range trees {
+		pack.LeaveOut(t, env.Outputs(*d.out, w), func(path string) {
+			if !told[path] {
+				commonflags.LeftOut(env, path)
+			}
+			told[path] = true
+		})
 	}
 }
 

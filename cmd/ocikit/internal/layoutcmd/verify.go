@@ -2,6 +2,7 @@ package layoutcmd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -53,90 +54,110 @@ Layers are read for it once more.
 		Example: "ocikit verify app\nocikit verify app --deep",
 		Status:  "1 if there is an error that was not repaired; warnings and notes leave it 0",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			fast := fs.Bool("fast", false, "check existence, size and shape only")
-			deep := fs.Bool("deep", false, "look into layers, configs, names and files as well")
-			lint := fs.Bool("lint", false, "warn of permissions, names, secrets and wasted bytes in images")
-			var rules graph.Rules
-			commonflags.Sparse(fs, &rules)
-			asJSON := commonflags.BindJSONLines(fs)
-			workers := commonflags.BindJobs(fs)
-			from := fs.String("repair-from", "", "fetch what is bad or missing from `LAYOUT`, or from a registry as HOST/REPO")
-			remote := commonflags.BindRegistry(fs)
-			places := operands.NewPlaces(remote)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				if *fast && (*deep || *lint) {
-					return cli.Usagef("--fast reads no layers, --deep and --lint do")
-				}
-
-				to, err := operands.ParseTarget(args[0], false)
-				if err == nil && to.Place == operands.AtRegistry {
-					if *from != "" || *fast || *lint {
-						return cli.Usagef("--fast, --lint and --repair-from are about layouts, %q is in a registry", args[0])
-					}
-					return verifyRemote(ctx, env, remote, remoteVerify{args[0], *deep, rules, *asJSON})
-				}
-
-				opts := layout.VerifyOptions{Fast: *fast, Deep: *deep, Workers: *workers, Rules: rules}
-				if err == nil && to.Place == operands.AtArchive {
-					if *from != "" || *lint {
-						return cli.Usagef("--lint and --repair-from are about layouts, %q is an archive: `ocikit load` makes one of it", args[0])
-					}
-					return verifyArchive(ctx, env, places, args[0], opts, *asJSON)
-				}
-
-				// A directory that is not a layout is a finding as well as an error, so that --json
-				// says it, too.
-				l, err := openVerify(args[0], &opts)
-				if errors.Is(err, layout.ErrNotLayout) {
-					f := layout.NewFinding(layout.CodeLayoutMalformed)
-					f.Path, f.Got = "oci-layout", err.Error()
-					if printErr := printFindings(env, []layout.Finding{f}, *asJSON); printErr != nil {
-						return printErr
-					}
-				}
-				if err != nil {
-					return err
-				}
-				defer l.Close()
-
-				env.Watch(l)
-				verify := func() ([]layout.Finding, layout.Summary, error) { return image.Verify(ctx, l, opts) }
-				if *from != "" {
-					source, err := openSource(env, *from, remote)
-					if err != nil {
-						return err
-					}
-					verify = func() ([]layout.Finding, layout.Summary, error) { return image.Repair(ctx, l, opts, source) }
-				}
-
-				// Findings from before an error are printed all the same.
-				findings, sum, err := verify()
-				if printErr := printFindings(env, findings, *asJSON); err == nil {
-					err = printErr
-				}
-				if err != nil {
-					return err
-				}
-
-				// Warnings of --lint do not change the status: wrongOf sees only the other
-				// findings.
-				if *lint {
-					if err := printLint(ctx, env, l, opts.Roots, *asJSON); err != nil {
-						return err
-					}
-				}
-
-				env.Detail("verified %d images, %d blobs, %d bytes", sum.Images, sum.Blobs, sum.Bytes)
-				return wrongOf(args[0], findings)
-			}
+			v := bindVerify(fs)
+			return func(ctx context.Context, env *cli.Env, args []string) error { return v.run(ctx, env, args[0]) }
 		},
 	}
 }
 
-// verifyArchive verifies the images of an archive, or one of them, in place. Files that no image
-// names are not looked at.
-func verifyArchive(ctx context.Context, env *cli.Env, places *operands.Places, operand string, opts layout.VerifyOptions, asJSON bool) error {
-	a, n, err := places.Open(ctx, env, operand)
+// verifying are the flags of verify.
+type verifying struct {
+	fast, deep, lint, asJSON *bool
+	rules                    graph.Rules
+	workers                  *int
+	from                     *string
+	remote                   *commonflags.Registry
+	places                   *operands.Places
+}
+
+func bindVerify(fs *flag.FlagSet) *verifying {
+	v := &verifying{
+		fast:    fs.Bool("fast", false, "check existence, size and shape only"),
+		deep:    fs.Bool("deep", false, "look into layers, configs, names and files as well"),
+		lint:    fs.Bool("lint", false, "warn of permissions, names, secrets and wasted bytes in images"),
+		asJSON:  commonflags.BindJSONLines(fs),
+		workers: commonflags.BindJobs(fs),
+		from:    fs.String("repair-from", "", "fetch what is bad or missing from `LAYOUT`, or from a registry as HOST/REPO"),
+		remote:  commonflags.BindRegistry(fs),
+	}
+	commonflags.Sparse(fs, &v.rules)
+	v.places = operands.NewPlaces(v.remote)
+	return v
+}
+
+// run verifies what the operand names, in the way of its place.
+func (v *verifying) run(ctx context.Context, env *cli.Env, operand string) error {
+	if *v.fast && (*v.deep || *v.lint) {
+		return cli.Usagef("--fast reads no layers, --deep and --lint do")
+	}
+
+	to, err := operands.ParseTarget(operand, false)
+	switch {
+	case err == nil && to.Place == operands.AtRegistry:
+		if *v.from != "" || *v.fast || *v.lint {
+			return cli.Usagef("--fast, --lint and --repair-from are about layouts, %q is in a registry", operand)
+		}
+		return v.registry(ctx, env, operand)
+	case err == nil && to.Place == operands.AtArchive:
+		if *v.from != "" || *v.lint {
+			return cli.Usagef("--lint and --repair-from are about layouts, %q is an archive: `ocikit load` makes one of it", operand)
+		}
+		return v.archive(ctx, env, operand)
+	}
+	return v.layout(ctx, env, operand)
+}
+
+func (v *verifying) options() layout.VerifyOptions {
+	return layout.VerifyOptions{Fast: *v.fast, Deep: *v.deep, Workers: *v.workers, Rules: v.rules}
+}
+
+// layout verifies a layout or an image in it, repairs what it is told to, and warns.
+func (v *verifying) layout(ctx context.Context, env *cli.Env, operand string) error {
+	// A directory that is not a layout is a finding as well as an error, so that --json says it, too.
+	opts := v.options()
+	l, err := openVerify(operand, &opts)
+	if errors.Is(err, layout.ErrNotLayout) {
+		f := layout.NewFinding(layout.CodeLayoutMalformed)
+		f.Path, f.Got = "oci-layout", err.Error()
+		if printErr := v.print(env, []layout.Finding{f}); printErr != nil {
+			return printErr
+		}
+	}
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	env.Watch(l)
+	verify := func() ([]layout.Finding, layout.Summary, error) { return image.Verify(ctx, l, opts) }
+	if *v.from != "" {
+		source, err := openSource(env, *v.from, v.remote)
+		if err != nil {
+			return err
+		}
+		verify = func() ([]layout.Finding, layout.Summary, error) { return image.Repair(ctx, l, opts, source) }
+	}
+
+	// Findings from before an error are printed all the same.
+	findings, sum, err := verify()
+	if err = cmp.Or(err, v.print(env, findings)); err != nil {
+		return err
+	}
+
+	// Warnings of --lint do not change the status: wrongOf sees only the other findings.
+	if *v.lint {
+		if err := v.warn(ctx, env, l, opts.Roots); err != nil {
+			return err
+		}
+	}
+
+	return verified(env, operand, findings, sum)
+}
+
+// archive verifies the images of an archive, or one of them, in place. Files that no image names are
+// not looked at.
+func (v *verifying) archive(ctx context.Context, env *cli.Env, operand string) error {
+	a, n, err := v.places.Open(ctx, env, operand)
 	if err != nil {
 		return err
 	}
@@ -144,6 +165,7 @@ func verifyArchive(ctx context.Context, env *cli.Env, places *operands.Places, o
 
 	env.Watch(a)
 
+	opts := v.options()
 	if n.Tag != "" || !n.Digest.IsZero() {
 		desc, err := a.Resolve(n)
 		if err != nil {
@@ -153,20 +175,21 @@ func verifyArchive(ctx context.Context, env *cli.Env, places *operands.Places, o
 	}
 
 	findings, sum, err := image.Verify(ctx, a, opts)
-	if printErr := printFindings(env, findings, asJSON); err == nil {
-		err = printErr
-	}
-	if err != nil {
+	if err = cmp.Or(err, v.print(env, findings)); err != nil {
 		return err
 	}
 
+	return verified(env, operand, findings, sum)
+}
+
+// verified says how much was verified, and returns the error that the findings are.
+func verified(env *cli.Env, operand string, findings []layout.Finding, sum layout.Summary) error {
 	env.Detail("verified %d images, %d blobs, %d bytes", sum.Images, sum.Blobs, sum.Bytes)
 	return wrongOf(operand, findings)
 }
 
-// printLint prints warnings about the images below roots, or about all of the layout if roots is
-// nil.
-func printLint(ctx context.Context, env *cli.Env, l *layout.Layout, roots []oci.Descriptor, asJSON bool) error {
+// warn prints warnings about the images below roots, or about all of the layout if roots is nil.
+func (v *verifying) warn(ctx context.Context, env *cli.Env, l *layout.Layout, roots []oci.Descriptor) error {
 	if roots == nil {
 		x, err := l.Index()
 		if err != nil {
@@ -175,10 +198,7 @@ func printLint(ctx context.Context, env *cli.Env, l *layout.Layout, roots []oci.
 		roots = x.Manifests
 	}
 	findings, err := image.Lint(ctx, l, roots)
-	if printErr := printFindings(env, findings, asJSON); err == nil {
-		err = printErr
-	}
-	return err
+	return cmp.Or(err, v.print(env, findings))
 }
 
 // wrongOf returns an error that counts the findings of severity error, or nil if there are none.
@@ -195,28 +215,20 @@ func wrongOf(operand string, findings []layout.Finding) error {
 	return nil
 }
 
-// A remoteVerify is what to verify in a registry, and how.
-type remoteVerify struct {
-	operand string
-	deep    bool
-	rules   graph.Rules
-	asJSON  bool
-}
-
-// verifyRemote asks a registry for everything that an image needs, and prints what it lacks. With
+// registry asks a registry for everything that an image needs, and prints what it lacks. With
 // deep it reads the blobs, too.
-func verifyRemote(ctx context.Context, env *cli.Env, flags *commonflags.Registry, v remoteVerify) error {
-	ref, err := commonflags.ParseRef(registry.ParseReference, v.operand)
+func (v *verifying) registry(ctx context.Context, env *cli.Env, operand string) error {
+	ref, err := commonflags.ParseRef(registry.ParseReference, operand)
 	if err != nil {
 		return err
 	}
 
-	client, err := flags.Client(env, ref, false)
+	client, err := v.remote.Client(env, ref, false)
 	if err != nil {
 		return err
 	}
 
-	_, lacks, err := client.Check(ctx, ref, v.deep)
+	_, lacks, err := client.Check(ctx, ref, *v.deep)
 	if err != nil {
 		return err
 	}
@@ -246,11 +258,11 @@ func verifyRemote(ctx context.Context, env *cli.Env, flags *commonflags.Registry
 		findings = append(findings, f)
 	}
 
-	if err := printFindings(env, findings, v.asJSON); err != nil {
+	if err := v.print(env, findings); err != nil {
 		return err
 	}
 
-	return wrongOf(v.operand, findings)
+	return wrongOf(operand, findings)
 }
 
 func countWrong(n int) string {
@@ -303,10 +315,11 @@ func openVerify(operand string, opts *layout.VerifyOptions) (*layout.Layout, err
 	return l, nil
 }
 
-func printFindings(env *cli.Env, findings []layout.Finding, asJSON bool) error {
+// print prints a line for each finding.
+func (v *verifying) print(env *cli.Env, findings []layout.Finding) error {
 	for _, f := range findings {
 		var err error
-		if asJSON {
+		if *v.asJSON {
 			err = show.WriteJSON(env.Stdout, f)
 		} else {
 			_, err = fmt.Fprintln(env.Stdout, findingLine(f))
