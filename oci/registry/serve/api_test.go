@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"ocikit/digest/digesttest"
 	"ocikit/oci"
@@ -235,6 +236,12 @@ func TestCatalogInParts(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(s.dir, "a", "empty", "deep"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+
+	// A file that is called ".tar" is no repository, nor is its directory.
+	if err := os.WriteFile(filepath.Join(s.dir, "a", "empty", ".tar"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
 	for i, last := range append([]string{"", "a-", "a/", "a/b/", "a0/", "b/c", "zz"}, want...) {
 		behind := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return name <= last })
 		for _, limit := range []int{0, 1, 3, len(want), len(want) + 1} {
@@ -243,6 +250,80 @@ func TestCatalogInParts(t *testing.T) {
 				t.Errorf("%d: %d names behind %q: %q, %v, want %q", i, limit, last, got, err, part)
 			}
 		}
+	}
+}
+
+// A listing that is kept serves the next pages, until the directory changes.
+func TestListingsAreKept(t *testing.T) {
+	s := start(t, Options{})
+	old, young := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	want := []string{}
+	setTime := func(to time.Time) {
+		t.Helper()
+		if err := os.Chtimes(s.dir, to, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(names ...string) {
+		t.Helper()
+		for _, name := range names {
+			want = append(want, name)
+			if err := os.Mkdir(filepath.Join(s.dir, name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(s.dir, name, "oci-layout"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		slices.Sort(want)
+	}
+	check := func(what string) {
+		t.Helper()
+		for _, last := range []string{"", "r500", "r500-x", "r9999"} {
+			behind := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return name <= last })
+			if got, err := s.s.catalog(t.Context(), last, 50); err != nil || !slices.Equal(got, behind[:min(50, len(behind))]) {
+				t.Errorf("%s: behind %q: %q, %v", what, last, got, err)
+			}
+		}
+	}
+
+	for i := range minListing {
+		add(fmt.Sprintf("r%d", i))
+	}
+	setTime(young)
+	check("just made")
+	if s.s.listings.kept["."] != nil {
+		t.Error("a directory that may change again within a tick is kept")
+	}
+
+	setTime(old)
+	check("old")
+	kept := s.s.listings.kept["."]
+	if kept == nil {
+		t.Fatal("a large directory is not kept")
+	}
+	check("kept")
+	if s.s.listings.kept["."] != kept {
+		t.Error("a directory that did not change is read again")
+	}
+
+	add("r500-a", "r5000", "zz")
+	setTime(young)
+	check("changed")
+	if s.s.listings.kept["."] != nil || s.s.listings.size != 0 {
+		t.Errorf("a listing is kept of what has changed, %d bytes", s.s.listings.size)
+	}
+
+	// Without a change of time it is forgotten after a while.
+	setTime(old)
+	check("old again")
+	kept = s.s.listings.kept["."]
+	add("zzz")
+	setTime(old)
+	kept.read = kept.read.Add(-listingAge)
+	check("a minute later")
+	if s.s.listings.kept["."] == kept {
+		t.Error("a listing is kept for ever")
 	}
 }
 

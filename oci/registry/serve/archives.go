@@ -55,7 +55,7 @@ func (s *Server) hasLayout(repo string) bool {
 func archiveRepos(dir string, entries []fs.DirEntry) (repos []string) {
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), archiveSuffix)
-		if repo := path.Join(dir, name); ok && e.Type().IsRegular() && exchange.CheckName(repo) == nil {
+		if repo := path.Join(dir, name); ok && name != "" && e.Type().IsRegular() && exchange.CheckName(repo) == nil {
 			repos = append(repos, repo)
 		}
 	}

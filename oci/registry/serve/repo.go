@@ -1,14 +1,12 @@
 package serve
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"path"
-	"slices"
 	"syscall"
 
 	"ocikit/oci/archive"
@@ -145,90 +143,4 @@ func (s *Server) walkRepos(ctx context.Context, visit func(repo string, entries 
 	}
 
 	return nil
-}
-
-// catalog returns the names of repositories that come behind last, sorted, at most limit. Directories
-// that hold none of them are not looked into.
-func (s *Server) catalog(ctx context.Context, last string, limit int) ([]string, error) {
-	names := []string{}
-	if s.root == nil {
-		names = s.archiveNames()
-		slices.Sort(names)
-		i, found := slices.BinarySearch(names, last)
-		if found {
-			i++
-		}
-		return names[i:][:min(len(names)-i, limit)], nil
-	}
-
-	// Everything below a directory sorts behind it. So the least name on the heap is the next one,
-	// whatever is still to be found.
-	todo := &found{{dir: true}}
-	for todo.Len() > 0 && len(names) < limit {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-
-		next := heap.Pop(todo).(place)
-
-		// A layout and an archive of one name are one repository.
-		if !next.dir {
-			if next.name > last && (len(names) == 0 || names[len(names)-1] != next.name) {
-				names = append(names, next.name)
-			}
-			continue
-		}
-
-		entries, err := fs.ReadDir(s.root.FS(), path.Join(".", next.name))
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("list %q: %w", next.name, err)
-		}
-
-		dir := path.Join(".", next.name)
-		if isLayout(dir, entries) {
-			heap.Push(todo, place{name: dir})
-		}
-
-		for _, repo := range archiveRepos(dir, entries) {
-			heap.Push(todo, place{name: repo})
-		}
-
-		for _, e := range entries {
-			// "a0" is the first name behind all that begin with "a/".
-			if sub := path.Join(dir, e.Name()); e.IsDir() && sub+"0" > last && exchange.CheckName(sub) == nil {
-				heap.Push(todo, place{name: sub, dir: true})
-			}
-		}
-	}
-
-	return names, nil
-}
-
-// A place is a repository, or a directory that may be one or hold some.
-type place struct {
-	name string
-	dir  bool
-}
-
-// found is a heap of places, the least name first.
-type found []place
-
-func (f found) Len() int { return len(f) }
-func (f found) Less(i, j int) bool {
-	return f[i].name < f[j].name || f[i].name == f[j].name && f[i].dir && !f[j].dir
-}
-func (f found) Swap(i, j int) { f[i], f[j] = f[j], f[i] }
-func (f *found) Push(x any)   { *f = append(*f, x.(place)) }
-func (f *found) Pop() any {
-	last := (*f)[len(*f)-1]
-	*f = (*f)[:len(*f)-1]
-	return last
-}
-
-// isLayout reports whether a directory is the layout of a repository. The root is none.
-func isLayout(repo string, entries []fs.DirEntry) bool {
-	return repo != "." && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "oci-layout" })
 }

@@ -89,6 +89,7 @@ type Server struct {
 	routes   map[exchange.Endpoint]map[string]handler
 	feed     *live.Feed
 	indexes  *indexes
+	listings listings
 	archives *archives
 	subjects subjectCache
 
