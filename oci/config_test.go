@@ -2,6 +2,10 @@ package oci
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
 	"testing"
 )
 
@@ -40,6 +44,45 @@ func TestMergePatchOfConfig(t *testing.T) {
 		}
 		if after, _ := c.Encode(); string(after) != string(before) {
 			t.Fatalf("MergePatch(%s) failed, and changed the config to %s", patch, after)
+		}
+	}
+}
+
+// TestConfigEdits sets what is there and what is not.
+func TestConfigEdits(t *testing.T) {
+	c := NewConfig(Platform{OS: "linux", Architecture: "amd64"})
+	c.SetPlatform(Platform{OS: "linux", Architecture: "arm", Variant: "v7", OSVersion: "1"})
+	for _, pair := range [][2]string{{"A", "1"}, {"B", "2"}, {"A", "3"}} {
+		if err := c.SetEnv(pair[0], pair[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	patch, err := ParseJSONPatch([]byte(`[{"op":"add","path":"/author","value":"me"}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.JSONPatch(patch); err != nil {
+		t.Fatal(err)
+	}
+	if patch, err = ParseJSONPatch([]byte(`[{"op":"remove","path":"/rootfs"}]`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.JSONPatch(patch); err == nil {
+		t.Error("a patch that takes the layers away is applied")
+	}
+
+	const want = `{"architecture":"arm","author":"me","config":{"Env":["A=3","B=2"]},"os":"linux","os.version":"1","rootfs":{"diff_ids":[],"type":"layers"},"variant":"v7"}`
+	if got, err := c.Encode(); err != nil || string(got) != want {
+		t.Errorf("Encode = %s, %v\nwant %s", got, err, want)
+	}
+}
+
+func TestPathless(t *testing.T) {
+	_, statErr := os.Stat("absent")
+	for _, err := range []error{statErr, os.Rename("absent", "other"), fs.ErrNotExist} {
+		if got := Pathless(err); !errors.Is(got, fs.ErrNotExist) || strings.Contains(got.Error(), "absent") {
+			t.Errorf("Pathless(%v) = %v", err, got)
 		}
 	}
 }

@@ -89,6 +89,24 @@ func TestUnknownMembersSurvive(t *testing.T) {
 	}
 }
 
+// A descriptor keeps all that it may have, in the order of the names.
+func TestEncodeDescriptor(t *testing.T) {
+	const doc = `{"annotations":{"a":"1","b":"2"},"artifactType":"x/y","data":"YQ==","digest":"` + testDigest + `","mediaType":"a/b",` +
+		`"platform":{"architecture":"arm","os":"windows","os.features":["win32k","x"],"os.version":"10.0","variant":"v7"},` +
+		`"size":1,"urls":["https://a.test/1","https://a.test/2"]}`
+	var d Descriptor
+	if err := Decode([]byte(doc), &d); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Encode(d); err != nil || string(got) != doc {
+		t.Errorf("Encode = %s, %v\nwant %s", got, err, doc)
+	}
+	x := `{"manifests":[` + doc + `],"schemaVersion":2}`
+	if got, err := Encode(Index{SchemaVersion: 2, Manifests: []Descriptor{d}}); err != nil || string(got) != x {
+		t.Errorf("Encode = %s, %v\nwant %s", got, err, x)
+	}
+}
+
 func TestIndexAcceptsNullManifests(t *testing.T) {
 	var x Index
 	if err := Decode([]byte(`{"schemaVersion":2,"manifests":null}`), &x); err != nil || len(x.Manifests) != 0 {
@@ -159,6 +177,27 @@ func TestMediaTypes(t *testing.T) {
 	for _, other := range []string{"", "text/plain", MediaTypeConfig, MediaTypeManifest, MediaTypeLayer + "x"} {
 		if IsLayer(other) {
 			t.Errorf("IsLayer(%q) = true", other)
+		}
+	}
+}
+
+// Docker has names for plain layers and for those of gzip.
+func TestLayerMediaType(t *testing.T) {
+	for _, c := range []struct {
+		typ  LayerType
+		want string // "" is an error
+	}{
+		{LayerType{Family: FamilyDocker, Compression: Gzip}, MediaTypeDockerLayerGzip},
+		{LayerType{Family: FamilyDocker, Compression: Gzip, Foreign: true}, MediaTypeDockerLayerForeign},
+		{LayerType{Family: FamilyDocker, Compression: Uncompressed}, "application/vnd.docker.image.rootfs.diff.tar"},
+		{LayerType{Family: FamilyDocker, Compression: Uncompressed, Foreign: true}, ""},
+		{LayerType{Family: FamilyDocker, Compression: Zstd}, ""},
+		{LayerType{Family: FamilyOCI, Compression: Zstd}, MediaTypeLayerZstd},
+		{LayerType{Family: FamilyOCI, Compression: Uncompressed}, MediaTypeLayer},
+	} {
+		got, err := c.typ.MediaType()
+		if got != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, ErrFamily) {
+			t.Errorf("%+v.MediaType() = %q, %v, want %q", c.typ, got, err, c.want)
 		}
 	}
 }

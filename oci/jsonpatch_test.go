@@ -29,6 +29,7 @@ func TestJSONPatch(t *testing.T) {
 		{"copy is not a link", `{"a":{"x":1}}`, `[{"op":"copy","from":"/a","path":"/b"},{"op":"replace","path":"/b/x","value":2}]`, `{"a":{"x":1},"b":{"x":2}}`},
 		{"copy into itself", `{"a":{"x":1}}`, `[{"op":"copy","from":"/a","path":"/a/y"}]`, `{"a":{"x":1,"y":{"x":1}}}`},
 		{"move into itself", `{"a":{"x":1}}`, `[{"op":"move","from":"/a","path":"/a/y"}]`, ""},
+		{"move into itself, where the next one would take its place", `{"a":[1,{"y":1}]}`, `[{"op":"move","from":"/a/0","path":"/a/0/x"}]`, ""},
 		{"null is a value", `{"a":1}`, `[{"op":"add","path":"/a","value":null}]`, `{"a":null}`},
 		{"no value", `{"a":1}`, `[{"op":"add","path":"/a"}]`, ""},
 		{"numbers of one worth", `{"a":1.50}`, `[{"op":"test","path":"/a","value":15e-1}]`, `{"a":1.50}`},

@@ -13,6 +13,7 @@ func TestParseImageName(t *testing.T) {
 		{"app", "app", "", ""},
 		{"app:latest", "app", "latest", ""},
 		{"./a/b:v1", "./a/b", "v1", ""},
+		{"a:v1", "a", "v1", ""}, // only Windows has drives
 		{"app:host:5000/a/b:v1", "app", "host:5000/a/b:v1", ""},
 		{"oci:app:v1", "app", "v1", ""},
 		{"ocidir://app:v1", "app", "v1", ""},
@@ -137,6 +138,17 @@ func TestRewrites(t *testing.T) {
 	for _, bad := range []string{"", "a", "=a", "a=", "a=b=c", "docker.io=other"} {
 		if _, err := ParseRewrites([]string{"docker.io=hub", bad}); err == nil {
 			t.Errorf("--map %q is taken", bad)
+		}
+	}
+}
+
+func TestWithFullName(t *testing.T) {
+	for name, full := range map[string]string{
+		"hello": "docker.io/library/hello:latest", "r.test/a:v1": "r.test/a:v1", "r.test/a@" + testDigest: "", "Hello World": "",
+	} {
+		d := Descriptor{}.WithFullName(name)
+		if got := d.Annotations[AnnotationImageName]; got != full || d.Annotations[AnnotationRefName] != name {
+			t.Errorf("WithFullName(%q): %v, want the full name %q", name, d.Annotations, full)
 		}
 	}
 }
