@@ -41,8 +41,9 @@ const (
 	stageData = 2 * smallFile // the contents that travel together
 )
 
-// stagePrefix is what the names of stages begin with.
-const stagePrefix = ".ocikit-stage-"
+// StagePrefix is what the names of stages begin with. One that is there while nobody extracts is of a
+// process that was killed, and nothing in it is of use.
+const StagePrefix = ".ocikit-stage-"
 
 // An outgoing is a small file to be written.
 type outgoing struct {
@@ -55,7 +56,7 @@ type outgoing struct {
 func newStage(ctx context.Context, root *os.Root, opts ExtractOptions) (*stage, error) {
 	var random [6]byte
 	rand.Read(random[:])
-	st := &stage{ExtractOptions: opts, root: root, name: stagePrefix + hex.EncodeToString(random[:]), work: make(chan *scanBatch)}
+	st := &stage{ExtractOptions: opts, root: root, name: StagePrefix + hex.EncodeToString(random[:]), work: make(chan *scanBatch)}
 	st.data.New = func() any { return new([stageData]byte) }
 
 	if err := root.Mkdir(st.name, 0o700); err != nil {

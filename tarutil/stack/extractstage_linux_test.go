@@ -43,7 +43,7 @@ func visible(t testing.TB, dir string) (names []string, staged int) {
 			return err
 		}
 		name, _ := filepath.Rel(dir, path)
-		if !strings.HasPrefix(name, stagePrefix) {
+		if !strings.HasPrefix(name, StagePrefix) {
 			names = append(names, name)
 			return nil
 		}

@@ -29,7 +29,8 @@ func extractCommand() cli.Command {
 be absent or empty. Layers are read once: files wait in a hidden directory, and get their names only
 when all layers were verified. What upper layers remove takes room until they are read. Nothing outside
 DIR is ever touched, whatever the layers hold, but for a hidden directory beside a DIR that is absent,
-which becomes DIR at the end. If it fails, DIR is as it was.
+which becomes DIR at the end. If it fails, DIR is as it was. What a run that was killed has left beside
+an absent DIR is removed by the next one; in a DIR that was there, if it came no further than to read.
 
 As root, files get the owners, devices, setuid bits and capabilities of the image: do not extract
 what you do not trust to where others can run it. Otherwise, and with --rootless, all files belong to

@@ -1,6 +1,7 @@
 package operands
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -10,15 +11,23 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/oci"
+	"ocikit/oci/disk"
+	"ocikit/tarutil/stack"
 )
 
 // IntoEmptyDir has write fill the directory dir, which must be absent or empty. An absent one is
 // made under another name beside it, and gets its own when write has succeeded. One that is there
 // is filled in place and emptied again after an error. If that fails, the error says that something
 // is left.
+//
+// What a process that was killed has left is removed: a directory beside dir, and a stage in dir, if
+// nothing else is there. Whoever writes holds a lock, by which the dead are told from the living. Where
+// directories cannot be locked, nothing is removed.
 func IntoEmptyDir(dir string, write func(*os.Root) error) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -42,8 +51,24 @@ func IntoEmptyDir(dir string, write func(*os.Root) error) error {
 		return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	}
 
+	// Without a lock somebody may be at work here.
+	unlock, locked := lockDir(root)
+	defer unlock()
+	if locked && !slices.ContainsFunc(names, func(name string) bool { return !isStage(root, name) }) {
+		for _, name := range names {
+			if err := root.RemoveAll(name); err != nil {
+				return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
+			}
+		}
+		names = nil
+	}
+
 	if len(names) > 0 {
-		return cli.WithHint(fmt.Errorf("%q: the directory is not empty", dir), "name one that is, or a new one")
+		hint := "name one that is, or a new one"
+		if locked && slices.ContainsFunc(names, func(name string) bool { return isStage(root, name) }) {
+			hint = "an extraction that was killed was in it: remove what is there, or name a new one"
+		}
+		return cli.WithHint(fmt.Errorf("%q: the directory is not empty", dir), "%s", hint)
 	}
 
 	if err := write(root); err != nil {
@@ -61,19 +86,15 @@ func intoNewDir(dir string, write func(*os.Root) error) error {
 	}
 
 	clean := filepath.Clean(dir)
-	var random [6]byte
-	rand.Read(random[:])
-	tmp := filepath.Join(filepath.Dir(clean), "."+filepath.Base(clean)+".ocikit-"+hex.EncodeToString(random[:]))
-	if err := os.Mkdir(tmp, 0o755); err != nil {
+	prefix := filepath.Join(filepath.Dir(clean), "."+filepath.Base(clean)+".ocikit-")
+	removeDead(prefix)
+	tmp, root, unlock, err := newTemporary(prefix)
+	if err != nil {
 		return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	}
 
-	root, err := os.OpenRoot(tmp)
-	if err != nil {
-		return afterRemoving(fmt.Errorf("%q: %w", dir, oci.Pathless(err)), os.Remove(tmp))
-	}
-
 	err = write(root)
+	unlock()
 	root.Close() // some systems rename no directory that is open
 	if err == nil {
 		if err = os.Rename(tmp, clean); err == nil {
@@ -83,6 +104,82 @@ func intoNewDir(dir string, write func(*os.Root) error) error {
 	}
 
 	return afterRemoving(err, removeTree(tmp))
+}
+
+// randomDigits is how many hexadecimal digits end the name of a temporary directory.
+const randomDigits = 12
+
+// newTemporary makes a directory whose name begins with prefix, and locks it.
+func newTemporary(prefix string) (tmp string, root *os.Root, unlock func(), err error) {
+	for try := 0; ; try++ {
+		var random [randomDigits / 2]byte
+		rand.Read(random[:])
+		tmp = prefix + hex.EncodeToString(random[:])
+		if err := os.Mkdir(tmp, 0o755); err != nil {
+			return "", nil, nil, err
+		}
+
+		if root, err = os.OpenRoot(tmp); err == nil {
+			// Another process may have taken it for one of the dead before it was locked. Where
+			// nothing can be locked nobody does that.
+			unlock, locked := lockDir(root)
+			_, gone := os.Lstat(tmp)
+			if locked && gone == nil || try > 2 && gone == nil {
+				return tmp, root, unlock, nil
+			}
+			unlock()
+			root.Close()
+			err = gone
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) || try > 10 {
+			return "", nil, nil, afterRemoving(cmp.Or(err, fs.ErrNotExist), os.RemoveAll(tmp))
+		}
+		os.Remove(tmp) // it is empty, or gone
+	}
+}
+
+// removeDead removes the temporary directories with a prefix that nobody has locked. What cannot be
+// removed stays: it is in nobody's way.
+func removeDead(prefix string) {
+	entries, _ := os.ReadDir(filepath.Dir(prefix)) // without them there is nothing to remove
+	for _, e := range entries {
+		random, ok := strings.CutPrefix(e.Name(), filepath.Base(prefix))
+		if _, err := hex.DecodeString(random); !ok || err != nil || len(random) != randomDigits || !e.IsDir() {
+			continue
+		}
+
+		tmp := filepath.Join(filepath.Dir(prefix), e.Name())
+		root, err := os.OpenRoot(tmp)
+		if err != nil {
+			continue
+		}
+		unlock, locked := lockDir(root)
+		if locked {
+			removeTree(tmp)
+		}
+		unlock()
+		root.Close()
+	}
+}
+
+// lockDir locks a directory until unlock is called or the process ends. It reports false if another
+// process has the lock, and where directories cannot be locked.
+func lockDir(root *os.Root) (unlock func(), locked bool) {
+	f, err := root.Open(".")
+	if err != nil {
+		return func() {}, false
+	}
+	return func() { f.Close() }, disk.TryLock(f)
+}
+
+// isStage reports whether a name is that of a stage, or of the rootfs of a bundle with nothing but that.
+func isStage(root *os.Root, name string) bool {
+	if name == "rootfs" {
+		names, err := namesIn(root, name)
+		return err == nil && len(names) == 1 && strings.HasPrefix(names[0], stack.StagePrefix)
+	}
+	info, err := root.Lstat(name)
+	return err == nil && info.IsDir() && strings.HasPrefix(name, stack.StagePrefix)
 }
 
 // removeTree removes a directory and all that is in it, also directories that are closed to their
