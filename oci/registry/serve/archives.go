@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -249,12 +250,18 @@ type partOfArchive struct {
 func (p partOfArchive) Index() (oci.Index, error) { return p.list, nil }
 
 // openContent opens a blob, which the caller closes. The content of a layout's blob is the file
-// itself, so that the system can send it without a copy.
-func openContent(src source.Source, d digest.Digest) (content io.ReadSeeker, closer io.Closer, err error) {
+// itself, so that the system can send it without a copy. For a HEAD, which reads nothing, it has a size
+// and no bytes.
+func openContent(r *http.Request, src source.Source, d digest.Digest) (content io.ReadSeeker, closer io.Closer, err error) {
 	size, err := src.Stat(d)
 	if err != nil {
 		return nil, nil, err
 	}
+
+	if r.Method == http.MethodHead {
+		return io.NewSectionReader(strings.NewReader(""), 0, size), io.NopCloser(nil), nil
+	}
+
 	b, err := src.BlobAt(oci.Descriptor{Digest: d, Size: size})
 	if err != nil {
 		return nil, nil, err

@@ -28,7 +28,7 @@ func (s *Server) getBlob(w *exchange.Recorder, r *http.Request, rt exchange.Rout
 	}
 	defer l.Close()
 
-	content, closer, err := openContent(l, d)
+	content, closer, err := openContent(r, l, d)
 	if errors.Is(err, layout.ErrNotFound) {
 		return exchange.Fail(http.StatusNotFound, exchange.CodeBlobUnknown, "blob %s is not known in %q", d, rt.Repo)
 	}

@@ -53,7 +53,7 @@ func (s *Server) getManifest(w *exchange.Recorder, r *http.Request, rt exchange.
 		return exchange.Fail(http.StatusNotFound, exchange.CodeManifestUnknown, "%s in %q is of type %s, which is not a manifest's", rt.Ref, rt.Repo, exchange.Quote(desc.MediaType))
 	}
 
-	content, closer, err := openContent(l, desc.Digest)
+	content, closer, err := openContent(r, l, desc.Digest)
 	if errors.Is(err, layout.ErrNotFound) {
 		return unknownManifest(rt, err)
 	}

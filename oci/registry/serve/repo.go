@@ -30,7 +30,7 @@ func (s *Server) openSource(repo string) (source.Source, error) {
 		return s.archiveRepo(repo)
 	}
 
-	l, err := layout.OpenBelow(s.root, repo)
+	l, err := s.known.OpenBelow(s.root, repo)
 	if err == nil {
 		return l, nil
 	}

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ocikit/oci/layout"
 	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/serve/access"
@@ -90,6 +91,7 @@ type Server struct {
 	feed     *live.Feed
 	indexes  *indexes
 	listings listings
+	known    layout.Known // layouts that were read from
 	archives *archives
 	subjects subjectCache
 
