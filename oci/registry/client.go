@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -43,6 +44,8 @@ type Options struct {
 	Retry   int           // how often a request is repeated that may be repeated
 	Timeout time.Duration // the longest time without a byte moving; 0 is 30 s
 
+	Dialed func(net.Conn) (net.Conn, error) // returns what is used in the place of a new connection; nil: itself
+
 	StrictLocation bool // refuse upload Locations on another host than the registry's
 
 	Trace  func(Event)       // is called once for each request, after its answer; redacted
@@ -81,7 +84,7 @@ func New(ref Reference, o Options) (*Client, error) {
 		Host: ref.Host, Base: base, Guessed: guessed, Fixed: ref.Scheme != "", PlainHTTP: o.PlainHTTP,
 		Insecure: o.Insecure, CAFile: o.CAFile, CertFile: o.CertFile, KeyFile: o.KeyFile, ReadFile: o.ReadFile, Getenv: o.Getenv, Home: o.Home,
 		Header: o.Header, Resolve: o.Resolve,
-		Retry: o.Retry, Timeout: o.Timeout, StrictLocation: o.StrictLocation, UserAgent: o.UserAgent,
+		Retry: o.Retry, Timeout: o.Timeout, Dialed: o.Dialed, StrictLocation: o.StrictLocation, UserAgent: o.UserAgent,
 		Trace: o.Trace, Curl: o.Curl, Notice: o.Notice, Detail: o.Detail, Now: o.Now, Sleep: o.Sleep,
 	}, o.Password, o.IdentityToken, o.RegistryToken)
 	if err != nil {

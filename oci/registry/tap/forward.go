@@ -8,6 +8,7 @@ import (
 	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +19,7 @@ import (
 
 // begin starts the entry of an exchange with what the client asks for.
 func (t *Tap) begin(w *exchange.Recorder, r *http.Request) *passage {
-	p := &passage{w: w, in: r, sessions: t.sessions, base: exchange.Scheme(r) + "://" + r.Host}
+	p := &passage{w: w, in: r, sessions: t.sessions, lanes: t.lanes, base: exchange.Scheme(r) + "://" + r.Host}
 	p.rt, _ = t.route(r.URL)
 	p.away, p.target = t.target(r.URL)
 	w.Access.Repository = p.rt.Repo
@@ -107,6 +108,7 @@ func (t *Tap) rewrite(pr *httputil.ProxyRequest) {
 		GotConn: func(i httptrace.GotConnInfo) {
 			p.connected.Store(true)
 			p.entry.Remote, p.entry.Reused = i.Conn.RemoteAddr().String(), i.Reused
+			p.source, _ = i.Conn.(*source)
 		},
 		Got100Continue:       func() { p.continued.Store(true) },
 		GotFirstResponseByte: func() { p.firstByte.Store(int64(t.opts.Now().Sub(start))) },
@@ -182,6 +184,11 @@ func (w *answerWriter) Write(b []byte) (n int, err error) {
 		}
 	}
 	m, err := w.Recorder.Write(b[n:])
+	if err == nil {
+		err = w.pass()
+	}
+
+	w.p.late = w.p.late || errors.Is(err, os.ErrDeadlineExceeded)
 	return n + m, err
 }
 
@@ -225,8 +232,9 @@ func cause(err error) string {
 	return err.Error()
 }
 
-// end writes down how a passage has ended, has it judged, and shows it.
-func (t *Tap) end(p *passage, broken bool) {
+// finish writes down how a passage has ended, has it judged, and shows it.
+func (t *Tap) finish(p *passage, broken bool) {
+	defer t.underWay.Done()
 	e := p.entry
 	e.Timing.Total = millis(t.opts.Now().Sub(p.w.Start))
 	e.Timing.FirstByte, e.Continue = millis(time.Duration(p.firstByte.Load())), p.continued.Load()
@@ -258,22 +266,7 @@ func (t *Tap) end(p *passage, broken bool) {
 		clientGone = clientGone || errors.Is(p.answer.err, context.Canceled) || errors.Is(p.answer.err, http.ErrBodyReadAfterClose)
 	}
 
-	// Who broke the connection: a failure while the client was still there is the registry's. A
-	// client that went away ends the connection to the registry, too, and must not be mistaken
-	// for it.
-	switch {
-	case p.panicked != "":
-		e.Error, e.Cut = t.secrets.red().Text(p.panicked), "tap"
-	case p.failed != nil && !clientGone && !errors.Is(p.failed, context.Canceled):
-		e.Error = t.secrets.red().Text(cause(p.failed))
-		if p.connected.Load() {
-			e.Cut = "registry"
-		}
-	case broken && p.answer != nil && p.answer.err != nil && p.answer.err != io.EOF && !clientGone:
-		e.Cut = "registry"
-	case broken || p.failed != nil || clientGone && e.Status == 0 && e.Fault == "":
-		e.Cut = "client"
-	}
+	t.blame(p, broken, clientGone)
 
 	// A fault, or an answer of our own, is not what the registry said.
 	if p.w.Status != e.Status && (p.w.Status != 0 || e.Fault != "") {
@@ -302,6 +295,32 @@ func (t *Tap) end(p *passage, broken bool) {
 
 	p.hideQuery()
 	t.show(p)
+}
+
+// blame writes down who broke the connection. A failure while the client was still there is the
+// registry's. A client that went away ends the connection to the registry, too, and must not be
+// mistaken for it.
+func (t *Tap) blame(p *passage, broken, clientGone bool) {
+	e := p.entry
+	half := broken || p.failed != nil
+	switch {
+	case p.panicked != "":
+		e.Error, e.Cut = t.secrets.red().Text(p.panicked), "tap"
+	case t.ended() && (half || clientGone && e.Status == 0 && e.Fault == ""):
+		e.Cut = "end"
+	case p.watch.silent() && half:
+		e.Cut, e.Stalled = "registry", true
+	case p.failed != nil && !clientGone && !errors.Is(p.failed, context.Canceled):
+		e.Error = t.secrets.red().Text(cause(p.failed))
+		if p.connected.Load() {
+			e.Cut = "registry"
+		}
+	case broken && p.answer != nil && p.answer.err != nil && p.answer.err != io.EOF && !clientGone:
+		e.Cut = "registry"
+	case half || clientGone && e.Status == 0 && e.Fault == "":
+		e.Cut = "client"
+		e.Stalled = p.late || p.request != nil && errors.Is(p.request.err, os.ErrDeadlineExceeded)
+	}
 }
 
 // learnAnswer takes out of the body of an answer the tokens, which no record may show, and the text of

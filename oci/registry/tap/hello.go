@@ -1,6 +1,9 @@
 package tap
 
-import "net"
+import (
+	"io"
+	"net"
+)
 
 // A plainListener notices clients that speak TLS to a port that does not. Their connections end before
 // there is a request.
@@ -38,4 +41,12 @@ func (c *plainConn) Read(b []byte) (int, error) {
 		c.hello = nil
 	}
 	return n, err
+}
+
+// ReadFrom implements [io.ReaderFrom]. What passes by itself does not pass through this process.
+func (c *plainConn) ReadFrom(r io.Reader) (int64, error) {
+	if x, ok := r.(*passing); ok {
+		return x.to(c.TCPConn)
+	}
+	return c.TCPConn.ReadFrom(r)
 }

@@ -25,6 +25,8 @@ const (
 // A meter is a body on its way. It counts and hashes the bytes, and keeps those of a document.
 type meter struct {
 	r       io.ReadCloser
+	watch   *watch
+	turn    turn       // of whom the bytes come
 	reading sync.Mutex // held while a piece is on its way
 	stopped atomic.Bool
 
@@ -40,7 +42,11 @@ type meter struct {
 
 // newMeter measures a body of a type and a length, -1 if that is not known.
 func (t *Tap) newMeter(p *passage, r io.ReadCloser, mediaType string, length int64) *meter {
-	m := &meter{r: r, large: t.opts.Large}
+	m := &meter{r: r, large: t.opts.Large, watch: &p.watch, turn: theClient}
+	if p.entry.Status != 0 {
+		m.turn = theRegistry
+	}
+
 	if t.opts.Digests || t.doubt.Load() || p.again {
 		m.large = math.MaxInt64
 	}
@@ -85,7 +91,9 @@ func (m *meter) Read(b []byte) (int, error) {
 		return 0, io.ErrClosedPipe
 	}
 
+	m.watch.wait(m.turn)
 	n, err := m.r.Read(b)
+	m.watch.wait(!m.turn)
 	if m.n.Add(int64(n)) > m.large {
 		m.h = nil
 	}
@@ -110,6 +118,9 @@ func (m *meter) Read(b []byte) (int, error) {
 }
 
 func (m *meter) Close() error { return m.r.Close() }
+
+// idle reports whether the bytes that are still to come are only counted.
+func (m *meter) idle() bool { return m.h == nil && m.whole == nil && m.kept.Len() > m.limit }
 
 // halt ends reading, even if a Read waits for bytes right now: what it waits for is closed. Afterwards
 // the fields of m do not change any more.

@@ -43,8 +43,8 @@ type Options struct {
 
 	Digests bool             // also of chunks and of large bodies, for a recording
 	Large   int64            // bytes over which the digest of a body is not computed; 0: 16 MiB
-	Idle    time.Duration    // after which a body that does not move is cut; 0: ten minutes
-	Grace   time.Duration    // which requests have to end when Serve stops; 0: five seconds
+	Idle    time.Duration    // after which an exchange is cut in which no byte moves; 0: ten minutes
+	Grace   time.Duration    // which exchanges have to end when Serve stops; 0: one second
 	Now     func() time.Time // the clock; nil: time.Now
 }
 
@@ -66,10 +66,13 @@ type Tap struct {
 	feed      *live.Feed
 	guard     *http.CrossOriginProtection
 	documents chan struct{} // slots for large documents that are kept
+	lanes     lanes
 
 	mu       sync.Mutex // of what follows
 	judge    *judge.Conversation
 	pulled   map[string]bool // paths of large blobs that have passed
+	over     bool            // what is still under way is being cut
+	underWay sync.WaitGroup  // exchanges that are not written down yet; none begins when it is over
 	requests atomic.Int64
 	doubt    atomic.Bool // somebody has found a wrong digest: compute all
 }
@@ -85,7 +88,7 @@ func New(o Options) (*Tap, error) {
 	}
 
 	if o.Grace <= 0 {
-		o.Grace = 5 * time.Second
+		o.Grace = time.Second
 	}
 
 	if o.Now == nil {
@@ -94,7 +97,7 @@ func New(o Options) (*Tap, error) {
 
 	t := &Tap{
 		opts: o, places: newPlaces(o.Registry), sessions: newSessions(), secrets: newSecrets(),
-		judge: judge.New(), pulled: map[string]bool{}, guard: http.NewCrossOriginProtection(), documents: make(chan struct{}, 4),
+		judge: judge.New(), pulled: map[string]bool{}, guard: http.NewCrossOriginProtection(), documents: make(chan struct{}, 4), lanes: newLanes(),
 	}
 
 	t.feed = live.New(t.sessions.uploads, t.summaryLines)
@@ -145,12 +148,14 @@ func (t *Tap) HTTPServer() *http.Server {
 	}
 }
 
-// Serve accepts connections on ln until ctx ends, gives requests in flight the time of
-// [Options.Grace], and returns nil. Any other end is an error. Serve closes ln. With a config it
-// speaks TLS.
+// Serve accepts connections on ln until ctx ends, gives exchanges under way the time of
+// [Options.Grace], cuts the rest, and returns nil when all are judged and shown. Any other end is an
+// error. Serve closes ln. With a config it speaks TLS.
 func (t *Tap) Serve(ctx context.Context, ln net.Listener, config *tls.Config) error {
 	hs := t.HTTPServer()
-	hs.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
+	all, cut := context.WithCancel(context.WithoutCancel(ctx)) // of all exchanges
+	defer cut()
+	hs.BaseContext = func(net.Listener) context.Context { return all }
 	hs.RegisterOnShutdown(t.feed.Close)
 	hs.RegisterOnShutdown(t.faults.Close)
 	if config != nil {
@@ -167,20 +172,49 @@ func (t *Tap) Serve(ctx context.Context, ln net.Listener, config *tls.Config) er
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.Grace)
 		defer cancel()
 		if hs.Shutdown(grace) != nil {
+			t.end()
+			cut()
 			hs.Close()
 		}
+		t.underWay.Wait()
 	})
 
 	err := hs.Serve(ln)
 	if !stop() {
 		<-stopped
 	}
+	t.lanes.close()
 
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 
 	return err
+}
+
+// end makes what is still under way, and breaks from now on, an exchange that was cut by the end of
+// the tap. No other one begins.
+func (t *Tap) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.over = true
+}
+
+// ended reports whether end was called.
+func (t *Tap) ended() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.over
+}
+
+// enter reports whether an exchange may begin. If so, it is waited for until t.underWay.Done.
+func (t *Tap) enter() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.over {
+		t.underWay.Add(1)
+	}
+	return !t.over
 }
 
 // A passage is one exchange on its way through the tap.
@@ -196,6 +230,8 @@ type passage struct {
 	session   *session
 	sessions  *sessions
 	connected atomic.Bool // there was a connection to the target
+	source    *source     // that connection, if it is a plain one
+	lanes     lanes
 	continued atomic.Bool
 	firstByte atomic.Int64
 	request   *meter // bodies; nil: none was asked for
@@ -204,6 +240,8 @@ type passage struct {
 	again     bool // a large blob that has passed before
 	failed    error
 	panicked  string // what the tap itself panicked with
+	watch     watch
+	late      bool // the client took nothing for too long
 	release   []func()
 }
 
@@ -231,6 +269,10 @@ func (t *Tap) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 		return
 	}
 
+	if !t.enter() {
+		panic(http.ErrAbortHandler)
+	}
+
 	p := t.begin(w, r)
 
 	// ReverseProxy tells by a panic that a connection broke half way. It goes on when the exchange
@@ -240,7 +282,7 @@ func (t *Tap) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 		if broken != nil && broken != http.ErrAbortHandler {
 			p.panicked = exchange.PanicText(broken)
 		}
-		t.end(p, broken != nil)
+		t.finish(p, broken != nil)
 		w.Settle(r)
 		if broken != nil || w.Abort {
 			panic(http.ErrAbortHandler)
@@ -250,7 +292,9 @@ func (t *Tap) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 	next := func() error {
 		p.in = r
 		r.Body = readCloser{w.Body, r.Body}
-		t.proxy.ServeHTTP(&answerWriter{Recorder: w, p: p}, r.WithContext(context.WithValue(r.Context(), passageKey{}, p)))
+		ctx := p.watch.start(context.WithValue(r.Context(), passageKey{}, p), t.opts.Idle)
+		defer p.watch.stop()
+		t.proxy.ServeHTTP(&answerWriter{Recorder: w, p: p}, r.WithContext(ctx))
 		return p.failed
 	}
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -35,6 +36,8 @@ type Options struct {
 
 	Retry   int           // how often a request is repeated that may be repeated
 	Timeout time.Duration // the longest time without a byte moving
+
+	Dialed func(net.Conn) (net.Conn, error) // returns what is used in the place of a new connection; nil: itself
 
 	StrictLocation bool // refuse Locations of uploads on another host than the registry's
 

@@ -91,10 +91,15 @@ func (c *Conn) dialer(check control) func(ctx context.Context, network, address 
 	checked := *plain
 	checked.ControlContext = check
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		d := &checked
 		if set, ok := c.o.Resolve[strings.ToLower(address)]; ok {
-			return plain.DialContext(ctx, network, set)
+			d, address = plain, set
 		}
-		return checked.DialContext(ctx, network, address)
+		conn, err := d.DialContext(ctx, network, address)
+		if err != nil || c.o.Dialed == nil {
+			return conn, err
+		}
+		return c.o.Dialed(conn)
 	}
 }
 

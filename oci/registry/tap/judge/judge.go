@@ -29,6 +29,8 @@ const (
 	Tolerated Level = "tolerated" // not as it is specified, and clients live with it
 	Client    Level = "client"    // broken by the client
 	Registry  Level = "registry"  // broken by the registry, or by what stands before it
+
+	Unfinished Level = "unfinished" // the tap was ended in the middle of it: nobody is to blame
 )
 
 // A Verdict is one finding about an exchange.
@@ -45,7 +47,7 @@ func (v Verdict) Broken() bool { return v.Level == Client || v.Level == Registry
 
 // String returns the verdict as one line.
 func (v Verdict) String() string {
-	who := map[Level]string{Right: "right", Tolerated: "tolerated", Client: "broken by the client", Registry: "broken by the registry"}[v.Level]
+	who := map[Level]string{Right: "right", Tolerated: "tolerated", Client: "broken by the client", Registry: "broken by the registry", Unfinished: "unfinished"}[v.Level]
 	text := who
 	if v.Text != "" {
 		text += ": " + v.Text
@@ -62,7 +64,7 @@ type Conversation struct {
 	rules                       []rule
 	requests, uploads, finished int
 	sent, received              int64
-	unhashed                    int
+	unhashed, ended             int
 	hello                       bool // a client spoke TLS to a port that does not
 
 	stored   map[string]int      // repository and digest: the exchange that confirmed it
@@ -170,6 +172,10 @@ func (c *Conversation) remember(x *view, list []Verdict) {
 	c.received += e.Received
 	if e.Unhashed && e.Endpoint == "end-2" && e.Status == 200 {
 		c.unhashed++
+	}
+
+	if e.Cut == "end" {
+		c.ended++
 	}
 
 	// Half an answer proves nothing, whatever its status, unless its body does not matter.

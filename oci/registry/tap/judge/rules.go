@@ -90,6 +90,9 @@ func when(cond bool, format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
+// ToItself is in the error of a request that would have come back to the tap which sent it.
+const ToItself = "the address leads back to the tap"
+
 // connectionRules are about exchanges that did not come to an end. Nothing else can be said of
 // those.
 func connectionRules() []rule {
@@ -100,6 +103,15 @@ func connectionRules() []rule {
 		{id: "tap-cut", level: Tolerated, last: true, spec: "the tap", text: func(x *view) string {
 			return when(x.e.Cut == "tap", "the tap itself failed and broke the connection: %s", wire.Quote(x.e.Error))
 		}, advice: "report this fault of ocikit; it says nothing about the client or the registry"},
+		{id: "ended", level: Unfinished, last: true, spec: "the tap", text: func(x *view) string {
+			return when(x.e.Cut == "end", "the tap was ended after %d bytes of the request and %d of the answer%s", x.e.Sent, x.e.Received, x.announced())
+		}, advice: "let the client end before the tap does"},
+		{id: "stalled", level: Registry, last: true, spec: "the tap, --timeout", text: func(x *view) string {
+			return when(x.e.Cut == "registry" && x.e.Stalled, "it neither took nor sent a byte for the time of --timeout: the tap broke the connection after %d bytes of the request and %d of the answer%s", x.e.Sent, x.e.Received, x.announced())
+		}, advice: "look into the log of the registry, and at what stands before it, at this time; if it only needs longer, give the tap a longer --timeout"},
+		{id: "client-stalled", level: Client, last: true, spec: "the tap, --timeout", text: func(x *view) string {
+			return when(x.e.Cut == "client" && x.e.Stalled, "it neither sent nor took a byte for the time of --timeout: the tap broke the connection after %d bytes of the request and %d of the answer%s", x.e.Sent, x.e.Received, x.announced())
+		}, advice: "look at what the client does at this time; if it only needs longer, give the tap a longer --timeout"},
 		{id: "tls", level: Registry, last: true, text: func(x *view) string {
 			return when(x.e.Error != "" && x.e.Status == 0 && (strings.Contains(x.e.Error, "certificate") || strings.Contains(x.e.Error, "tls:")), "no TLS connection can be made: %s", wire.Quote(x.e.Error))
 		}, advice: "trust the certificate authority of the registry, or check under which names its certificate is good"},
@@ -115,6 +127,9 @@ func connectionRules() []rule {
 		{id: "storage-unreachable", ends: "end-2 end-3", level: Registry, last: true, text: func(x *view) string {
 			return x.ledAstray()
 		}, advice: "make that host reachable from here, or let the registry serve the bytes itself (distribution: storage.redirect.disable)"},
+		{id: "itself", level: Registry, last: true, text: func(x *view) string {
+			return when(strings.Contains(x.e.Error, ToItself), "its address leads back to the tap")
+		}, advice: "give the tap another --listen than the address of the registry; if clients find the tap by the name of the registry, give --resolve HOST:PORT:ADDRESS with the true address of the registry"},
 		{id: "unreachable", level: Registry, last: true, text: func(x *view) string {
 			return when(x.e.Error != "" && x.e.Cut == "", "it cannot be reached: %s", wire.Quote(x.e.Error))
 		}, advice: "check its name and port, and whether it runs"},

@@ -23,9 +23,13 @@ const (
 var broken = map[string][]string{
 	"fault":             {`GET /v2/ {"status":200,"fault":"x"}`},
 	"tap-cut":           {`GET /v2/ {"error":"panic: tls: x","cut":"tap"}`},
+	"ended":             {`GET /v2/a/blobs/` + dA + ` {"status":200,"cut":"end","received":5}`},
+	"stalled":           {`GET /v2/ {"cut":"registry","stalled":true}`},
+	"client-stalled":    {`PUT /v2/a/manifests/v1 {"cut":"client","stalled":true}`},
 	"tls":               {`GET /v2/ {"error":"x509: certificate signed by unknown authority"}`},
 	"plain":             {`GET /v2/ {"error":"http: server gave HTTP response to HTTPS client"}`},
 	"token-unreachable": {`GET /-/to/1 {"endpoint":"token","error":"connection refused"}`},
+	"itself":            {`GET /v2/ {"error":"dial tcp: ` + ToItself + `"}`},
 	"unreachable":       {`GET /v2/ {"error":"connection refused"}`},
 	"upload-unreachable": {
 		`POST /v2/a/blobs/uploads/ {"status":202,"response":{"Location":["http://internal.test:5000/v2/a/blobs/uploads/1"]}}`,

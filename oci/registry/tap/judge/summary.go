@@ -23,6 +23,7 @@ type Summary struct {
 	Open     int            `json:"open"`               // and are still open
 	Broken   map[string]int `json:"broken,omitempty"`   // how often each rule was broken
 	Unhashed int            `json:"unhashed,omitempty"` // large blobs that were pulled and not hashed
+	Ended    int            `json:"ended,omitempty"`    // requests that the end of the tap has cut
 }
 
 // Summary returns the summary of the exchanges judged so far.
@@ -30,7 +31,7 @@ func (c *Conversation) Summary() Summary {
 	s := Summary{
 		Verdict: Verdict{Level: Right, Rule: "right"}, Requests: c.requests, Sent: c.sent, Received: c.received,
 		Uploads: c.uploads, Finished: c.finished, Open: len(c.sessions), Broken: maps.Clone(c.seen),
-		Unhashed: c.unhashed,
+		Unhashed: c.unhashed, Ended: c.ended,
 	}
 	if c.hello && c.requests == 0 {
 		s.Verdict = Verdict{
@@ -77,6 +78,10 @@ func (s Summary) Lines() []string {
 		text += fmt.Sprintf("; %s, %d finished, %d open", count(s.Uploads, "upload"), s.Finished, s.Open)
 	}
 
+	if s.Ended > 0 {
+		text += fmt.Sprintf("; %s cut by the end of the tap", count(s.Ended, "request"))
+	}
+
 	lines = append(lines, text)
 	if len(s.Broken) > 0 {
 		var words []string
@@ -107,6 +112,9 @@ func (s Summary) first() string {
 	case v.Level == Right && v.Rule == "right":
 		if s.Unhashed > 0 {
 			return fmt.Sprintf("all right: nothing was broken, as far as can be seen without the digests of %d large blobs: they are computed if the client asks again, or if the tap records", s.Unhashed)
+		}
+		if s.Ended > 0 {
+			return fmt.Sprintf("all right so far: nothing was broken, but %s did not end before the tap", count(s.Ended, "request"))
 		}
 		return "all right: nothing was broken"
 	}

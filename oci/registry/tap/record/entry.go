@@ -36,8 +36,13 @@ type Entry struct {
 	Unhashed bool `json:"-"`                // a digest is not known since the body, or the session, is large
 	Latest   bool `json:"latest,omitempty"` // the request used the latest Location of the session
 
-	Says  string `json:"says,omitempty"`  // the beginning of an error's body that is not JSON
-	Cut   string `json:"cut,omitempty"`   // "client", "registry" or, by a fault of ours, "tap": who broke the connection
+	Says string `json:"says,omitempty"` // the beginning of an error's body that is not JSON
+
+	// Cut says who broke the connection: "client", "registry", "tap" by a fault of ours, "end" since
+	// the tap was ended. With Stalled it was the tap, as no byte came from there for too long.
+	Cut     string `json:"cut,omitempty"`
+	Stalled bool   `json:"stalled,omitempty"`
+
 	Fault string `json:"fault,omitempty"` // that the tap committed
 	Shown int    `json:"shown,omitempty"` // status that the client got, if it is another
 }

@@ -84,8 +84,16 @@ func harEntry(e *Entry) map[string]any {
 		},
 		"cache":   map[string]any{},
 		"timings": map[string]any{"send": 0, "wait": first, "receive": max(e.Timing.Total-first, 0)},
-		"comment": e.Endpoint,
+		"comment": harComment(e),
 	}
+}
+
+// harComment tells what the archive has no place for: the endpoint, and who broke the connection.
+func harComment(e *Entry) string {
+	if e.Cut == "" {
+		return e.Endpoint
+	}
+	return e.Endpoint + " cut-by=" + e.Cut
 }
 
 // harText returns the text of a body, "" if none was kept.

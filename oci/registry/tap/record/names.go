@@ -298,7 +298,7 @@ func told(text string) string {
 		return ""
 	}
 	out := "REDACTED"
-	for _, phrase := range []string{"certificate", "tls:", "server gave HTTP response to HTTPS client", "plain HTTP request"} {
+	for _, phrase := range []string{"certificate", "tls:", "server gave HTTP response to HTTPS client", "plain HTTP request", "the address leads back to the tap"} {
 		if strings.Contains(strings.ToLower(text), strings.ToLower(phrase)) {
 			out += " " + phrase
 		}
