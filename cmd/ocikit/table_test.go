@@ -127,6 +127,7 @@ var severalMeanings = map[string]struct {
 	"--sparse":        {3, "of blobs, of platforms, and of a server"},
 	"--subject":       {2, "an INPUT, and an IMAGE"},
 	"--tag":           {3, "the result, one more name, and a name in an archive"},
+	"--timeout":       {2, "the default differs"},
 	"--verify":        {2, "of what is linked, and of what is listed"},
 	"-j":              {3, "blocks, blobs to read, blobs to move"},
 	"-o":              {2, "a result, and a script"},

@@ -81,3 +81,12 @@ func BindPlatforms(fs *flag.FlagSet) *string {
 func BindEditPlatform(fs *flag.FlagSet) *string {
 	return platformFlag(fs, "of an index edit the image for `PLATFORM` alone; the others stay")
 }
+
+// SetDefault gives a flag another default than it has in other commands.
+func SetDefault(fs *flag.FlagSet, name, value string) {
+	f := fs.Lookup(name)
+	if err := f.Value.Set(value); err != nil {
+		panic(err)
+	}
+	f.DefValue = value
+}
