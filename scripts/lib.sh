@@ -103,7 +103,7 @@ listening() {
 start_serve() {
     n=$((${n:-0} + 1))
     mkfifo "$work/addr$n"
-    ocikit serve "$@" --listen 127.0.0.1:0 --log none >"$work/addr$n" &
+    ocikit serve --listen 127.0.0.1:0 --log none "$@" >"$work/addr$n" &
     pids="$pids $!"
     read -r registry <"$work/addr$n" || fail "ocikit serve did not start"
 }
