@@ -83,8 +83,15 @@ func (d Descriptor) DiffID() (digest.Digest, bool) {
 	return id, err == nil
 }
 
-// WithAnnotation returns a copy of d with one annotation set, or removed if value is "".
+// WithAnnotation returns a copy of d with one annotation set, or removed if value is "". The copy has
+// the annotations of d itself, which nobody may change, if they say so already: an index may have a
+// hundred thousand entries, and a map takes more room than its two names.
 func (d Descriptor) WithAnnotation(key, value string) Descriptor {
+	was, ok := d.Annotations[key]
+	if len(d.Annotations) > 0 && was == value && ok == (value != "") {
+		return d
+	}
+
 	a := maps.Clone(d.Annotations)
 	if a == nil {
 		a = map[string]string{}

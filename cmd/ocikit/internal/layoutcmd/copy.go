@@ -162,7 +162,7 @@ func (c *copying) run(ctx context.Context, env *cli.Env, args []string) (err err
 
 // descs returns the images that were found.
 func (c *copying) descs() []oci.Descriptor {
-	var all []oci.Descriptor
+	all := make([]oci.Descriptor, 0, len(c.images))
 	for _, m := range c.images {
 		if m.Err == nil {
 			all = append(all, m.Desc)

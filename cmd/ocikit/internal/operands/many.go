@@ -193,7 +193,7 @@ func FullNameOf(dir, tag string) (full string, ok bool) {
 // One that is named twice is returned once. Of two that have one name for good neither has the better
 // right to it, so both have an error.
 func distinct(members []Member) []Member {
-	first := map[string]digest.Digest{}
+	first := make(map[string]digest.Digest, len(members))
 	shared := map[string]bool{}
 	note := func(m Member) {
 		name := m.Desc.EntryName()
@@ -224,8 +224,8 @@ func distinct(members []Member) []Member {
 		}
 	}
 
-	var all []Member
-	done := map[string]bool{}
+	all := members[:0] // it never gets longer than what of them was looked at
+	done := make(map[string]bool, len(members))
 	for _, m := range members {
 		name := m.Desc.EntryName()
 		switch {
