@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"math/bits"
+	"runtime"
 )
 
 const (
@@ -54,41 +55,130 @@ func newIndex(ctx context.Context, b *Bases) (*index, error) {
 
 	size := max(10, min(indexBits, bits.Len64(uint64(every))+1))
 	x := &index{gear: newGear(), mask: (1<<n - 1) << (32 - n), shift: 64 - size, entry: make([]uint64, 1<<size)}
-	h := uint32(0)
-	buf := make([]byte, 256<<10)
-	for off := int64(0); off < b.size; off += int64(len(buf)) {
-		if err := context.Cause(ctx); err != nil {
-			return nil, err
-		}
-		p := buf[:min(int64(len(buf)), b.size-off)]
-		if _, err := b.ReadAt(p, off); err != nil {
-			return nil, err
-		}
-		h = x.add(p, off, h)
-	}
-
-	return x, nil
+	return x, x.fill(ctx, b)
 }
 
-// add enters the selected places of p, whose first byte is at off. h is the hash so far, and add
-// returns the next. The first place of equal hashes stays.
-func (x *index) add(p []byte, off int64, h uint32) uint32 {
-	g, mask := x.gear, x.mask
+// A selection is what one block of the bases has for the index: the hashes of its selected places.
+type selection struct {
+	off  int64
+	buf  []byte
+	list []selected
+	err  error
+}
+
+type selected struct {
+	hash uint32
+	at   uint32 // in the block
+}
+
+const indexBlock = 256 << 10
+
+// fill enters the selected places of all bases. Blocks are hashed on several processors, and entered
+// in their order: of equal hashes the first place stays.
+func (x *index) fill(ctx context.Context, b *Bases) error {
+	workers := min(runtime.GOMAXPROCS(0), maxWorkers)
+	queue := make(chan chan *selection, workers)
+	free := make(chan *selection, workers+1)
+	for range cap(free) {
+		free <- &selection{buf: make([]byte, window+indexBlock)}
+	}
+
+	// One goroutine hands out blocks, each of which gets a goroutine and a place in the queue. Their
+	// memory goes round, which bounds how many are under way.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		defer close(queue)
+		for off := int64(0); off < b.size && ctx.Err() == nil; off += indexBlock {
+			s, done := <-free, make(chan *selection, 1)
+			queue <- done
+			go func() {
+				s.err = x.block(b, off, s)
+				done <- s
+			}()
+		}
+	}()
+
+	// After an error the rest is still waited for: the caller may close the bases then.
+	var err error
+	for done := range queue {
+		s := <-done
+		if err == nil {
+			err = s.err
+		}
+		if err != nil {
+			cancel()
+		} else {
+			x.enter(s)
+		}
+		free <- s
+	}
+
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// block selects places of the block of the bases at off. A hash is of 32 bytes, so those before the
+// block are read too.
+func (x *index) block(b *Bases, off int64, s *selection) error {
+	from := max(0, off-window)
+	p := s.buf[:min(indexBlock, b.size-off)+off-from]
+	if _, err := b.ReadAt(p, from); err != nil {
+		return err
+	}
+
+	h := uint32(0)
+	for _, c := range p[:off-from] {
+		h = h<<1 + x.gear[c]
+	}
+	s.off, s.list = off, x.sel(p[off-from:], h, s.list[:0])
+	return nil
+}
+
+// sel appends the selected places of p to list. h is the hash of the bytes before.
+func (x *index) sel(p []byte, h uint32, list []selected) []selected {
+	g := x.gear
+	limit := x.mask & -x.mask // a hash below it has none of the bits
 	before := uint32(0)
-	for i, c := range p {
-		h = h<<1 + g[c]
-		if h&mask != 0 || h == before { // the same again and again is one byte repeated
+
+	// Of four bytes mostly none is selected, which the least of their hashes tells.
+	for i := 0; i+4 <= len(p); i += 4 {
+		q := p[i : i+4 : i+4]
+		h1 := h<<1 + g[q[0]]
+		h2 := h1<<1 + g[q[1]]
+		h3 := h2<<1 + g[q[2]]
+		h = h3<<1 + g[q[3]]
+		if min(h1, h2, h3, h) >= limit {
 			continue
 		}
-		before = h
-		m := mix(h)
-		e := &x.entry[m>>x.shift]
-		if *e == 0 {
-			*e = uint64(off+int64(i)+1)<<tagBits | m&(1<<tagBits-1)
+		for k, v := range [4]uint32{h1, h2, h3, h} {
+			if v < limit && v != before { // the same again and again is one byte repeated
+				before = v
+				list = append(list, selected{v, uint32(i + k)})
+			}
 		}
 	}
 
-	return h
+	for i := len(p) &^ 3; i < len(p); i++ {
+		if h = h<<1 + g[p[i]]; h < limit && h != before {
+			before = h
+			list = append(list, selected{h, uint32(i)})
+		}
+	}
+
+	return list
+}
+
+// enter enters what was selected, where nothing stands yet.
+func (x *index) enter(s *selection) {
+	for _, v := range s.list {
+		m := mix(v.hash)
+		if e := &x.entry[m>>x.shift]; *e == 0 {
+			*e = uint64(s.off+int64(v.at)+1)<<tagBits | m&(1<<tagBits-1)
+		}
+	}
 }
 
 // find returns the place behind the last byte that a hash is of. The place may be wrong, for two
@@ -119,7 +209,7 @@ func (x *index) runs(data []byte, pos int64, p *pages) []run {
 		h = h<<1 + x.gear[data[i]]
 
 		// Places inside the last run are passed over.
-		if h&x.mask != 0 || i < done+window/2 && i >= window {
+		if h&x.mask != 0 || i < done || i < done+window/2 && i >= window {
 			continue
 		}
 

@@ -145,8 +145,9 @@ type coder struct {
 	// buf is what short matches are found in: parts of the bases, and from maxParts on the
 	// segment. It is made once, as large as it may get, since what is not touched takes no memory,
 	// and what is made anew for each segment takes it twice.
-	buf   []byte
-	parts []basePart
+	buf     []byte
+	parts   []basePart
+	entered int // of the parts
 
 	// latest holds the latest places with each hash, the newest first: place+1. Chains of places would
 	// find the same, in four times the memory.
@@ -216,7 +217,7 @@ func (c *coder) surround(runs []run) error {
 		clear(c.buf[:last.at+last.n])
 	}
 
-	c.parts = c.parts[:0]
+	c.parts, c.entered = c.parts[:0], 0
 	size, at := 0, 0
 	add := func(gap int, from, to int64) {
 		from, to = max(0, from), min(to, c.b.size)
@@ -279,18 +280,17 @@ func (c *coder) hash(i int) uint32 {
 func (c *coder) insert(i int) {
 	if i+4 <= maxParts+len(c.data) {
 		l := &c.latest[c.hash(i)]
-		copy(l[1:], l[:])
-		l[0] = int32(i + 1)
+		*l = [depth]int32{int32(i + 1), l[0], l[1], l[2]} // moved one by one: copy is a call
 	}
 }
 
-// insertParts enters the parts for a gap.
+// insertParts enters the parts for a gap. Parts are in the order of their gaps.
 func (c *coder) insertParts(gap int) {
-	for _, p := range c.parts {
-		if p.gap == gap {
-			for i := p.at; i < p.at+p.n-3; i++ {
-				c.insert(i)
-			}
+	for len(c.parts) > c.entered && c.parts[c.entered].gap == gap {
+		p := c.parts[c.entered]
+		c.entered++
+		for i := p.at; i < p.at+p.n-3; i++ {
+			c.insert(i)
 		}
 	}
 }
