@@ -47,7 +47,7 @@ func (b *BundlePlan) findDeltas(ctx context.Context) error {
 
 // addDelta carries a delta in place of a layer, if there is one and it is smaller.
 func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, same map[digest.Digest]digest.Digest) error {
-	t, err := unpack(ctx, at)
+	t, err := b.unpackWithBases(ctx, at)
 	if errors.Is(err, tarutil.ErrUnsupported) {
 		b.notice("carrying %s whole: %v", at.desc.Digest, err)
 		return nil
@@ -97,6 +97,27 @@ func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, same map[digest.D
 
 	b.closers = append(b.closers, func() { f.Close() })
 	return nil
+}
+
+// unpackWithBases uncompresses a layer, and meanwhile the bases, if these are not there yet.
+func (b *BundlePlan) unpackWithBases(ctx context.Context, at layerAt) (*layerdelta.Tar, error) {
+	if !b.o.Delta {
+		return unpack(ctx, at)
+	}
+
+	type result struct {
+		t   *layerdelta.Tar
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		t, err := unpack(ctx, at)
+		done <- result{t, err}
+	}()
+
+	b.baseLayers(ctx) // an error comes again where they are needed
+	r := <-done
+	return r.t, r.err
 }
 
 // replace carries the delta in f instead of a layer.

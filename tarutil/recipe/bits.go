@@ -102,11 +102,12 @@ type bitWriter struct {
 func (w *bitWriter) put(v uint64, n int) {
 	w.acc |= v << (w.n & 63)
 	w.n += n
-	for w.n >= 8 {
-		w.out = append(w.out, byte(w.acc))
-		w.acc >>= 8
-		w.n -= 8
-	}
+
+	// Eight bytes are written, of which those count that are full.
+	at := len(w.out)
+	w.out = binary.LittleEndian.AppendUint64(w.out, w.acc)[:at+w.n>>3]
+	w.acc >>= w.n &^ 7
+	w.n &= 7
 }
 
 // fill puts zeros up to the end of a byte.

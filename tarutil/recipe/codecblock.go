@@ -206,7 +206,20 @@ func (k *codec) writeTokens(b *block) error {
 	k.misses = k.misses[:0]
 	k.freq.reset()
 	pos, run, natural := k.pos, 0, len(b.tokens) > 0
-	for i, t := range b.tokens {
+	for i := 0; i < len(b.tokens); i++ {
+		// Literals before the next match that is predicted are right, and are counted in one go. The
+		// last token of the block is left for below.
+		sure := min(k.count.quiet(pos), k.unitEnd-pos-1)
+		if k.length > 0 && (!k.trusting || k.byKin()) {
+			sure = min(sure, k.at-pos)
+		}
+		if sure > 0 {
+			n := k.freq.literals(b.tokens[i:min(i+sure, len(b.tokens)-1)])
+			k.count.tokens += n
+			i, pos, run = i+n, pos+n, run+n
+		}
+
+		t := b.tokens[i]
 		// A trusted style is taken to be right about every token, and the matcher is not asked. What
 		// other files foretell is never trusted.
 		e := t
@@ -283,6 +296,27 @@ func (k *codec) readTokens(b *block) error {
 	for pos := k.pos; left != 0; {
 		if pos >= end {
 			return errorf("a block does not end")
+		}
+
+		// Literals before the next match or correction come in one go, but for the last.
+		sure := min(k.count.quiet(pos), k.unitEnd-pos-1, next.run, end-pos-1)
+		if k.length > 0 {
+			sure = min(sure, k.at-pos)
+		}
+		if left > 0 {
+			sure = min(sure, left-1)
+		}
+		if sure > 0 {
+			for _, c := range k.seg.data[pos : pos+sure] {
+				tokens = append(tokens, token(c))
+				k.freq.lit[c]++
+			}
+			k.count.tokens += sure
+			next.run -= sure
+			pos += sure
+			if k.pos = pos; left > 0 {
+				left -= sure
+			}
 		}
 
 		// The prediction stands unless a correction is due. A literal is in the data; a distance
@@ -510,6 +544,17 @@ func (f *frequencies) add(t token) {
 	f.lit[sym]++
 	sym, _, _ = distCode(t.dist())
 	f.dist[sym]++
+}
+
+// literals adds the literals that tokens begin with, and returns how many there are.
+func (f *frequencies) literals(tokens []token) int {
+	for i, t := range tokens {
+		if !t.isLiteral() {
+			return i
+		}
+		f.lit[t&0xff]++
+	}
+	return len(tokens)
 }
 
 // bits returns how many bits the tokens take, with the end. It reports false if one of them has

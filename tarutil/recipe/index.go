@@ -140,20 +140,34 @@ func (w *walker) walk() error {
 // tokens goes over the tokens of a block; see parser.tokens.
 func (w *walker) tokens(lit, dist *decoder) error {
 	in := w.in
+	acc, bits := in.acc, in.n
 	for w.pos < w.end {
-		in.refill()
-		e := lit.look[in.acc&(1<<lookBits-1)]
+		if bits < mostBits {
+			in.acc, in.n = acc, bits
+			in.refill()
+			acc, bits = in.acc, in.n
+		}
+
+		e := lit.look[acc&(1<<lookBits-1)]
 		sym, n := int(e>>4), int(e&15)
 		if n == 0 {
-			if sym, n = lit.slow(in.acc); n == 0 {
+			if sym, n = lit.slow(acc); n == 0 {
+				in.acc, in.n = acc, bits
 				return w.errorf("a code that means nothing")
 			}
 		}
 
-		in.drop(n)
+		acc >>= n & 63
+		bits -= n
+		if sym < endOfBlock && in.over == 0 {
+			w.pos++
+			continue
+		}
+
+		in.acc, in.n = acc, bits
 		switch {
 		case sym < endOfBlock:
-			if w.pos++; in.over > 0 && in.ended() {
+			if w.pos++; in.ended() {
 				return w.cut()
 			}
 			continue
@@ -162,6 +176,7 @@ func (w *walker) tokens(lit, dist *decoder) error {
 		}
 
 		length, d, err := w.pair(sym, dist)
+		acc, bits = in.acc, in.n
 		if err != nil {
 			return err
 		}
@@ -177,5 +192,6 @@ func (w *walker) tokens(lit, dist *decoder) error {
 		w.pos += length
 	}
 
+	in.acc, in.n = acc, bits
 	return nil
 }

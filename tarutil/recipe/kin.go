@@ -231,30 +231,38 @@ func (r *hintReader) unit(blob io.ReaderAt, x *Index, key unitOf) ([]hint, error
 
 // right reports whether most of the matches that are foretold are really in the segment.
 func (s *segment) right(spans []span) bool {
-	said, true := 0, 0
+	said, came := 0, 0
 	pos := s.start
 	i, k := 0, 0
+
+	// The next hint is that of spans[i] with number k.
+	hints := func() bool {
+		for ; i < len(spans); i, k = i+1, 0 {
+			if k < len(spans[i].hints) {
+				return true
+			}
+		}
+		return false
+	}
+
 	for e := range s.events {
-		for _, t := range s.events[e].block.tokens {
-			n := t.size()
-			for i < len(spans) && (k == len(spans[i].hints) || spans[i].hints[k].at < pos) {
-				if k < len(spans[i].hints) {
-					k++
-					said++
-				} else {
-					i, k = i+1, 0
-				}
+		b := &s.events[e].block
+		for _, t := range b.tokens {
+			for hints() && spans[i].hints[k].at < pos {
+				k++
+				said++
 			}
 			if i < len(spans) && spans[i].hints[k].at == pos && spans[i].hints[k].token == t {
-				true++
+				came++
 			}
-			pos += n
+			pos += t.size()
 		}
-		if s.events[e].block.kind == stored {
-			pos += s.events[e].block.size
+		if b.kind == stored {
+			pos += b.size
 		}
 	}
-	return said > 0 && true > said-said/8
+
+	return said > 0 && came > said-said/8
 }
 
 // A kinMatcher foretells by spans, and elsewhere by another matcher. The other matcher is brought

@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"math"
+	"slices"
 
 	"ocikit/tarutil/gzip"
 	"ocikit/tarutil/rangecoder"
@@ -25,13 +26,24 @@ type Info struct {
 	Recipe  int64  // the size of the recipe
 	Proven  bool   // the recipe was followed, and its result was written to proof
 
-	Contents [sha256.Size]byte // the hash of the uncompressed bytes
+	// Contents is the hash of the uncompressed bytes, or zero where the file was made of those that
+	// the caller had.
+	Contents [sha256.Size]byte
+}
+
+// A Source is a gzip or zstd file.
+type Source struct {
+	// Open opens the file, each time anew.
+	Open func() (io.ReadCloser, error)
+
+	// Contents opens what the file contains, if the caller has that already uncompressed. It may be nil.
+	Contents func() io.Reader
 }
 
 // Make writes to w a recipe for a gzip file, or for a zstd file that package zstd wrote. A zstd
 // file of another encoder is an error wrapping [ErrUnknown], a file that is neither is one wrapping
-// [ErrFormat], and a gzip file that is cut is one wrapping [io.ErrUnexpectedEOF] too. Make calls open
-// several times, each time for the file from its start, and closes what it gets.
+// [ErrFormat], and a gzip file that is cut is one wrapping [io.ErrUnexpectedEOF] too. Make opens the
+// file several times, and closes what it gets.
 //
 // Make follows the recipe as it goes along and writes the result to proof. The caller compares
 // that with the file. If the recipe only names a level of our own encoders, nothing is written to
@@ -42,8 +54,8 @@ type Info struct {
 // be nil.
 //
 // Make uses up to three processors, and needs up to 50 MiB of memory for each.
-func Make(ctx context.Context, w, proof io.Writer, open func() (io.ReadCloser, error), kin *Kin) (Info, error) {
-	m := &maker{ctx: ctx, open: open, kin: kin, w: w, proof: joiner{w: proof, left: math.MaxInt64}, plain: sha256.New()}
+func Make(ctx context.Context, w, proof io.Writer, file Source, kin *Kin) (Info, error) {
+	m := &maker{ctx: ctx, open: file.Open, contents: file.Contents, kin: kin, w: w, proof: joiner{w: proof, left: math.MaxInt64}, plain: sha256.New()}
 	return m.make(usualCuts())
 }
 
@@ -86,8 +98,11 @@ func (m *maker) make(c cuts) (Info, error) {
 }
 
 type maker struct {
-	ctx   context.Context
-	open  func() (io.ReadCloser, error)
+	ctx  context.Context
+	open func() (io.ReadCloser, error)
+
+	contents func() io.Reader // or nil
+
 	w     io.Writer
 	proof joiner
 	plain hash.Hash
@@ -487,7 +502,10 @@ func (m *maker) own(first *segment) ([]byte, error) {
 		} else if !ok {
 			continue
 		}
-		recipe, err := m.ownLevel(level)
+		recipe, err := m.ownSingle(first, level)
+		if recipe == nil && err == nil {
+			recipe, err = m.ownLevel(level)
+		}
 		if err == nil || !errors.Is(err, errDiffers) {
 			m.info.Encoder = ownName(level)
 			return recipe, err
@@ -540,6 +558,52 @@ func memberSize(events []event) (n int) {
 	return n
 }
 
+// ownSingle makes a file of one member again, of contents that need not be uncompressed for it. It
+// returns nil if it cannot: then ownLevel may.
+func (m *maker) ownSingle(first *segment, level int) ([]byte, error) {
+	isSingle := !slices.ContainsFunc(first.events, func(e event) bool { return e.what == aTrailer })
+	if m.contents == nil || !isSingle {
+		return nil, nil
+	}
+
+	want, err := m.open()
+	if err != nil {
+		return nil, err
+	}
+	defer want.Close()
+
+	same := &comparer{want: want}
+	z, err := gzip.NewWriter(same, level, 0)
+	if err != nil {
+		return nil, err
+	}
+
+	// Contents that give the file bit for bit are its own.
+	n, err := io.CopyBuffer(writerOnly{z}, &contextReader{m.ctx, m.contents()}, make([]byte, 256<<10))
+	if err == nil {
+		err = z.Close()
+	}
+	if same.failure != nil {
+		err = same.failure
+	} else if errors.Is(err, errDiffers) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	// Whatever is behind the member may have contents, of which there are none left.
+	if k, err := want.Read(make([]byte, 1)); k > 0 || err != io.EOF {
+		if err == io.EOF {
+			err = nil
+		}
+		return nil, err
+	}
+
+	m.info.Size = n
+	return ownRecipe(level, []int64{n}, nil), nil
+}
+
 // ownLevel makes the whole file again, and returns the recipe, or errDiffers.
 func (m *maker) ownLevel(level int) ([]byte, error) {
 	r, err := m.open()
@@ -586,6 +650,11 @@ func (m *maker) ownLevel(level int) ([]byte, error) {
 	}
 
 	m.plain.Sum(m.info.Contents[:0])
+	return ownRecipe(level, sizes, tail), nil
+}
+
+// ownRecipe returns the recipe of a file that package gzip wrote.
+func ownRecipe(level int, sizes []int64, tail []byte) []byte {
 	recipe := append([]byte(magic), ownTag, byte(level))
 	recipe = binary.AppendUvarint(recipe, uint64(len(sizes)))
 	for _, n := range sizes {
@@ -593,7 +662,7 @@ func (m *maker) ownLevel(level int) ([]byte, error) {
 	}
 
 	recipe = binary.AppendUvarint(recipe, uint64(len(tail)))
-	return append(recipe, tail...), nil
+	return append(recipe, tail...)
 }
 
 // ownMembers writes the contents of all members to z and returns their sizes. Members that package

@@ -24,7 +24,12 @@ type parser struct {
 
 	lit, dist decoder
 	fixed     *[2]decoder
+
+	tokensBefore int // in the block before
 }
+
+// mostBits is how many bits a token takes at most.
+const mostBits = 15 + 5 + 15 + 13
 
 func newParser(r io.Reader) *parser {
 	return &parser{in: newBitReader(r), cuts: usualCuts()}
@@ -403,34 +408,45 @@ func (p *parser) pair(sym int, dist *decoder) (length, d int, err error) {
 }
 
 // tokens reads the tokens of a block and uncompresses them (RFC 1951, section 3.2.5). It is the
-// innermost loop of parsing, so bits are taken in the open and the end of the input is looked for
-// only where it may have been reached.
+// innermost loop of parsing, so bits are taken in the open, from variables, and the end of the input is
+// looked for only where it may have been reached.
 func (p *parser) tokens(s *segment, b *block, lit, dist *decoder) error {
 	in := p.in
 	begin, limit := len(s.data), s.start+p.cuts.force
 	oldest := begin - int(min(p.member, windowSize))
-	tokens := make([]token, 0, 1<<14)
+	tokens := make([]token, 0, max(1<<10, p.tokensBefore+p.tokensBefore/16))
 	data := s.data
+	acc, bits := in.acc, in.n
 	defer func() {
+		in.acc, in.n = acc, bits
+		p.tokensBefore = len(tokens)
 		s.data, b.tokens, b.size = data, tokens, len(data)-begin
 	}()
 
 	for {
-		in.refill() // a token takes 48 bits at most
-		e := lit.look[in.acc&(1<<lookBits-1)]
+		if bits < mostBits {
+			in.acc, in.n = acc, bits
+			in.refill()
+			acc, bits = in.acc, in.n
+		}
+
+		e := lit.look[acc&(1<<lookBits-1)]
 		sym, n := int(e>>4), int(e&15)
 		if n == 0 {
-			if sym, n = lit.slow(in.acc); n == 0 {
+			if sym, n = lit.slow(acc); n == 0 {
+				in.acc, in.n = acc, bits
 				return p.errorf("a code that means nothing")
 			}
 		}
 
-		in.drop(n)
+		acc >>= n & 63
+		bits -= n
 		if sym < endOfBlock {
 			data = append(data, byte(sym))
 			tokens = append(tokens, token(sym))
 			if len(data) >= limit || in.over > 0 {
-				if in.ended() {
+				if in.over > bits {
+					in.acc, in.n = acc, bits
 					return p.cut()
 				}
 				if b.cut = len(data) >= limit; b.cut {
@@ -444,7 +460,9 @@ func (p *parser) tokens(s *segment, b *block, lit, dist *decoder) error {
 			return nil
 		}
 
+		in.acc, in.n = acc, bits
 		length, d, err := p.pair(sym, dist)
+		acc, bits = in.acc, in.n
 		if err != nil {
 			return err
 		}

@@ -89,7 +89,7 @@ func open(blob []byte) func() (io.ReadCloser, error) {
 func makeAndRun(t testing.TB, blob, plain []byte) (Info, []byte) {
 	t.Helper()
 	var recipe, proof, got bytes.Buffer
-	info, err := Make(t.Context(), &recipe, &proof, open(blob), nil)
+	info, err := Make(t.Context(), &recipe, &proof, Source{Open: open(blob)}, nil)
 	if err != nil {
 		t.Fatalf("Make: %v", err)
 	}
@@ -100,6 +100,14 @@ func makeAndRun(t testing.TB, blob, plain []byte) (Info, []byte) {
 		t.Fatalf("Make = %+v, want %d bytes and a recipe of %d", info, len(plain), recipe.Len())
 	}
 	made := bytes.Clone(recipe.Bytes())
+
+	// Contents that are there already save work, and change nothing.
+	var again bytes.Buffer
+	file := Source{Open: open(blob), Contents: func() io.Reader { return bytes.NewReader(plain) }}
+	if _, err := Make(t.Context(), &again, io.Discard, file, nil); err != nil || !bytes.Equal(again.Bytes(), made) {
+		t.Fatalf("Make of the contents that are there = %v, a recipe of %d bytes, want %d", err, again.Len(), len(made))
+	}
+
 	if err := Run(t.Context(), &got, iotest.HalfReader(bytes.NewReader(plain)), &recipe, int64(len(blob)), nil); err != nil {
 		t.Fatalf("Run of a recipe for %s: %v", info.Encoder, err)
 	}
@@ -148,7 +156,7 @@ func Example() {
 	z.Write(plain)
 	z.Close()
 
-	Make(context.Background(), &recipe, io.Discard, open(blob.Bytes()), nil)
+	Make(context.Background(), &recipe, io.Discard, Source{Open: open(blob.Bytes())}, nil)
 	err := Run(context.Background(), &again, bytes.NewReader(plain), &recipe, int64(blob.Len()), nil)
 	fmt.Println(err, bytes.Equal(again.Bytes(), blob.Bytes()))
 	// Output: <nil> true
@@ -197,11 +205,11 @@ func TestZstd(t *testing.T) {
 		"two frames":     append(bytes.Clone(blob), blob...),
 		"a frame behind": append(bytes.Clone(blob), "\x50\x2a\x4d\x18\x01\x00\x00\x00x"...),
 	} {
-		if _, err := Make(t.Context(), io.Discard, io.Discard, open(other), nil); !errors.Is(err, ErrUnknown) {
+		if _, err := Make(t.Context(), io.Discard, io.Discard, Source{Open: open(other)}, nil); !errors.Is(err, ErrUnknown) {
 			t.Errorf("Make of %s: %v", name, err)
 		}
 	}
-	if _, err := Make(t.Context(), io.Discard, io.Discard, open(blob[:len(blob)-9]), nil); err == nil {
+	if _, err := Make(t.Context(), io.Discard, io.Discard, Source{Open: open(blob[:len(blob)-9])}, nil); err == nil {
 		t.Error("Make of a file that is cut is not an error")
 	}
 }
@@ -365,7 +373,7 @@ func TestForms(t *testing.T) {
 		})
 	}
 	for _, bad := range [][]byte{nil, []byte("x"), ga[:9], ga[:1000], ga[:len(ga)-1], join([]byte{0}, ga)} {
-		if _, err := Make(t.Context(), io.Discard, io.Discard, open(bad), nil); err == nil {
+		if _, err := Make(t.Context(), io.Discard, io.Discard, Source{Open: open(bad)}, nil); err == nil {
 			t.Errorf("Make of %d damaged bytes is not an error", len(bad))
 		}
 	}
@@ -547,7 +555,7 @@ func FuzzMake(f *testing.F) {
 	f.Add(compress(f, gzip.HuffmanOnly, plain))
 	f.Fuzz(func(t *testing.T, blob []byte) {
 		var recipe, proof bytes.Buffer
-		info, err := Make(t.Context(), &recipe, &proof, open(blob), nil)
+		info, err := Make(t.Context(), &recipe, &proof, Source{Open: open(blob)}, nil)
 		if err != nil || info.Size > 1<<20 {
 			return
 		}

@@ -135,6 +135,22 @@ func (c *counter) add(t token, pos int) bool {
 	return false
 }
 
+// quiet returns how many literals could be added from pos on before one might end the block. They
+// change the number of tokens alone.
+func (c *counter) quiet(pos int) int {
+	switch {
+	case c.family == zlibStyle, c.family == pigzStyle:
+		return 1<<14 - 2 - c.tokens
+	case c.family == gnuStyle:
+		return min(0xfff-c.tokens&0xfff, 1<<15-2-c.tokens)
+	case c.family == goStyle && c.level > 1:
+		return 1<<14 - 1 - c.tokens
+	case c.family == plain:
+		return maxSegment
+	}
+	return fastBlock - 1 - (pos-c.unit)%fastBlock
+}
+
 // addGNU ends blocks where GNU gzip does: when its buffer is full, and above level 2 also at
 // every 4096 tokens if there are few matches, and they seem to save more than half.
 func (c *counter) addGNU(t token, pos int) bool {

@@ -52,17 +52,24 @@ func (m *maker) zstd() error {
 
 // zstdLevel compresses the contents again, or returns errDiffers.
 func (m *maker) zstdLevel(level int) error {
-	r, err := m.open()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-
 	want, err := m.open()
 	if err != nil {
 		return err
 	}
 	defer want.Close()
+
+	// Contents that give the file bit for bit are its own, so nothing need be uncompressed for them.
+	var plain io.Reader
+	if m.contents != nil {
+		plain = m.contents()
+	} else {
+		r, err := m.open()
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		plain = io.TeeReader(zstd.NewReader(r), m.plain)
+	}
 
 	same := &comparer{want: want}
 	z, err := zstd.NewWriter(same, level, 0)
@@ -71,8 +78,7 @@ func (m *maker) zstdLevel(level int) error {
 	}
 
 	m.plain.Reset()
-	plain := io.TeeReader(&contextReader{m.ctx, zstd.NewReader(r)}, m.plain)
-	m.info.Size, err = io.CopyBuffer(writerOnly{z}, plain, make([]byte, 256<<10))
+	m.info.Size, err = io.CopyBuffer(writerOnly{z}, &contextReader{m.ctx, plain}, make([]byte, 256<<10))
 	if err == nil {
 		err = z.Close()
 	}
@@ -92,7 +98,9 @@ func (m *maker) zstdLevel(level int) error {
 		return err
 	}
 
-	m.plain.Sum(m.info.Contents[:0])
+	if m.contents == nil {
+		m.plain.Sum(m.info.Contents[:0])
+	}
 	return nil
 }
 

@@ -13,6 +13,7 @@
 package layerdelta
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -61,15 +62,12 @@ func Make(ctx context.Context, out *os.File, l Layer, bases *Bases) (encoder str
 	}
 	defer diff.Close()
 
+	// The difference is proven while it is written. The recipe comes after, since what the difference
+	// copies helps it.
 	w := &capped{w: diff, left: l.Size}
-	if err := delta.Make(ctx, w, l.Tar.reader(), bases.Bases); err != nil {
-		return "", err
-	}
-
-	// The difference is proven first: what it copies helps the recipe.
-	size := l.Size - w.left
 	kin := bases.kin()
-	err = proveDiff(ctx, io.NewSectionReader(diff, 0, size), l.Tar, bases, kin)
+	err = makeDiff(ctx, w, l.Tar, bases, kin)
+	size := l.Size - w.left
 	if err == nil {
 		encoder, err = writeRecipe(ctx, out, l, kin)
 	}
@@ -107,6 +105,25 @@ func hasRecipe(l Layer) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s cannot be made again", ErrNoUse, format)
+}
+
+// makeDiff writes the difference of a tar to the bases, and proves it as it comes.
+func makeDiff(ctx context.Context, w io.Writer, tar *Tar, bases *Bases, kin *recipe.Kin) error {
+	r, p := io.Pipe()
+	proven := make(chan error, 1)
+	go func() {
+		err := proveDiff(ctx, r, tar, bases, kin)
+		r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
+		proven <- err
+	}()
+
+	// A proof that failed ends the writing by its error.
+	err := delta.Make(ctx, io.MultiWriter(w, p), tar.reader(), bases.Bases)
+	p.CloseWithError(err)
+	if proof := <-proven; err == nil {
+		err = proof
+	}
+	return err
 }
 
 // proveDiff makes the tar of its difference to the bases, and tells kin what is copied.
@@ -147,8 +164,9 @@ func writeRecipe(ctx context.Context, out *os.File, l Layer, kin *recipe.Kin) (e
 	// A recipe counts if it makes the blob, bit for bit, of the very tar that the difference
 	// gives.
 	h := digest.NewHasher(l.Digest.Algorithm())
-	info, err := recipe.Make(ctx, &capped{w: temp, left: l.Size}, h, l.Open, kin)
-	if err == nil && (info.Proven && h.Digest() != l.Digest || hex.EncodeToString(info.Contents[:]) != l.Tar.DiffID.Encoded()) {
+	info, err := recipe.Make(ctx, &capped{w: temp, left: l.Size}, h, recipe.Source{Open: l.Open, Contents: l.Tar.reader}, kin)
+	ofTar := info.Contents == [len(info.Contents)]byte{} || hex.EncodeToString(info.Contents[:]) == l.Tar.DiffID.Encoded()
+	if err == nil && (info.Proven && h.Digest() != l.Digest || !ofTar) {
 		err = fmt.Errorf("%w: its recipe makes another layer, of %d bytes", ErrNoUse, info.Size)
 	}
 	if err != nil {
