@@ -36,7 +36,8 @@ type codec struct {
 
 	pos      int   // in data: where the next block begins
 	bits     int64 // how far the output is
-	member   int   // in data: where the member begins; may be below 0
+	member   int   // in data: where the member begins, as far as that matters; may be below 0
+	memberAt int   // in data: where it really begins
 	unit     int   // in data: where the encoder began
 	unitEnd  int   // where it is flushed or ends, as far as that is known
 	lastUnit int   // how long the unit before was
@@ -116,6 +117,7 @@ func (k *codec) run(c *rangecoder.Coder, s *segment) error {
 
 	k.pos, k.bits, k.crcFrom = s.start, int64(s.phase), -1
 	k.member = s.start - int(min(s.member, historySize+1))
+	k.memberAt = s.start - int(min(s.member, 1<<48))
 	k.header = append(k.header[:0], defaultHeader...)
 	k.lastUnit, k.lastSize = 0, 0
 	k.unit = s.start - int(s.unit)
@@ -265,7 +267,7 @@ func (k *codec) memberHeader(e *event) error {
 		e.raw = k.bytes(e.raw, int(n))
 		k.header = append(k.header[:0], e.raw...)
 	}
-	k.member, k.unit, k.crcFrom = k.pos, k.pos, k.pos
+	k.member, k.memberAt, k.unit, k.crcFrom = k.pos, k.pos, k.pos, k.pos
 	k.fresh = true
 	return nil
 }
@@ -319,6 +321,14 @@ func (k *codec) beginUnit() {
 	// dictionary.
 	if k.family == pigzStyle {
 		origin = history // its dictionary counts too
+	}
+
+	// The windows of others are counted from the begin of the member, or of the dictionary.
+	if k.isLazyKlauspost() {
+		origin = k.memberAt
+		if k.restarts() && k.unit > k.memberAt {
+			origin = k.unit - k.dictionary()
+		}
 	}
 
 	// If other files say what comes, there may be no need for the encoder.

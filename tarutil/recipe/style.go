@@ -55,6 +55,8 @@ func (s style) newMatcher() matcher {
 		return new(goFast)
 	case s.isKlauspost() && s.level <= 6:
 		return &klauspostMatcher{level: int(s.level)}
+	case s.isKlauspost():
+		return newKlauspostLazy(s)
 	}
 
 	return nil
@@ -87,6 +89,9 @@ func (s style) kinUse() kinUse {
 
 // isKlauspost reports whether the encoder is that of klauspost/compress, or comes from it.
 func (s style) isKlauspost() bool { return s.family >= kpOldStyle && s.family <= go127Style }
+
+// isLazyKlauspost reports whether the encoder has a window and chains, as zlib.
+func (s style) isLazyKlauspost() bool { return s.isKlauspost() && s.level > 6 }
 
 // namesAll reports whether heads have a length for every code, as long as more may follow.
 func (s style) namesAll() bool { return s.family == kpOldStyle || s.family == pgzipOldStyle }
@@ -129,6 +134,9 @@ func (c *counter) add(t token, pos int) bool {
 	case gnuStyle:
 		return c.addGNU(t, pos)
 	case kpOldStyle, kpStyle, pgzipOldStyle, pgzipStyle, go127Style:
+		if c.isLazyKlauspost() {
+			return c.tokens%lazyBlock == 0
+		}
 		return (pos-c.unit)%fastBlock == 0
 	}
 
@@ -145,6 +153,8 @@ func (c *counter) quiet(pos int) int {
 		return min(0xfff-c.tokens&0xfff, 1<<15-2-c.tokens)
 	case c.family == goStyle && c.level > 1:
 		return 1<<14 - 1 - c.tokens
+	case c.isLazyKlauspost():
+		return lazyBlock - 1 - c.tokens%lazyBlock
 	case c.family == plain:
 		return maxSegment
 	}
