@@ -47,8 +47,10 @@ there is the very same blob, with its digest and its signatures, whatever progra
 layers to compare with must be here, in the layouts of the operands or of --base; if none is, those of
 which --have says what they consist of ("ocikit inventory --chunks") do, with a larger delta. A layer
 travels whole if its delta would be no smaller, and if another program than ocikit compressed it with
-zstd; --dry-run says which. Layers are unpacked to compare them, here and on the other side, into
-temporary files in TMPDIR.
+zstd; --dry-run says which. Layers are unpacked into temporary files in TMPDIR to compare them: here
+all that are compared with (64 layers and 16 GiB of blobs at most), the layer to carry, and its delta
+and recipe, neither larger than the layer as it is stored; deltas stay until the bundle is
+written. On the other side it is the layers that one delta copies from.
 
 --same-content does this only for a layer whose contents the other side has, compressed in another
 way, for which nothing has to be here; "ocikit inventory --diff-ids" helps it to know more.`,

@@ -26,7 +26,9 @@ printed. If something is missing the status is 1, and what is printed is a JSON 
 Bundles may come in any order, and each of them any number of times, also after a crash: what is not
 whole waits, in the file .ocikit-waiting.json of LAYOUT, and gets its name with the bundle that
 brings the rest. A layer that comes as a delta ("ocikit bundle --delta") is made of those that are
-here, and listed as missing if they are not, or are damaged. --waiting lists what is still missing, --forget gives it up.
+here, and listed as missing if they are not, or are damaged. For one delta at a time those that it
+copies from are unpacked into temporary files in TMPDIR, up to the sizes that the bundle says.
+--waiting lists what is still missing, --forget gives it up.
 
 If two images claim one name, the one that was created later has it. If they do not say when that
 was, the last one gets it, but one that lost the name before does not get it back by coming again.
