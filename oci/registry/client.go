@@ -70,8 +70,9 @@ type Client struct {
 	conn *wire.Conn
 	auth *auth.Authenticator
 
-	held          chan struct{} // ranges of blobs that are in memory, of all
-	oneConnection atomic.Bool   // ranges were wrong
+	placed        atomic.Int32 // blobs that are read by [Repository.BlobAt]
+	held          chan []byte  // room for the ranges of all blobs; nil is room that was never used
+	oneConnection atomic.Bool  // ranges were wrong
 }
 
 // New returns a Client for the registry that ref names; repository, tag and digest of ref do
@@ -103,7 +104,11 @@ func New(ref Reference, o Options) (*Client, error) {
 
 	// The two need each other: auth asks for tokens over conn, and conn asks auth for headers.
 	conn.Authorize(auth)
-	return &Client{o: o, ref: ref, conn: conn, auth: auth, held: make(chan struct{}, rangesHeld)}, nil
+	c := &Client{o: o, ref: ref, conn: conn, auth: auth, held: make(chan []byte, rangesHeld)}
+	for range rangesHeld {
+		c.held <- nil
+	}
+	return c, nil
 }
 
 // hostName reads the name of a registry.

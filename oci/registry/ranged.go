@@ -63,7 +63,8 @@ type rangedReader struct {
 // A blobRange is a part of a blob that is fetched ahead.
 type blobRange struct {
 	offset, size int64
-	data         []byte
+	room         []byte // of rangeSize bytes, goes back to the Client
+	data         []byte // of room
 	err          error
 	done         chan struct{}
 }
@@ -136,8 +137,10 @@ func (r *rangedReader) consider() {
 	// trial in which hardly a byte comes.
 	switch {
 	case r.verdict == unknown && r.first >= trialBytes && now.Sub(r.start) >= trialTime:
-		// Little is left, the network is not what takes long, or ranges were wrong before.
-		if r.desc.Size-r.at < rangedRest || r.waited.Seconds() < mostlyWaited*now.Sub(r.start).Seconds() || r.c.oneConnection.Load() {
+		// Little is left, the network is not what takes long, or ranges were wrong before. Blobs that go
+		// on to another registry side by side have several connections without ranges, and wait for
+		// one another: ranges would only fill memory there.
+		if r.c.placed.Load() > 1 || r.desc.Size-r.at < rangedRest || r.waited.Seconds() < mostlyWaited*now.Sub(r.start).Seconds() || r.c.oneConnection.Load() {
 			r.verdict = useless
 			return
 		}
@@ -176,17 +179,23 @@ func (r *rangedReader) fetch(n int) {
 		// Ranges are whole in memory, so all blobs of the Client share a fixed number of them.
 		// Nobody waits for one here: what cannot be fetched ahead comes over the first
 		// connection.
+		b := &blobRange{offset: from, size: min(rangeSize, r.desc.Size-from), done: make(chan struct{})}
 		select {
-		case r.c.held <- struct{}{}:
+		case b.room = <-r.c.held:
 		default:
 			return
 		}
 
-		b := &blobRange{offset: from, size: min(rangeSize, r.desc.Size-from), done: make(chan struct{})}
+		// The room is used again and again: as garbage it would be several times as much memory.
+		if b.room == nil {
+			b.room = make([]byte, rangeSize)
+		}
+
 		r.ahead = append(r.ahead, b)
 		go func() {
 			defer close(b.done)
-			b.data, b.err = r.c.getRange(r.ctx, r.repo, r.desc, b.offset, b.size, &r.arrived)
+			b.data = b.room[:b.size]
+			b.err = r.c.getRange(r.ctx, b.data, r.repo, r.desc, b.offset, &r.arrived)
 		}()
 	}
 }
@@ -210,8 +219,9 @@ func (r *rangedReader) take() {
 
 // drop gives up the first range, which was read or failed.
 func (r *rangedReader) drop() {
+	room := r.ahead[0].room
 	r.current, r.ahead = nil, r.ahead[1:]
-	<-r.c.held
+	r.c.held <- room
 }
 
 // abandon gives up all ranges, and returns when none of them holds memory any more.
@@ -229,22 +239,22 @@ func (r *rangedReader) Close() error {
 	return r.resumer.Close()
 }
 
-// getRange fetches a part of a blob into memory. An answer that is not exactly that part is an
-// error.
-func (c *Client) getRange(ctx context.Context, repo string, desc oci.Descriptor, offset, size int64, arrived *atomic.Int64) ([]byte, error) {
+// getRange fills data with the part of a blob that begins at offset. An answer that is not exactly that
+// part is an error.
+func (c *Client) getRange(ctx context.Context, data []byte, repo string, desc oci.Descriptor, offset int64, arrived *atomic.Int64) error {
+	size := int64(len(data))
 	body, err := c.getBlob(ctx, repo, desc.Digest, offset, offset+size-1)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer body.Close()
 
 	if body.Offset != offset || body.Size >= 0 && body.Size != desc.Size {
-		return nil, fmt.Errorf("blob %s: %w: asked for %d bytes from %d on, got others", desc.Digest, ErrProtocol, size, offset)
+		return fmt.Errorf("blob %s: %w: asked for %d bytes from %d on, got others", desc.Digest, ErrProtocol, size, offset)
 	}
 
 	// Not io.ReadFull: arrived has to grow while the bytes come, for the trial to measure their
 	// speed.
-	data := make([]byte, size)
 	for n := 0; int64(n) < size; {
 		k, err := body.Read(data[n:])
 		n += k
@@ -253,11 +263,11 @@ func (c *Client) getRange(ctx context.Context, repo string, desc oci.Descriptor,
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}
-			return nil, err
+			return err
 		}
 	}
 
-	return data, nil
+	return nil
 }
 
 // OneConnection makes later blobs of the Client come over one connection each. It is for a caller

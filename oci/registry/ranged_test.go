@@ -122,6 +122,40 @@ func TestRangedBlob(t *testing.T) {
 	}
 }
 
+// Blobs that are read side by side to go elsewhere come over one connection each, however slow that is:
+// what takes long there is where they go, and ranges would only fill memory.
+func TestBlobsSideBySideAreNotRanged(t *testing.T) {
+	data := largeBlob(20 << 20)
+	reg := servetest.New(t, serve.Options{})
+	_, blob := image(reg, "app", "v1", data)
+	slow := &slowServer{Handler: reg, perMilli: 24 << 10}
+	r := newRig(t, servetest.Serve(t, slow))
+	repo := registry.NewRepository(t.Context(), r.Client, registry.Reference{Host: "r.test", Repo: "app"}, nil)
+
+	var readers []io.Reader
+	for range 2 {
+		b, err := repo.BlobAt(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		readers = append(readers, io.NewSectionReader(b, 0, blob.Size))
+	}
+
+	// Both are under way before the first one is read further.
+	for _, n := range []int64{1000, blob.Size - 1000} {
+		for _, b := range readers {
+			if _, err := io.CopyN(io.Discard, b, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	if ranges, wholes := slow.ranges.Load(), slow.wholes.Load(); ranges != 0 || wholes != 2 {
+		t.Errorf("%d ranges and %d requests for all, want 0 and 2", ranges, wholes)
+	}
+}
+
 // A fast registry gets one request for a blob.
 func TestFastBlobIsOneRequest(t *testing.T) {
 	data := largeBlob(20 << 20)

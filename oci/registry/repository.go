@@ -299,6 +299,7 @@ func (b *remoteBlob) ReadAt(p []byte, off int64) (int, error) {
 			return 0, err
 		}
 		b.body, b.at = body, off
+		b.r.c.placed.Add(1)
 	}
 
 	// A read across the end is cut at the size that the descriptor names, whatever the registry
@@ -319,6 +320,7 @@ func (b *remoteBlob) close() error {
 	}
 	err := b.body.Close()
 	b.body = nil
+	b.r.c.placed.Add(-1)
 	return err
 }
 
