@@ -146,10 +146,11 @@ func (b *configBuild) start(ctx context.Context, env *cli.Env, base baseImage) e
 		return cli.Usagef("flag --from: %v", err)
 	}
 
-	// A directory can only be a layout. Other operands are images if they look like one, else files
-	// with a config.
+	// A directory can only be a layout, or hold the parts of an archive. Other operands are images if they
+	// look like one, else files with a config.
 	info, err := os.Stat(n.Dir)
-	if err == nil && info.IsDir() || operands.IsImage(base.name) {
+	isImage := err == nil && info.IsDir() || operands.IsImage(base.name)
+	if isImage || operands.IsFile(base.name) && operands.HoldsImages(ctx, base.name) {
 		l, desc, err := base.places.Manifest(ctx, env, base.name, base.platform)
 		if err != nil {
 			return err

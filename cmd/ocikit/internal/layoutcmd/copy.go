@@ -149,8 +149,10 @@ func (c *copying) run(ctx context.Context, env *cli.Env, args []string) (err err
 		err = c.toArchive(ctx, env, to.Name.Dir)
 	case operands.AtRegistry:
 		err = c.toRegistry(ctx, env, to.Ref)
-	default:
+	case operands.AtLayout:
 		err = c.toLayout(ctx, env, to.Name.Dir)
+	default:
+		err = cli.Usagef("%q: nothing can be copied there", target)
 	}
 
 	if errors.Is(err, graph.ErrIncomplete) && len(c.sources) == 1 && !source.Remote(c.sources[0]) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -111,45 +112,89 @@ func isArchiveName(name string) bool {
 	return false
 }
 
+// A kind is a kind of place: what it is called, and how an IMAGE in it is opened.
+type kind struct {
+	at   place
+	name string
+	open func(p *Places, ctx context.Context, env *cli.Env, operand string, n oci.ImageName) (source.Source, oci.ImageName, error)
+}
+
+// kinds is the table of the places that images are read from. A new one is a line here, and a case in
+// splitOperand, which knows it by its name; every command that reads images takes it then.
+func kinds() []kind {
+	return []kind{
+		{AtLayout, "layout", (*Places).openLayout},
+		{AtArchive, "archive", (*Places).openArchive},
+		{AtRegistry, "registry", (*Places).openRemote},
+	}
+}
+
+// Kinds returns the names of the kinds of places.
+func Kinds() []string {
+	var names []string
+	for _, k := range kinds() {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// Kind returns the name of the kind of place that an operand means.
+func Kind(operand string) (string, error) {
+	at, _, err := splitOperand(operand)
+	if err != nil {
+		return "", err
+	}
+	return kinds()[slices.IndexFunc(kinds(), func(k kind) bool { return k.at == at })].name, nil
+}
+
 // Open opens the place of an IMAGE, which need not be in it, and returns its name there.
 func (p *Places) Open(ctx context.Context, env *cli.Env, operand string) (source.Source, oci.ImageName, error) {
 	at, n, err := splitOperand(operand)
 	if err != nil {
 		return nil, n, err
 	}
-
-	switch at {
-	case AtArchive:
-		o := archive.OpenOptions{
-			Notice:    func(text string) { env.Notice("ocikit: %s", text) },
-			TempDir:   env.Getenv("TMPDIR"),
-			Documents: p.Documents,
+	for _, k := range kinds() {
+		if k.at == at {
+			return k.open(p, ctx, env, operand, n)
 		}
-		var a *archive.Archive
-		if n.Dir == "-" {
-			if env.InTTY {
-				return nil, n, cli.Usagef("standard input is a terminal: pipe an archive in")
-			}
-			if a, err = archive.OpenStream(ctx, env.Stdin, "standard input", o); err != nil {
-				err = fmt.Errorf("standard input: %w", err)
-			}
-		} else {
-			a, err = archive.Open(ctx, n.Dir, o)
-		}
-		if err != nil {
-			return nil, n, ArchiveHint(n.Dir, err)
-		}
-		return a, n, nil
-	case AtRegistry:
-		return p.openRemote(ctx, env, operand)
 	}
+	panic("a place without a line in the table")
+}
 
+// openLayout opens a layout on the disk.
+func (p *Places) openLayout(_ context.Context, _ *cli.Env, _ string, n oci.ImageName) (source.Source, oci.ImageName, error) {
 	l, err := OpenDir(n.Dir)
 	if err != nil {
 		return nil, n, err
 	}
-
 	return l, n, nil
+}
+
+// openArchive opens an archive in a file, in the parts of one, or on standard input.
+func (p *Places) openArchive(ctx context.Context, env *cli.Env, _ string, n oci.ImageName) (source.Source, oci.ImageName, error) {
+	o := archive.OpenOptions{
+		Notice:    func(text string) { env.Notice("ocikit: %s", text) },
+		TempDir:   env.Getenv("TMPDIR"),
+		Documents: p.Documents,
+	}
+
+	var a *archive.Archive
+	var err error
+	if n.Dir == "-" {
+		if env.InTTY {
+			return nil, n, cli.Usagef("standard input is a terminal: pipe an archive in")
+		}
+		if a, err = archive.OpenStream(ctx, env.Stdin, "standard input", o); err != nil {
+			err = fmt.Errorf("standard input: %w", err)
+		}
+	} else {
+		a, err = archive.Open(ctx, n.Dir, o)
+	}
+
+	if err != nil {
+		return nil, n, ArchiveHint(n.Dir, err)
+	}
+	return a, n, nil
 }
 
 // Client returns a client for the registry of a REF. The command's end closes it, done does so
@@ -165,7 +210,7 @@ func (p *Places) Client(env *cli.Env, operand string) (c *registry.Client, ref r
 }
 
 // openRemote opens a repository of a registry.
-func (p *Places) openRemote(ctx context.Context, env *cli.Env, operand string) (source.Source, oci.ImageName, error) {
+func (p *Places) openRemote(ctx context.Context, env *cli.Env, operand string, _ oci.ImageName) (source.Source, oci.ImageName, error) {
 	c, ref, done, err := p.Client(env, operand)
 	if err != nil {
 		return nil, oci.ImageName{}, err
