@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -44,8 +45,8 @@ func TestAdviceFitsTheCommand(t *testing.T) {
 	}
 	for _, err := range samples {
 		given := 0
-		for _, c := range commands() {
-			has := func(flag string) bool { return program().HasFlag(c.Name, flag) }
+		for _, c := range lookup().Commands {
+			has := func(flag string) bool { return lookup().HasFlag(c.Name, flag) }
 			hint := commonflags.Advise(err, has)
 			if hint != "" {
 				given++
@@ -60,6 +61,9 @@ func TestAdviceFitsTheCommand(t *testing.T) {
 	}
 }
 
+// lookup returns the table for tests that ask it and run nothing: it is made once.
+var lookup = sync.OnceValue(program)
+
 // hintFault says what is wrong with a hint of a command: a flag that the command does not have, or,
 // inside a quoted command line, a command that does not exist or a flag that it does not have. The
 // tests ask it of every hint that they see, see script.command.
@@ -71,7 +75,7 @@ func hintFault(command, hint string) string {
 	flags := regexp.MustCompile(`(?:^|[^-\w])--([a-z][a-z0-9-]*)`)
 	check := func(command, text string) string {
 		for _, m := range flags.FindAllStringSubmatch(text, -1) {
-			if !program().HasFlag(command, m[1]) {
+			if !lookup().HasFlag(command, m[1]) {
 				return fmt.Sprintf("hint %q: %q has no flag --%s", hint, command, m[1])
 			}
 		}
@@ -85,7 +89,7 @@ func hintFault(command, hint string) string {
 			if len(words) < 2 || words[0] != "ocikit" {
 				continue
 			}
-			c, rest, err := program().Find(words[1:])
+			c, rest, err := lookup().Find(words[1:])
 			if err != nil && len(words) > 2 || err != nil && !isCommandGroup(words[1]) {
 				return fmt.Sprintf("hint %q: %v", hint, err)
 			}
@@ -99,7 +103,7 @@ func hintFault(command, hint string) string {
 
 // isCommandGroup reports whether a word begins the names of commands, as "registry" does.
 func isCommandGroup(word string) bool {
-	return slices.ContainsFunc(commands(), func(c cli.Command) bool { return strings.HasPrefix(c.Name, word+" ") })
+	return slices.ContainsFunc(lookup().Commands, func(c cli.Command) bool { return strings.HasPrefix(c.Name, word+" ") })
 }
 
 // checkHints looks at the hints that a command has printed.
@@ -107,7 +111,7 @@ func checkHints(args []string, stderr string) string {
 	if !strings.Contains(stderr, "hint: ") {
 		return "" // as nearly always
 	}
-	c, _, err := program().Find(args)
+	c, _, err := lookup().Find(args)
 	if err != nil {
 		return "" // the hint is about the command line
 	}

@@ -56,7 +56,7 @@ func TestScripts(t *testing.T) {
 }
 
 // commands returns the table.
-func commands() []cli.Command { return program().Commands }
+func commands() []cli.Command { return lookup().Commands }
 
 // A script is one file under test.
 type script struct {
