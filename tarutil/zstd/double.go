@@ -33,41 +33,42 @@ func (p *doubleParser) reset(b *ring, start, from int) {
 
 func (p *doubleParser) insertLong(b *ring, i int) {
 	x := hash8(load64(b, i))
-	p.long[x>>(32-longBits)] = placeOf(x, i)
+	p.long[x>>(64-longBits)] = placeOf(x, i)
 }
 
 func (p *doubleParser) insertShort(b *ring, i int) {
 	x := hash5(load64(b, i))
-	p.short[x>>(32-shortBits)] = placeOf(x, i)
+	p.short[x>>(64-shortBits)] = placeOf(x, i)
 }
 
 func (p *doubleParser) parse(b *ring, from, to int, q *sequences) {
 	anchor := from // the bytes from anchor to s are literals not yet added
 	s := max(from, p.start+1)
 	end := to - 8 // a match that begins before it is not cut to fewer than four bytes
+	start, d0, d1 := p.start, p.dist[0], p.dist[1]
 	for s < end {
 		v := load64(b, s)
 		xl, xs := hash8(v), hash5(v)
 		cl, cs := placeOf(xl, s), placeOf(xs, s)
-		el, es := p.long[xl>>(32-longBits)], p.short[xs>>(32-shortBits)]
-		p.long[xl>>(32-longBits)], p.short[xs>>(32-shortBits)] = cl, cs
+		el, es := p.long[xl>>(64-longBits)], p.short[xs>>(64-shortBits)]
+		p.long[xl>>(64-longBits)], p.short[xs>>(64-shortBits)] = cl, cs
 
 		// An eight-byte match that fails its test leaves the turn to the five-byte one.
 		var n, d int
-		switch dist := p.dist[0]; {
-		case uint32(load64(b, s+1-dist)) == uint32(v>>8): // the latest distance, once more
+		switch {
+		case uint32(load64(b, s+1-d0)) == uint32(v>>8): // the latest distance, once more
 			s++
-			n, d = matchLen(b, s, dist, 4, to), dist
+			n, d = matchLen(b, s, d0, 4, to), d0
 		case cl.like(el):
 			d = cl.since(el)
-			if possible(d, s, p.start) && load64(b, s-d) == v {
+			if possible(d, s, start) && load64(b, s-d) == v {
 				n = matchLen(b, s, d, 8, to)
 				break
 			}
 			fallthrough
 		default:
 			d = cs.since(es)
-			if !cs.like(es) || !possible(d, s, p.start) || uint32(load64(b, s-d)^v) != 0 {
+			if !cs.like(es) || !possible(d, s, start) || uint32(load64(b, s-d)^v) != 0 {
 				s += 1 + (s-anchor)>>7
 				continue
 			}
@@ -76,12 +77,13 @@ func (p *doubleParser) parse(b *ring, from, to int, q *sequences) {
 		}
 
 		// Strides and gaps in the tables may have missed the beginning.
-		first := extend(b, s, d, anchor, p.start)
-		if d != p.dist[0] {
-			p.dist = [2]int{d, p.dist[0]}
+		first := extend(b, s, d, anchor, start)
+		if d != d0 {
+			d0, d1 = d, d0
 		}
 
-		q.add(b, anchor, first, n+s-first, d)
+		q.addLiterals(b, anchor, first)
+		q.addMatch(first-anchor, n+s-first, d)
 
 		// Of the positions inside a match two are entered: near its start and near its end.
 		p.insertLong(b, first+2)
@@ -89,10 +91,21 @@ func (p *doubleParser) parse(b *ring, from, to int, q *sequences) {
 		s += n
 		p.insertLong(b, s-2)
 		p.insertShort(b, s-1)
-		s = p.again(b, s, end, to, q)
+
+		// Right behind a match, the distance before the latest costs next to nothing.
+		for s < end && uint32(load64(b, s-d1)) == uint32(load64(b, s)) {
+			n := matchLen(b, s, d1, 4, to)
+			d0, d1 = d1, d0
+			q.addMatch(0, n, d0)
+			p.insertLong(b, s)
+			p.insertShort(b, s)
+			s += n
+		}
+
 		anchor = s
 	}
 
+	p.dist = [2]int{d0, d1}
 	q.addLiterals(b, anchor, to)
 }
 
@@ -101,8 +114,8 @@ func (p *doubleParser) ahead(b *ring, s, n, d, to int) (s1, n1, d1 int) {
 	v := load64(b, s+1)
 	x := hash8(v)
 	c := placeOf(x, s+1)
-	e := p.long[x>>(32-longBits)]
-	p.long[x>>(32-longBits)] = c
+	e := p.long[x>>(64-longBits)]
+	p.long[x>>(64-longBits)] = c
 	d1 = c.since(e)
 	if c.like(e) && possible(d1, s+1, p.start) && load64(b, s+1-d1) == v {
 		if n1 = matchLen(b, s+1, d1, 8, to); n1 > n {
@@ -110,18 +123,4 @@ func (p *doubleParser) ahead(b *ring, s, n, d, to int) (s1, n1, d1 int) {
 		}
 	}
 	return s, n, d
-}
-
-// again adds matches right behind another one, with the distance before the latest, and
-// returns where they end.
-func (p *doubleParser) again(b *ring, s, end, to int, q *sequences) int {
-	for s < end && uint32(load64(b, s-p.dist[1])) == uint32(load64(b, s)) {
-		n := matchLen(b, s, p.dist[1], 4, to)
-		p.dist[0], p.dist[1] = p.dist[1], p.dist[0]
-		q.add(b, s, s, n, p.dist[0])
-		p.insertLong(b, s)
-		p.insertShort(b, s)
-		s += n
-	}
-	return s
 }

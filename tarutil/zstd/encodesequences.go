@@ -71,41 +71,72 @@ func (e *encoder) sequences(q *sequences) {
 // collect finds the symbols of the sequences and counts them. It replaces each sequence by the bits
 // that follow its symbols, with the number of these bits from bit 58 on.
 func (e *encoder) collect(q *sequences) {
-	lits, matches, offsets := &e.tables[kindLiterals], &e.tables[kindMatch], &e.tables[kindOffset]
-	clear(lits.counts[:])
-	clear(matches.counts[:])
-	clear(offsets.counts[:])
+	lits, matches := &e.tables[kindLiterals], &e.tables[kindMatch]
+	var counts [3][maxSequenceCodes]uint32
+	r0, r1, r2 := e.repeats[0], e.repeats[1], e.repeats[2]
+	list := q.list[:q.n]
+	for i, s := range list {
+		l, m, d := s.literals(), s.match()-minMatch, s.distance()
 
-	r := e.repeats
-	for i := range q.list[:q.n] {
-		s := q.list[i]
-		l, m := s.literals(), s.match()-minMatch
-		v := r.value(s.distance(), l)
+		// A distance is written as 1 to 3 if it is one of the latest, or else with 3 added. Without
+		// literals the latest cannot be meant: the numbers are for the second, the third, and the
+		// first less one.
+		none := uint32(0)
+		if l == 0 {
+			none = 1
+		}
 
-		// Lengths have a code for each power of two once they are large.
+		var v uint32
+		switch {
+		case d == r0 && none == 0:
+			v = 1
+		case d == r1:
+			v = 2 - none
+			r0, r1 = d, r0
+		case d == r2:
+			v = 3 - none
+			r0, r1, r2 = d, r0, r1
+		default: // the latest from now on
+			v = d + 3
+			if d+1 == r0 && none == 1 {
+				v = 3
+			}
+			r0, r1, r2 = d, r0, r1
+		}
+
+		// The code of a distance is the place of its highest bit, and the bits below follow. Short
+		// lengths, as most are, are their own codes, and no bits follow.
 		o := uint32(bits.Len32(v)) - 1
-		lc, mc := uint32(bits.Len32(l))+18, uint32(bits.Len32(m))+35
-		if l < 64 {
-			lc = uint32(lits.codes[l])
-		}
-		if m < 128 {
-			mc = uint32(matches.codes[m])
+		x, n := uint64(v&^(1<<(o&31))), o
+		lc, mc := l, m
+		if l|m>>1 >= 16 {
+			// Lengths have a code for each power of two once they are large.
+			lc, mc = uint32(bits.Len32(l))+18, uint32(bits.Len32(m))+35
+			if l < 64 {
+				lc = uint32(lits.codes[l])
+			}
+			if m < 128 {
+				mc = uint32(matches.codes[m])
+			}
+
+			// A decoder reads the bits of the distance first, and so the highest.
+			ln, mn := lits.bits[lc&63]&31, matches.bits[mc&63]&31
+			x = x<<mn | uint64(m&(1<<mn-1))
+			x = x<<ln | uint64(l&(1<<ln-1))
+			n += uint32(ln + mn)
 		}
 
-		lits.counts[lc&63]++
-		matches.counts[mc&63]++
-		offsets.counts[o&63]++
+		counts[kindLiterals][lc&63]++
+		counts[kindMatch][mc&63]++
+		counts[kindOffset][o&63]++
 		e.symbols[i] = symbols(lc | mc<<8 | o<<16)
-
-		// A decoder reads the bits of the distance first, and so the highest.
-		ln, mn := lits.bits[lc&63]&31, matches.bits[mc&63]&31
-		x := uint64(v & (1<<(o&31) - 1))
-		x = x<<mn | uint64(m&(1<<mn-1))
-		x = x<<ln | uint64(l&(1<<ln-1))
-		q.list[i] = sequence(x | uint64(o+uint32(ln+mn))<<58)
+		list[i] = sequence(x | uint64(n)<<58)
 	}
 
-	e.repeats = r
+	e.repeats = repeats{r0, r1, r2}
+	for i := range counts {
+		e.tables[i].counts = counts[i]
+	}
 }
 
 // choose sets the table to the one that costs the least for n symbols. It appends what describes
@@ -161,32 +192,37 @@ func (e *encoder) writeSequences(q *sequences) {
 	lits, matches, offsets := &e.tables[kindLiterals].table, &e.tables[kindMatch].table, &e.tables[kindOffset].table
 	e.out = room(e.out, 12*q.n+64)
 	o, buf := len(e.out), e.out[:cap(e.out)]
-	acc, n := uint64(0), uint(0)
 
 	// Nothing follows the last sequence, so its states may be any that stand for its symbols.
+	list, symbols := q.list[:q.n-1], e.symbols[:q.n-1]
 	last := e.symbols[q.n-1]
 	l, m, d := lits.first(uint32(last&255)), matches.first(uint32(last>>8&255)), offsets.first(uint32(last>>16))
-	for i := q.n - 1; i >= 0; i-- {
-		if i < q.n-1 { // 26 bits at most
-			c := e.symbols[i]
-			next, k := offsets.step(d, uint32(c>>16))
-			acc |= uint64(d&(1<<k-1)) << (n & 63)
-			n += uint(k)
-			d = next
-			next, k = matches.step(m, uint32(c>>8))
-			acc |= uint64(m&(1<<k-1)) << (n & 63)
-			n += uint(k)
-			m = next
-			next, k = lits.step(l, uint32(c))
-			acc |= uint64(l&(1<<k-1)) << (n & 63)
-			n += uint(k)
-			l = next
+	acc, n := q.list[q.n-1].further()
+	o, acc, n = store(buf, o, acc, n)
+
+	for i := len(list) - 1; i >= 0; i-- {
+		c := symbols[i]
+		next, k := offsets.step(d, uint32(c>>16))
+		acc |= uint64(d&(1<<k-1)) << (n & 63)
+		n += uint(k)
+		d = next
+		next, k = matches.step(m, uint32(c>>8))
+		acc |= uint64(m&(1<<k-1)) << (n & 63)
+		n += uint(k)
+		m = next
+		next, k = lits.step(l, uint32(c))
+		acc |= uint64(l&(1<<k-1)) << (n & 63)
+		n += uint(k)
+		l = next
+
+		// Those were 26 bits at most. What follows the symbols are 55 at most, 16 for each length and
+		// 23 for the distance, but nearly always few enough to be stored together.
+		x, bits := list[i].further()
+		if n+bits >= 64 {
 			o, acc, n = store(buf, o, acc, n)
 		}
-
-		s := q.list[i] // 16 bits for each length and 23 for the distance at most
-		acc |= uint64(s) << 6 >> 6 << (n & 63)
-		n += uint(s >> 58)
+		acc |= x << (n & 63)
+		n += bits
 		o, acc, n = store(buf, o, acc, n)
 	}
 

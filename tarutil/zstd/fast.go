@@ -21,7 +21,7 @@ func (p *fastParser) reset(b *ring, start, from int) {
 
 func (p *fastParser) insert(b *ring, i int) {
 	x := hash6(load64(b, i))
-	p.table[x>>(32-fastBits)] = placeOf(x, i)
+	p.table[x>>(64-fastBits)] = placeOf(x, i)
 }
 
 func (p *fastParser) parse(b *ring, from, to int, q *sequences) {
@@ -33,10 +33,10 @@ func (p *fastParser) parse(b *ring, from, to int, q *sequences) {
 		v := load64(b, s)
 		x0, x1 := hash6(v), hash6(v>>8)
 		c0, c1 := placeOf(x0, s), placeOf(x1, s+1)
-		e0 := p.table[x0>>(32-fastBits)]
-		p.table[x0>>(32-fastBits)] = c0
-		e1 := p.table[x1>>(32-fastBits)]
-		p.table[x1>>(32-fastBits)] = c1
+		e0 := p.table[x0>>(64-fastBits)]
+		p.table[x0>>(64-fastBits)] = c0
+		e1 := p.table[x1>>(64-fastBits)]
+		p.table[x1>>(64-fastBits)] = c1
 
 		var n int
 		switch d := 0; {
@@ -67,7 +67,8 @@ func (p *fastParser) parse(b *ring, from, to int, q *sequences) {
 
 		// Strides and gaps in the table may have missed the beginning.
 		first := extend(b, s, dist, anchor, p.start)
-		q.add(b, anchor, first, n+s-first, dist)
+		q.addLiterals(b, anchor, first)
+		q.addMatch(first-anchor, n+s-first, dist)
 		p.insert(b, first+2)
 		s += n
 		p.insert(b, s-2)

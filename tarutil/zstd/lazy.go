@@ -7,6 +7,7 @@ const (
 	nearSize = 4
 	farBits  = 19
 	farSize  = 2
+	ahead    = 16 // positions whose cells are asked for at once
 	lookout  = 1  // positions behind a match at which a better one is looked for
 	niceLen  = 64 // from this length on, none is
 )
@@ -16,6 +17,8 @@ const (
 type lazyParser struct {
 	start    int
 	inserted int    // the positions before it are in the tables
+	awaited  int    // the cells of the positions before it were asked for
+	seen     place  // of these cells
 	dist     [2]int // the latest two
 	near     [1 << nearBits][nearSize]place
 	far      [1 << farBits][farSize]place
@@ -44,16 +47,16 @@ func (p *lazyParser) reset(b *ring, start, from int) {
 	for i := near; i < from; i += 2 {
 		p.insertOne(b, i)
 	}
-	p.inserted = from
+	p.inserted, p.awaited = from, from
 }
 
-func (p *lazyParser) insertFar(x uint32, c place) {
-	t := &p.far[x>>(32-farBits)]
+func (p *lazyParser) insertFar(x uint64, c place) {
+	t := &p.far[x>>(64-farBits)]
 	t[1], t[0] = t[0], c
 }
 
-func (p *lazyParser) insertNear(x uint32, c place) {
-	t := &p.near[x>>(32-nearBits)]
+func (p *lazyParser) insertNear(x uint64, c place) {
+	t := &p.near[x>>(64-nearBits)]
 	t[3], t[2], t[1], t[0] = t[2], t[1], t[0], c
 }
 
@@ -85,7 +88,8 @@ func (p *lazyParser) parse(b *ring, from, to int, q *sequences) {
 			p.dist = [2]int{m.dist, p.dist[0]}
 		}
 
-		q.add(b, anchor, s, m.n+m.at-s, m.dist)
+		q.addLiterals(b, anchor, s)
+		q.addMatch(s-anchor, m.n+m.at-s, m.dist)
 		s = m.at + m.n
 		anchor = s
 
@@ -96,7 +100,7 @@ func (p *lazyParser) parse(b *ring, from, to int, q *sequences) {
 				break
 			}
 			p.dist[0], p.dist[1] = p.dist[1], p.dist[0]
-			q.add(b, s, s, n, p.dist[0])
+			q.addMatch(0, n, p.dist[0])
 			s += n
 			anchor = s
 		}
@@ -137,9 +141,24 @@ func (p *lazyParser) repeated(b *ring, s, d, to int) int {
 	return matchLen(b, s, d, 4, to)
 }
 
+// await looks at the cells of the positions before to. The table is larger than a cache, and every
+// position is entered; so the processor waits once for the memory of many cells, and not for
+// each when it is needed.
+func (p *lazyParser) await(b *ring, to int) {
+	all := p.seen // a use of what is loaded
+	for i := p.awaited; i < to; i++ {
+		all |= p.far[hash8(load64(b, i))>>(64-farBits)][0]
+	}
+	p.seen, p.awaited = all, to
+}
+
 // search enters the positions up to s, and returns the longest match at s, which is over n bytes
 // long, or false.
 func (p *lazyParser) search(b *ring, s, n, to int) (match, bool) {
+	if s >= p.awaited {
+		p.await(b, min(s+ahead, to))
+	}
+
 	for ; p.inserted < s; p.inserted++ {
 		p.insertOne(b, p.inserted)
 	}
@@ -151,7 +170,7 @@ func (p *lazyParser) search(b *ring, s, n, to int) (match, bool) {
 	// First those with eight equal bytes, which are likely to be the longest.
 	x := hash8(v)
 	c := placeOf(x, s)
-	for _, e := range &p.far[x>>(32-farBits)] {
+	for _, e := range &p.far[x>>(64-farBits)] {
 		d := c.since(e)
 		if c.like(e) && possible(d, s, p.start) && load64(b, s-d) == v {
 			if k := matchLen(b, s, d, 8, to); k > n {
@@ -165,7 +184,7 @@ func (p *lazyParser) search(b *ring, s, n, to int) (match, bool) {
 	// A short match must be longer, or as long and nearer.
 	x = hash5(v)
 	c = placeOf(x, s)
-	for _, e := range &p.near[x>>(32-nearBits)] {
+	for _, e := range &p.near[x>>(64-nearBits)] {
 		d := c.since(e)
 		if !c.like(e) || !possible(d, s, p.start) {
 			continue

@@ -8,16 +8,11 @@ import (
 
 // A literalCode is the Huffman code that literals are written in: what [code] decodes.
 type literalCode struct {
-	log    uint8 // the length of the longest code; 0: there is none yet
-	last   int   // the last literal that has one
-	lens   [256]uint8
-	packed [256]uint16 // the code, and from bit 12 on its length
+	log   uint8 // the length of the longest code; 0: there is none yet
+	last  int   // the last literal that has one
+	lens  [256]uint8
+	codes [256]uint16
 }
-
-const (
-	packedCode = 1<<12 - 1
-	packedLen  = 12
-)
 
 // init makes the best code for the counts, of which two at least are not zero.
 func (c *literalCode) init(counts *[256]uint32) {
@@ -45,7 +40,7 @@ func (c *literalCode) init(counts *[256]uint32) {
 
 	for s, n := range c.lens {
 		if n > 0 {
-			c.packed[s] = next[n] | uint16(n)<<packedLen
+			c.codes[s] = next[n]
 			next[n]++
 		}
 	}
@@ -154,19 +149,23 @@ func (c *literalCode) appendStream(out, literals []byte) []byte {
 	for len(literals) >= 5 { // 55 bits at most, and 7 of those before
 		l := (*[5]byte)(literals[len(literals)-5:])
 		literals = literals[:len(literals)-5]
-		for i := 4; i >= 0; i-- {
-			e := c.packed[l[i]]
-			acc |= uint64(e&packedCode) << (n & 63)
-			n += uint(e >> packedLen)
-		}
+		acc, n = c.add(acc, n, l[4])
+		acc, n = c.add(acc, n, l[3])
+		acc, n = c.add(acc, n, l[2])
+		acc, n = c.add(acc, n, l[1])
+		acc, n = c.add(acc, n, l[0])
 		o, acc, n = store(buf, o, acc, n)
 	}
 
 	w := bitWriter{out: buf[:o], acc: acc, n: n}
 	for i := len(literals) - 1; i >= 0; i-- {
-		e := c.packed[literals[i]]
-		w.put(uint64(e&packedCode), uint(e>>packedLen))
+		w.put(uint64(c.codes[literals[i]]), uint(c.lens[literals[i]]))
 	}
 
 	return w.mark()
+}
+
+// add appends the code of a literal to acc, which holds n bits.
+func (c *literalCode) add(acc uint64, n uint, literal byte) (uint64, uint) {
+	return acc | uint64(c.codes[literal])<<(n&63), n + uint(c.lens[literal])
 }

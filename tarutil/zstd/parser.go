@@ -21,7 +21,10 @@ const (
 	placeMask = 1<<placeBits - 1
 )
 
-func placeOf(hash uint32, s int) place { return place(hash<<placeBits | uint32(s)&placeMask) }
+// placeOf returns the place of s, which has the hash: the nine lowest bits of its upper half are kept.
+func placeOf(hash uint64, s int) place {
+	return place(uint32(hash>>(32-placeBits))&^placeMask | uint32(s)&placeMask)
+}
 
 // like reports whether q is probably a place of the same bytes.
 func (p place) like(q place) bool { return p^q < 1<<placeBits }
@@ -33,10 +36,11 @@ func (p place) since(q place) int { return int((p - q) & placeMask) }
 // start. It must be asked before the bytes there are looked at.
 func possible(d, s, start int) bool { return uint(d-1) < uint(s-start) }
 
-// The hashes of the first eight, six and five bytes of v. Tables are indexed by the upper bits.
-func hash8(v uint64) uint32 { return uint32(v * hashFactor >> 32) }
-func hash6(v uint64) uint32 { return uint32(v << 16 * hashFactor >> 32) }
-func hash5(v uint64) uint32 { return uint32(v << 24 * hashFactor >> 32) }
+// The hashes of the first eight, six and five bytes of v. Tables are indexed by the upper bits; the
+// lower half is not for use.
+func hash8(v uint64) uint64 { return v * hashFactor }
+func hash6(v uint64) uint64 { return v << 16 * hashFactor }
+func hash5(v uint64) uint64 { return v << 24 * hashFactor }
 
 // hashFactor is 2^64 divided by the golden ratio and made odd.
 const hashFactor = 0x9E3779B97F4A7C15

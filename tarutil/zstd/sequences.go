@@ -27,12 +27,8 @@ func (q sequence) literals() uint32 { return uint32(q) & (1<<18 - 1) }
 func (q sequence) match() uint32    { return uint32(q>>18) & (1<<18 - 1) }
 func (q sequence) distance() uint32 { return uint32(q >> 36) }
 
-// add appends a sequence: the literals from position anchor up to s, and a match at s.
-func (q *sequences) add(b *ring, anchor, s, match, dist int) {
-	q.addLiterals(b, anchor, s)
-	q.list[q.n&(maxSequences-1)] = sequence(s-anchor) | sequence(match)<<18 | sequence(dist)<<36
-	q.n++
-}
+// further returns what [encoder.collect] makes of a sequence: bits, and how many.
+func (q sequence) further() (uint64, uint) { return uint64(q) << 6 >> 6, uint(q >> 58) }
 
 // addLiterals appends the bytes of the positions from..to-1. It copies whole steps: a fixed size
 // needs no call, and what is too much is overwritten by what comes next.
@@ -47,39 +43,15 @@ func (q *sequences) addLiterals(b *ring, from, to int) {
 	q.literals += to - from
 }
 
+// addMatch appends a sequence, whose literals were added.
+func (q *sequences) addMatch(literals, n, dist int) {
+	q.list[q.n&(maxSequences-1)] = sequence(literals) | sequence(n)<<18 | sequence(dist)<<36
+	q.n++
+}
+
 // repeats are the three latest distances ("Repeat Offsets", RFC 8878, section 3.1.1.5). One
 // that is 0 is not known: it is from a job that may not be done.
 type repeats [3]uint32
-
-// value returns how the distance d is written after so many literals: 1 to 3 for one of the
-// latest, or else d+3. Without literals the latest cannot be meant: the numbers are for the
-// second, the third, and the first less one.
-func (r *repeats) value(d, literals uint32) uint32 {
-	shift := uint32(0)
-	if literals == 0 {
-		shift = 1
-	} else if d == r[0] {
-		return 1
-	}
-
-	switch {
-	case d == r[1]:
-		r[0], r[1] = d, r[0]
-		return 2 - shift
-	case d == r[2]:
-		r[0], r[1], r[2] = d, r[0], r[1]
-		return 3 - shift
-	}
-
-	// A new distance, which is the latest from now on; or the latest less one.
-	first := r[0]
-	r[0], r[1], r[2] = d, r[0], r[1]
-	if shift == 1 && d+1 == first {
-		return 3
-	}
-
-	return d + 3
-}
 
 // kinds returns what the codes of sequences mean ("The Codes for Literals Lengths, Match
 // Lengths, and Offsets") and their default distributions.

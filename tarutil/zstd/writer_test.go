@@ -334,22 +334,46 @@ func TestNormalize(t *testing.T) {
 	}
 }
 
-// The values of distances must be those that the decoder understands.
-func TestRepeats(t *testing.T) {
+// A decoder must find the sequences that were encoded, whatever their numbers are: those that are
+// all small, and those whose bits fill a word to the last.
+func TestSequences(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(6, 6))
-	r, recent := repeats{1, 4, 8}, [3]int{1, 4, 8}
-	for range 10000 {
-		d, literals := 1+rnd.IntN(6), rnd.IntN(2)
-		v := int(r.value(uint32(d), uint32(literals)))
-		got := v - 3
-		if v > 3 {
-			recent = [3]int{got, recent[0], recent[1]}
-		} else {
-			recent[0], recent[1], recent[2] = repeated(recent[0], recent[1], recent[2], v, literals)
-			got = recent[0]
+	upTo := func(log int) uint32 { return rnd.Uint32N(1 << rnd.IntN(log+1)) }
+	e, d := newEncoder(levelOf(1)), newBlockDecoder()
+	e.repeats = repeats{1, 4, 8}
+	d.reset()
+	for range 300 {
+		// Half of the blocks have low numbers alone, and so distances that were there before.
+		logs := [3]int{16, 16, 23}
+		if rnd.IntN(2) == 0 {
+			logs = [3]int{1, 6, 3}
 		}
-		if got != d || recent != [3]int{int(r[0]), int(r[1]), int(r[2])} {
-			t.Fatalf("distance %d with %d literals is read as %d, %v; encoder has %v", d, literals, got, recent, r)
+		q := new(sequences)
+		var want []decoded
+		for range 1 + rnd.IntN(300) {
+			l, m, dist := upTo(logs[0]), minMatch+upTo(logs[1]), 1+upTo(logs[2])
+			q.addMatch(int(l), int(m), int(dist))
+			want = append(want, decoded{int(l), int(m), int(dist)})
+		}
+		e.out = e.out[:0]
+		e.sequences(q)
+
+		packed := new(packedBlock)
+		data := packed.content(len(e.out))
+		copy(data, e.out)
+		count, rest, err := d.readTables(data)
+		if err != nil || count != len(want) {
+			t.Fatalf("%d sequences are read as %d, %v", len(want), count, err)
+		}
+		r := sequenceReader{packed: packed, end: margin + len(data), first: margin + len(data) - len(rest), recent: d.recent}
+		if err := r.begin(d); err != nil {
+			t.Fatal(err)
+		}
+		got := make([]decoded, count)
+		d.read(&r, got, true)
+		d.recent = r.recent
+		if r.left() != 0 || !slices.Equal(got, want) {
+			t.Fatalf("%d bits are left; sequences\n%v are read as\n%v", r.left(), want, got)
 		}
 	}
 }
