@@ -54,22 +54,41 @@ func (s *secrets) add(words ...string) {
 
 // learn takes the credentials out of the header of a request.
 func (s *secrets) learn(h http.Header) {
-	for _, name := range []string{"Authorization", "Proxy-Authorization", "Cookie", "X-Registry-Auth"} {
-		for _, v := range h.Values(name) {
-			_, value, ok := strings.Cut(v, " ")
-			if !ok {
-				value = v
-			}
-			s.add(value)
-			// A Basic header holds the password in another spelling, and an answer may repeat
-			// it in plain.
-			if plain, err := base64.StdEncoding.DecodeString(value); err == nil {
-				if _, password, ok := strings.Cut(string(plain), ":"); ok {
-					s.add(password)
-				}
-			}
+	for name, values := range h {
+		if !wire.IsSecretHeader(name) {
+			continue
+		}
+		for _, v := range values {
+			s.add(credentials(name, v)...)
 		}
 	}
+}
+
+// credentials returns what is secret in the value of a header, in each spelling in which an answer may
+// repeat it.
+func credentials(name, v string) []string {
+	switch name {
+	case "Cookie":
+		var list []string
+		for pair := range strings.SplitSeq(v, ";") {
+			_, value, _ := strings.Cut(pair, "=")
+			list = append(list, strings.Trim(value, `" `))
+		}
+		return list
+	case "Authorization", "Proxy-Authorization":
+		if _, value, ok := strings.Cut(v, " "); ok {
+			v = value
+		}
+	}
+
+	// A Basic header holds the password in another spelling.
+	list := []string{v}
+	if plain, err := base64.StdEncoding.DecodeString(v); err == nil {
+		if _, password, ok := strings.Cut(string(plain), ":"); ok {
+			list = append(list, password)
+		}
+	}
+	return list
 }
 
 // learnToken takes the tokens out of an answer of a token server.
@@ -79,6 +98,7 @@ func (s *secrets) learnToken(body []byte) {
 		return
 	}
 	for key, v := range doc {
+		key = strings.ToLower(key)
 		if text, ok := v.(string); ok && (strings.Contains(key, "token") || strings.Contains(key, "secret")) {
 			s.add(text)
 		}

@@ -50,7 +50,7 @@ func (r *Redactor) Hide(secrets ...string) {
 }
 
 var secretJSON = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)"(token|access_token|refresh_token|password|identitytoken|registrytoken|auth|secret)"\s*:\s*"[^"]*"?`)
+	return regexp.MustCompile(`(?i)"([a-z_-]*(?:token|password|secret)|auth)"\s*:\s*"[^"]*"?`)
 })
 
 // Text returns s without known secrets and without the values of members of JSON that hold
@@ -135,6 +135,9 @@ func mark(secret string) string {
 
 var secretHeaders = []string{"Authorization", "Proxy-Authorization", "Cookie", "Set-Cookie"}
 
+// secretWords are what the names of other headers with a secret have within them, as X-Auth-Token has.
+var secretWords = []string{"auth", "token", "secret", "password", "credential", "signature", "api-key", "apikey", "access-key"}
+
 // Header returns a copy of h for a trace, without secrets and with capped values. Of credentials only
 // the scheme, the length in bytes and, of tokens, a mark are left.
 func (r *Redactor) Header(h http.Header) map[string][]string {
@@ -144,9 +147,10 @@ func (r *Redactor) Header(h http.Header) map[string][]string {
 			// These headers hold credentials, or addresses that do: the Location of an upload
 			// is worth one.
 			switch {
-			case slices.Contains(secretHeaders, name):
+			case IsSecretHeader(name):
+				// Only these begin with a scheme. The first word of any other is secret too.
 				scheme, rest, _ := strings.Cut(v, " ")
-				if rest == "" {
+				if rest == "" || name != "Authorization" && name != "Proxy-Authorization" {
 					scheme, rest = "", v
 				}
 				v = strings.TrimSpace(fmt.Sprintf("%s REDACTED (%d bytes%s)", scheme, len(rest), tokenMark(scheme, rest)))
@@ -156,6 +160,11 @@ func (r *Redactor) Header(h http.Header) map[string][]string {
 				} else {
 					v = "REDACTED, malformed"
 				}
+			case strings.HasSuffix(name, "-Authenticate"):
+				v = realmQuery().ReplaceAllStringFunc(v, func(t string) string {
+					before, query, _ := strings.Cut(t, "?")
+					return before + "?" + redactQuery(query)
+				})
 			case name == "Link":
 				v = linkTarget().ReplaceAllStringFunc(v, func(t string) string {
 					u, err := url.Parse(t[1 : len(t)-1])
@@ -173,6 +182,18 @@ func (r *Redactor) Header(h http.Header) map[string][]string {
 	return out
 }
 
+// IsSecretHeader reports whether the value of a header, by its canonical name, is a secret: that of those
+// that are known, and of any whose name says so. A challenge asks for a secret and holds none.
+func IsSecretHeader(name string) bool {
+	if slices.Contains(secretHeaders, name) {
+		return true
+	}
+	name = strings.ToLower(name)
+	return !strings.HasSuffix(name, "-authenticate") && slices.ContainsFunc(secretWords, func(word string) bool {
+		return strings.Contains(name, word)
+	})
+}
+
 // tokenMark returns the mark of a token. A password has none: it may be weak, and by the mark and the
 // length whoever has a list of passwords could find it.
 func tokenMark(scheme, secret string) string {
@@ -181,6 +202,9 @@ func tokenMark(scheme, secret string) string {
 	}
 	return ", " + mark(secret)
 }
+
+// realmQuery is an address in a challenge, from its scheme to the end of its query.
+var realmQuery = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`://[^\s"?]*\?[^\s",]*`) })
 
 var linkTarget = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`<[^>]*>`) })
 

@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -105,6 +107,34 @@ func TestRedactSpellings(t *testing.T) {
 	} {
 		if got := red.Text(in); strings.Contains(got, "anted") || !strings.Contains(got, "REDACTED") {
 			t.Errorf("text(%s) = %s", in, got)
+		}
+	}
+}
+
+// No value of a header that is secret by its name is shown, nor the first of several cookies. A challenge
+// is shown but for the query of its realm.
+func TestSecretHeaders(t *testing.T) {
+	challenge := `Bearer realm="https://a.test/token?%s=%s",service="s",scope="repository:x:pull,push"`
+	h := http.Header{"Accept": {"shown"}, "Www-Authenticate": {`Basic realm="a b?c"`, fmt.Sprintf(challenge, "sig", "planted")}}
+	for _, name := range []string{"Cookie", "Set-Cookie", "X-Registry-Auth", "X-Auth-Token", "X-Amz-Security-Token", "X-Api-Key", "Authentication-Info"} {
+		h.Set(name, "planted=1; planted=2")
+	}
+	h.Set("Authorization", "Bearer planted")
+
+	got := new(Redactor).Header(h)
+	for name, values := range got {
+		if text := strings.Join(values, " "); strings.Contains(text, "planted") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	want := []string{`Basic realm="a b?c"`, fmt.Sprintf(challenge, "sig", "REDACTED-"+mark("planted"))}
+	if !slices.Equal(got["Www-Authenticate"], want) || got["Accept"][0] != "shown" {
+		t.Errorf("challenges %q, want %q", got["Www-Authenticate"], want)
+	}
+
+	for _, member := range []string{"token", "refreshToken", "client_secret", "IdentityToken", "auth"} {
+		if text := new(Redactor).Text(fmt.Sprintf(`{"a":"shown",%q:"planted"}`, member)); strings.Contains(text, "planted") || !strings.Contains(text, "shown") {
+			t.Errorf("%s: %s", member, text)
 		}
 	}
 }
