@@ -79,7 +79,7 @@ func (c *Conn) newTransport(config *tls.Config, check control) *http.Transport {
 		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 		WriteBufferSize:        64 << 10,
-		ReadBufferSize:         64 << 10,
+		ReadBufferSize:         32 << 10, // a read of as much passes it: io.Copy makes such ones
 		Protocols:              protocols,
 	}
 }
