@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"math/bits"
 	"runtime"
 
 	"ocikit/tarutil/rangecoder"
@@ -149,18 +150,56 @@ type coder struct {
 	parts   []basePart
 	entered int // of the parts
 
-	// latest holds the latest places with each hash, the newest first: place+1. Chains of places would
-	// find the same, in four times the memory.
-	latest [][depth]int32
+	// latest holds the latest places with each hash that is looked up in this segment: most places have
+	// another, and are not entered. Chains of places would find the same, in four times the memory.
+	wanted wanted
+	latest []recent
 }
 
 func newCoder(m *maker) *coder {
 	const size = maxParts + segmentSize
 	return &coder{
 		maker: m, pages: newPages(m.bases), state: newState(nil),
-		buf: make([]byte, size), latest: make([][depth]int32, 1<<hashBits),
+		buf: make([]byte, size),
 	}
 }
+
+// Wanted is a set of hashes, which it numbers. It is small enough to stay near the processor, where a
+// table with a row for every hash is not.
+type wanted struct {
+	bits   [1 << hashBits / 64]uint64
+	before [1 << hashBits / 64]uint32 // how many bits there are in the words before
+}
+
+func (w *wanted) add(h uint32) { w.bits[h/64] |= 1 << (h % 64) }
+
+func (w *wanted) has(h uint32) bool { return w.bits[h/64]>>(h%64)&1 != 0 }
+
+// count returns the size of the set, after which it must not grow.
+func (w *wanted) count() int {
+	n := 0
+	for i, b := range w.bits {
+		w.before[i] = uint32(n)
+		n += bits.OnesCount64(b)
+	}
+	return n
+}
+
+// number returns the number of a hash that is in the set: 0, 1, and so on.
+func (w *wanted) number(h uint32) int {
+	return int(w.before[h/64]) + bits.OnesCount64(w.bits[h/64]&(1<<(h%64)-1))
+}
+
+// Recent are the latest four places with a hash, each as place+1, the newest in the lowest bits. They
+// are written and read as the same two words, which a processor hands on without waiting for memory.
+type recent [2]uint64
+
+func (r *recent) add(place int) {
+	r[0], r[1] = r[0]<<32|uint64(place+1), r[1]<<32|r[0]>>32
+}
+
+// place returns the place with number k, negative for none.
+func (r *recent) place(k int) int { return int(uint32(r[k/2]>>(k%2*32))) - 1 }
 
 // A basePart is a part of the bases in buf.
 type basePart struct {
@@ -194,6 +233,7 @@ func (c *coder) segment(size int, pos int64) ([]byte, error) {
 		return nil, err
 	}
 
+	c.want(runs)
 	at := 0
 	for i, r := range runs {
 		c.insertParts(i)
@@ -267,7 +307,6 @@ func (c *coder) surround(runs []run) error {
 		}
 	}
 
-	clear(c.latest)
 	return nil
 }
 
@@ -276,11 +315,33 @@ func (c *coder) hash(i int) uint32 {
 	return binary.LittleEndian.Uint32(c.buf[i:]) * 2654435761 >> (32 - hashBits)
 }
 
-// insert enters the place i of buf.
-func (c *coder) insert(i int) {
-	if i+4 <= maxParts+len(c.data) {
-		l := &c.latest[c.hash(i)]
-		*l = [depth]int32{int32(i + 1), l[0], l[1], l[2]} // moved one by one: copy is a call
+// want makes room for what is looked up between runs: the hash of each place that has four bytes before
+// the next run, see best.
+func (c *coder) want(runs []run) {
+	clear(c.wanted.bits[:])
+	at := 0
+	for _, r := range runs {
+		for i := at; i+4 <= r.start; i++ {
+			c.wanted.add(c.hash(maxParts + i))
+		}
+		at = r.end
+	}
+
+	n := c.wanted.count()
+	if n > cap(c.latest) {
+		c.latest = make([]recent, n)
+	}
+	c.latest = c.latest[:n]
+	clear(c.latest)
+}
+
+// insert enters the places from from to to of buf that are looked up.
+func (c *coder) insert(from, to int) {
+	to = min(to, maxParts+len(c.data)-3)
+	for i := from; i < to; i++ {
+		if h := c.hash(i); c.wanted.has(h) {
+			c.latest[c.wanted.number(h)].add(i)
+		}
 	}
 }
 
@@ -289,9 +350,7 @@ func (c *coder) insertParts(gap int) {
 	for len(c.parts) > c.entered && c.parts[c.entered].gap == gap {
 		p := c.parts[c.entered]
 		c.entered++
-		for i := p.at; i < p.at+p.n-3; i++ {
-			c.insert(i)
-		}
+		c.insert(p.at, p.at+p.n-3)
 	}
 }
 
@@ -322,7 +381,7 @@ func (c *coder) gap(from, to int) {
 			st, score = c.best(i, to)
 		}
 
-		c.insert(maxParts + i)
+		c.insert(maxParts+i, maxParts+i+1)
 		if score <= 0 {
 			c.literal(i)
 			i++
@@ -341,9 +400,7 @@ func (c *coder) gap(from, to int) {
 		}
 
 		c.put(st)
-		for k := i + 1; k < i+st.length; k++ {
-			c.insert(maxParts + k)
-		}
+		c.insert(maxParts+i+1, maxParts+i+st.length)
 
 		i += st.length
 	}
@@ -386,8 +443,9 @@ func (c *coder) best(i, to int) (st step, score int) {
 	// does not agree one byte behind the longest match so far cannot be longer.
 	last := c.state.lastBase()
 	longest := max(st.length, 3)
-	for _, at := range c.latest[c.hash(maxParts+i)] {
-		j := int(at) - 1
+	found := c.latest[c.wanted.number(c.hash(maxParts+i))]
+	for k := range depth {
+		j := found.place(k)
 		if j < 0 {
 			break
 		}
