@@ -1,7 +1,6 @@
 package gunzip
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,33 +11,61 @@ import (
 var ErrCorrupt = errors.New("corrupt data")
 
 const (
-	window  = 32 << 10     // how far back a match may lead
-	batch   = 96 << 10     // what is decoded before it is handed out
-	longest = 258          // match
-	slack   = longest + 16 // behind the batch: the last match, and a copy that is rounded up
+	window  = 32 << 10 // how far back a match may lead
+	batch   = 96 << 10 // what is decoded before it is handed out
+	longest = 258      // match
+
+	// The last match of a batch goes beyond it, and a copy is rounded up.
+	slack = longest + 32
+
+	piece = 64 << 10 // what is read from the source at once
+	ahead = 16       // the bytes of the source that fast needs for one round
 )
 
 // An inflater decodes the blocks of one member.
 type inflater struct {
-	src   *bufio.Reader
-	acc   uint64 // bits that were loaded and not used, the next one lowest
-	n     uint   // how many
-	last  bool   // the current block is the last one
-	state blockState
-	left  int // bytes that a stored block still has
+	src    io.Reader
+	failed error // what src ended with
+	before int64 // bytes of src that were in front of in
+	pos    int   // what is left of in is in[pos:end]
+	end    int
+	acc    uint64 // bits that were loaded and not used, the next one lowest
+	n      uint   // how many
 
-	literals, offsets           table
-	fixedLiterals, fixedOffsets table
-	codes                       table
-	curLiterals, curOffsets     table // of the current block
+	last    bool // the current block is the last one
+	state   blockState
+	left    int // bytes that a stored block still has
+	onBlock func(pos, bit int64)
 
-	buf   [window + batch + slack]byte
-	at    int   // where the next byte goes
+	at    int   // where in buf the next byte goes
 	start int   // where what matches may reach begins
 	gone  int64 // how much of the contents was before buf
 
-	read    *counter // src reads from it
-	onBlock func(pos, bit int64)
+	cur, fixed *tables // of the current block, and of blocks with fixed codes; nil before the first one
+	own        tables  // of blocks with codes of their own
+	codes      [1 << lengthBits]entry
+	symbols    struct {
+		literals [literalSymbols]entry
+		offsets  [offsetSymbols]entry
+		lengths  [lengthSymbols]entry
+	}
+
+	in  [2*piece + 8]byte
+	buf [window + batch + slack]byte
+}
+
+// init prepares an inflater for reading from src.
+func (f *inflater) init(src io.Reader) {
+	f.src = src
+	for i := range f.symbols.literals {
+		f.symbols.literals[i] = literal(i)
+	}
+	for i := range f.symbols.offsets {
+		f.symbols.offsets[i] = offset(i)
+	}
+	for i := range f.symbols.lengths {
+		f.symbols.lengths[i] = lengthCode(i)
+	}
 }
 
 type blockState byte
@@ -87,14 +114,49 @@ func (f *inflater) decode() error {
 	return nil
 }
 
-// need loads bits, one byte at a time, until there are n.
+// more reads from the source, behind what is left of in.
+func (f *inflater) more() {
+	f.before += int64(f.pos)
+	f.end = copy(f.in[:], f.in[f.pos:f.end])
+	f.pos = 0
+	for range 100 { // as often as a bufio.Reader would try it
+		if f.failed != nil {
+			return
+		}
+		var n int
+		n, f.failed = f.src.Read(f.in[f.end : f.end+piece])
+		if f.end += n; n > 0 {
+			return
+		}
+	}
+	f.failed = io.ErrNoProgress
+}
+
+// some makes sure that there is a byte in in, or returns why there is none.
+func (f *inflater) some() error {
+	if f.pos == f.end {
+		if f.more(); f.pos == f.end {
+			return f.failed
+		}
+	}
+	return nil
+}
+
+// need loads bits until there are n. Near the end of in it does so one byte at a time.
 func (f *inflater) need(n uint) error {
+	if f.n < n && f.end-f.pos >= 8 {
+		f.acc |= binary.LittleEndian.Uint64(f.in[f.pos:]) << f.n
+		f.pos += int(63-f.n) >> 3
+		f.n |= 56
+		f.acc &= 1<<f.n - 1
+	}
+
 	for f.n < n {
-		c, err := f.src.ReadByte()
-		if err != nil {
+		if err := f.some(); err != nil {
 			return unexpected(err)
 		}
-		f.acc |= uint64(c) << f.n
+		f.acc |= uint64(f.in[f.pos]) << f.n
+		f.pos++
 		f.n += 8
 	}
 	return nil
@@ -119,8 +181,10 @@ func (f *inflater) align() {
 
 // readByte reads a byte; the bits are aligned.
 func (f *inflater) readByte() (byte, error) {
-	if f.n == 0 {
-		return f.src.ReadByte()
+	if err := f.need(8); err == io.ErrUnexpectedEOF {
+		return 0, io.EOF // whether that is right is for the caller to say
+	} else if err != nil {
+		return 0, err
 	}
 	c := byte(f.acc)
 	f.acc >>= 8
@@ -137,7 +201,7 @@ func (f *inflater) nextBlock() error {
 	}
 
 	if f.onBlock != nil {
-		f.onBlock(f.gone+int64(f.at), 8*(f.read.n-int64(f.src.Buffered()))-int64(f.n))
+		f.onBlock(f.gone+int64(f.at), 8*(f.before+int64(f.pos))-int64(f.n))
 	}
 
 	// The header is three bits: last, and the type (RFC 1951, section 3.2.3).
@@ -159,7 +223,7 @@ func (f *inflater) nextBlock() error {
 		}
 		f.left, f.state = int(sizes&0xffff), inStored
 	case 1: // with the fixed codes
-		f.fixed()
+		f.useFixed()
 		f.state = inCompressed
 	case 2: // with codes of its own
 		f.state = inCompressed
@@ -184,19 +248,27 @@ func (f *inflater) stored() error {
 		f.left--
 	}
 
-	n, err := io.ReadFull(f.src, f.buf[f.at:f.at+min(f.left, window+batch-f.at)])
-	f.at += n
-	if f.left -= n; f.left == 0 {
-		f.state = betweenBlocks
+	for f.left > 0 && f.at < window+batch {
+		if err := f.some(); err != nil {
+			return unexpected(err)
+		}
+		n := copy(f.buf[f.at:f.at+min(f.left, window+batch-f.at)], f.in[f.pos:f.end])
+		f.pos += n
+		f.at += n
+		f.left -= n
 	}
 
-	return unexpected(err)
+	if f.left == 0 {
+		f.state = betweenBlocks
+	}
+	return nil
 }
 
-// fixed takes the code that RFC 1951, section 3.2.6, defines.
-func (f *inflater) fixed() {
-	if len(f.fixedLiterals) == 0 { // most streams never need them
-		var lengths [288]uint8
+// useFixed takes the code that RFC 1951, section 3.2.6, defines.
+func (f *inflater) useFixed() {
+	if f.fixed == nil { // most streams never need it
+		f.fixed = new(tables)
+		var lengths [literalSymbols]uint8
 		for i := range lengths {
 			switch {
 			case i < 144:
@@ -209,14 +281,14 @@ func (f *inflater) fixed() {
 				lengths[i] = 8
 			}
 		}
-		f.fixedLiterals.build(lengths[:], literalBits, literal)
-		for i := range 32 {
+		build(f.fixed.literals[:], lengths[:], literalBits, f.symbols.literals[:])
+		for i := range offsetSymbols {
 			lengths[i] = 5
 		}
-		f.fixedOffsets.build(lengths[:32], offsetBits, offset)
+		build(f.fixed.offsets[:], lengths[:offsetSymbols], offsetBits, f.symbols.offsets[:])
 	}
 
-	f.curLiterals, f.curOffsets = f.fixedLiterals, f.fixedOffsets
+	f.cur = f.fixed
 }
 
 // dynamic reads the codes of a block (section 3.2.7).
@@ -245,14 +317,14 @@ func (f *inflater) dynamic() error {
 		lengths[i] = uint8(v)
 	}
 
-	if !f.codes.build(lengths[:19], lengthBits, lengthCode) {
+	if !build(f.codes[:], lengths[:lengthSymbols], lengthBits, f.symbols.lengths[:]) {
 		return fmt.Errorf("%w: code of code lengths", ErrCorrupt)
 	}
 
 	// Both codes are one list: a run may begin in the first and end in the second.
-	clear(lengths[:19])
+	clear(lengths[:lengthSymbols])
 	for i, n := 0, literals+offsets; i < n; {
-		e, err := f.symbol(f.codes, lengthBits)
+		e, err := f.symbol(f.codes[:], lengthBits)
 		if err != nil {
 			return err
 		}
@@ -291,28 +363,29 @@ func (f *inflater) dynamic() error {
 		}
 	}
 
-	if !f.literals.build(lengths[:literals], literalBits, literal) || !f.offsets.build(lengths[literals:literals+offsets], offsetBits, offset) {
+	if !build(f.own.literals[:], lengths[:literals], literalBits, f.symbols.literals[:]) ||
+		!build(f.own.offsets[:], lengths[literals:literals+offsets], offsetBits, f.symbols.offsets[:]) {
 		return fmt.Errorf("%w: code that does not add up", ErrCorrupt)
 	}
 
-	f.curLiterals, f.curOffsets = f.literals, f.offsets
+	f.cur = &f.own
 	return nil
 }
 
 // symbol decodes one symbol, loading no more bytes than it takes: near the end of a member there may
 // be no more.
-func (f *inflater) symbol(t table, first uint) (entry, error) {
+func (f *inflater) symbol(t []entry, first uint) (entry, error) {
 	for {
 		// Bits that are not loaded are zeros here. An entry counts only if its code has none of them.
 		e := t[f.acc&(1<<first-1)]
 		if e&isLink != 0 {
-			e = t[uint64(e.value())+f.acc>>first&(1<<e.extra()-1)]
+			e = t[uint64(e.value())+f.acc>>first&(1<<e.code()-1)]
 		}
 
-		if e.bits() != 0 && e.bits() <= f.n {
-			f.acc >>= e.bits()
-			f.n -= e.bits()
-			if e&^0xff == 0 {
+		if e.code() != 0 && e.code() <= f.n {
+			f.acc >>= e.code()
+			f.n -= e.code()
+			if e&^0xfff == 0 {
 				return 0, fmt.Errorf("%w: symbol without a meaning", ErrCorrupt)
 			}
 			return e, nil
@@ -331,6 +404,9 @@ func (f *inflater) symbol(t table, first uint) (entry, error) {
 // compressed decodes symbols of the current block.
 func (f *inflater) compressed() error {
 	for f.at < window+batch {
+		if f.end-f.pos < ahead {
+			f.more() // an error comes again when there is need
+		}
 		if err := f.fast(); err != nil {
 			return err
 		}
@@ -338,8 +414,8 @@ func (f *inflater) compressed() error {
 			return nil
 		}
 
-		// What is left of the source's buffer is short: one symbol with care.
-		e, err := f.symbol(f.curLiterals, literalBits)
+		// What is left of in is short, or the symbol is a special one: it is taken with care.
+		e, err := f.symbol(f.cur.literals[:], literalBits)
 		switch {
 		case err != nil:
 			return err
@@ -359,7 +435,7 @@ func (f *inflater) compressed() error {
 		}
 
 		length := int(e.value()) + int(more)
-		if e, err = f.symbol(f.curOffsets, offsetBits); err != nil {
+		if e, err = f.symbol(f.cur.offsets[:], offsetBits); err != nil {
 			return err
 		}
 
@@ -381,42 +457,34 @@ func (f *inflater) compressed() error {
 
 var errDistance = fmt.Errorf("%w: match before the start", ErrCorrupt)
 
-// fast decodes symbols as long as the source has eight bytes for each at hand. It leaves a
+// fast decodes symbols as long as there are ahead bytes of the source at hand. It leaves a
 // symbol that is the end of the block, or that is wrong, to the caller.
 func (f *inflater) fast() error {
-	if f.src.Buffered() == 0 {
-		f.src.Peek(1) // an error comes again when there is need
-	}
-
 	// All of the state is in variables of its own here, which the compiler can put into registers.
-	// The two tables are long enough for every index: the loop need not check that again.
-	in, _ := f.src.Peek(f.src.Buffered())
-	pos, at, acc, n := 0, f.at, f.acc, f.n
-	literals, offsets := f.curLiterals, f.curOffsets
-	_ = literals[1<<literalBits-1]
-	_ = offsets[1<<offsetBits-1]
-	buf := &f.buf
+	pos, end, at, acc, n := f.pos, f.end-ahead, f.at, f.acc, f.n
+	t := f.cur
 
-	for at < window+batch && pos+16 <= len(in) {
+	for at < window+batch && pos <= end {
 		// Bits above the n that count are those of in[pos:], and are the same when they are
 		// loaded again.
-		acc |= binary.LittleEndian.Uint64(in[pos:]) << (n & 63)
+		p := pos & (2*piece - 1)
+		acc |= binary.LittleEndian.Uint64(f.in[p:p+8]) << (n & 63)
 		pos += int(63-n) >> 3
 		n |= 56
-		e := literals[acc&(1<<literalBits-1)]
+		e := t.literals[acc&(1<<literalBits-1)]
 
 		if e&isLiteral != 0 { // up to three of eleven bits, and the code of a fourth symbol
-			buf[at] = byte(e >> 16)
+			f.buf[at] = byte(e >> 16)
 			at++
 			acc >>= e & 63
 			n -= uint(e & 63)
-			if e = literals[acc&(1<<literalBits-1)]; e&isLiteral != 0 {
-				buf[at] = byte(e >> 16)
+			if e = t.literals[acc&(1<<literalBits-1)]; e&isLiteral != 0 {
+				f.buf[at] = byte(e >> 16)
 				at++
 				acc >>= e & 63
 				n -= uint(e & 63)
-				if e = literals[acc&(1<<literalBits-1)]; e&isLiteral != 0 {
-					buf[at] = byte(e >> 16)
+				if e = t.literals[acc&(1<<literalBits-1)]; e&isLiteral != 0 {
+					f.buf[at] = byte(e >> 16)
 					at++
 					acc >>= e & 63
 					n -= uint(e & 63)
@@ -426,17 +494,19 @@ func (f *inflater) fast() error {
 		}
 
 		if n < 48 { // a length and a distance take up to 48 bits
-			acc |= binary.LittleEndian.Uint64(in[pos:]) << (n & 63)
+			p := pos & (2*piece - 1)
+			acc |= binary.LittleEndian.Uint64(f.in[p:p+8]) << (n & 63)
 			pos += int(63-n) >> 3
 			n |= 56
 		}
 
 		if e&isLink != 0 {
-			e = literals[uint64(e>>16)+acc>>literalBits&(1<<e.extra()-1)]
+			i := uint64(e>>16) + acc>>literalBits&(1<<(e>>8&15)-1)
+			e = t.literals[i&uint64(len(t.literals)-1)]
 		}
 
 		if e&isLiteral != 0 {
-			buf[at] = byte(e >> 16)
+			f.buf[at] = byte(e >> 16)
 			at++
 			acc >>= e & 63
 			n -= uint(e & 63)
@@ -448,42 +518,43 @@ func (f *inflater) fast() error {
 		}
 
 		// The symbol may turn out wrong: acc and n stay as they are until it is known to be right.
-		rest, left := acc>>(e&63), n-uint(e&63)
-		length := int(e>>16) + int(rest&(1<<e.extra()-1))
-		rest >>= e.extra()
-		left -= e.extra()
+		// The code and the bits behind it go at once; what these add is read beside.
+		rest := acc >> (e & 63)
+		length := int(e>>16) + int(acc&(1<<(e&63)-1)>>(e>>8&15))
 
-		d := offsets[rest&(1<<offsetBits-1)]
+		d := t.offsets[rest&(1<<offsetBits-1)]
 		if d&isLink != 0 {
-			d = offsets[uint64(d>>16)+rest>>offsetBits&(1<<d.extra()-1)]
+			i := uint64(d>>16) + rest>>offsetBits&(1<<(d>>8&15)-1)
+			d = t.offsets[i&uint64(len(t.offsets)-1)]
 		}
 
 		if d&isValue == 0 {
 			break
 		}
 
-		rest >>= d & 63
-		left -= uint(d & 63)
-		distance := int(d>>16) + int(rest&(1<<d.extra()-1))
-		acc, n = rest>>d.extra(), left-d.extra()
-		if distance > at-f.start {
+		distance := int(d>>16) + int(rest&(1<<(d&63)-1)>>(d>>8&15))
+		acc = rest >> (d & 63)
+		n -= uint(e&63) + uint(d&63)
+		from := at - distance
+		if from < f.start {
 			return errDistance
 		}
 
-		// Most matches are short, and a copy of a fixed size needs no call.
-		if distance >= 16 && length <= 16 {
-			from := at - distance
-			copy(buf[at:at+16], buf[from:from+16])
-			at += length
+		if distance < 16 {
+			at = copyMatch(&f.buf, at, distance, length)
 			continue
 		}
 
-		at = copyMatch(buf, at, distance, length)
+		// Most matches are short, and copies of a fixed size need no call.
+		copy(f.buf[at:at+16], f.buf[from:from+16])
+		for k := 16; k < length; k += 16 {
+			copy(f.buf[at+k:at+k+16], f.buf[from+k:from+k+16])
+		}
+		at += length
 	}
 
 	// Bits beyond the n are cleared: the careful way loads them again, byte by byte.
-	f.at, f.acc, f.n = at, acc&(1<<n-1), n
-	f.src.Discard(pos) // they are in its buffer
+	f.pos, f.at, f.acc, f.n = pos, at, acc&(1<<n-1), n
 	return nil
 }
 

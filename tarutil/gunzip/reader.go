@@ -1,7 +1,6 @@
 package gunzip
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -26,8 +25,7 @@ type Reader struct {
 // write as padding, are dropped; other bytes are an error.
 func NewReader(r io.Reader) (*Reader, error) {
 	z := &Reader{member: 1}
-	z.f.read = &counter{r: r}
-	z.f.src = bufio.NewReaderSize(z.f.read, 64<<10)
+	z.f.init(r)
 	if err := z.header(); err != nil {
 		return nil, err
 	}
@@ -37,18 +35,6 @@ func NewReader(r io.Reader) (*Reader, error) {
 // OnBlock has f called at the begin of each block, from within Read: with how much of the contents
 // comes before it, and with how many bits of r. It is called before the first Read.
 func (z *Reader) OnBlock(f func(pos, bit int64)) { z.f.onBlock = f }
-
-// A counter counts what is read through it.
-type counter struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
-}
 
 // Read implements io.Reader.
 func (z *Reader) Read(p []byte) (int, error) {
