@@ -235,7 +235,7 @@ func (b *BundlePlan) baseLayers(ctx context.Context) (*baseList, error) {
 			b.notice("comparing with the %d largest layers that both sides have: with more it would take too long", len(parts))
 			break
 		}
-		t, err := unpack(ctx, at)
+		t, err := unpackBase(ctx, at)
 		if errors.Is(err, tarutil.ErrUnsupported) {
 			continue
 		}
@@ -303,5 +303,15 @@ func unpack(ctx context.Context, at layerAt) (*layerdelta.Tar, error) {
 		return nil, err
 	}
 	defer r.Close()
-	return layerdelta.Unpack(ctx, r, -1)
+	return layerdelta.Unpack(ctx, r)
+}
+
+// unpackBase uncompresses a layer that others are compared with.
+func unpackBase(ctx context.Context, at layerAt) (*layerdelta.Tar, error) {
+	r, err := at.src.Blob(at.desc)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return layerdelta.UnpackBase(ctx, r, -1)
 }

@@ -56,13 +56,13 @@ type made struct {
 
 func makeDelta(ctx context.Context) (m made, err error) {
 	m.old, m.now = layer(0), layer(1)
-	base, err := Unpack(ctx, bytes.NewReader(m.old), -1)
+	base, err := UnpackBase(ctx, bytes.NewReader(m.old), -1)
 	if err != nil {
 		return m, err
 	}
 	base.Keep(memory{bytes.NewReader(m.old)})
 	defer base.Close()
-	target, err := Unpack(ctx, bytes.NewReader(m.now), -1)
+	target, err := Unpack(ctx, bytes.NewReader(m.now))
 	if err != nil {
 		return m, err
 	}
@@ -105,7 +105,7 @@ func Example() {
 
 func TestNoUse(t *testing.T) {
 	now := layer(1)
-	target, err := Unpack(t.Context(), bytes.NewReader(now), -1)
+	target, err := Unpack(t.Context(), bytes.NewReader(now))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,9 +128,9 @@ func TestNoUse(t *testing.T) {
 	}
 }
 
-func TestUnpackLimit(t *testing.T) {
-	if _, err := Unpack(t.Context(), bytes.NewReader(layer(0)), 1000); !errors.Is(err, ErrDamaged) {
-		t.Errorf("Unpack over its limit: %v", err)
+func TestUnpackBaseLimit(t *testing.T) {
+	if _, err := UnpackBase(t.Context(), bytes.NewReader(layer(0)), 1000); !errors.Is(err, ErrDamaged) {
+		t.Errorf("UnpackBase over its limit: %v", err)
 	}
 }
 

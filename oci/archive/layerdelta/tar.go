@@ -18,7 +18,7 @@ import (
 // only place where a base of any size can be read anywhere.
 type Tar struct {
 	Size   int64
-	DiffID digest.Digest
+	DiffID digest.Digest // of a layer that [Unpack] read
 
 	f     *disk.TempFile
 	index *recipe.Index
@@ -38,9 +38,24 @@ func (t *Tar) Keep(b Blob) { t.blob = b }
 // Temp returns a temporary file for [Make]. The caller closes it, which removes it.
 func Temp() (*disk.TempFile, error) { return disk.CreateTemp("", "ocikit-delta-*") }
 
-// Unpack reads a layer, compressed or not, to its end; the caller closes the Tar. A tar of over
-// limit bytes gives [ErrDamaged]; a limit below 0 is none.
-func Unpack(ctx context.Context, r io.Reader, limit int64) (*Tar, error) {
+// Unpack reads a layer, compressed or not, to its end; the caller closes the Tar.
+func Unpack(ctx context.Context, r io.Reader) (*Tar, error) {
+	h := digest.NewHasher(digest.SHA256)
+	t, err := unpack(ctx, r, -1, h)
+	if err == nil {
+		t.DiffID = h.Digest()
+	}
+	return t, err
+}
+
+// UnpackBase is Unpack for a layer that is only copied from: the Tar has no DiffID. A tar of over limit
+// bytes gives [ErrDamaged]; a limit below 0 is none.
+func UnpackBase(ctx context.Context, r io.Reader, limit int64) (*Tar, error) {
+	return unpack(ctx, r, limit, io.Discard)
+}
+
+// unpack reads a layer to its end, and writes its tar to a file, and to w.
+func unpack(ctx context.Context, r io.Reader, limit int64, w io.Writer) (*Tar, error) {
 	in := bufio.NewReaderSize(tarutil.ContextReader(ctx, r), 64<<10)
 	plain, indexer, err := decompress(in)
 	if err != nil {
@@ -57,8 +72,10 @@ func Unpack(ctx context.Context, r io.Reader, limit int64) (*Tar, error) {
 		plain = io.LimitReader(plain, limit+1)
 	}
 
-	h := digest.NewHasher(digest.SHA256)
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(f, h)}, struct{ io.Reader }{plain}, make([]byte, 256<<10))
+	// Decompressing goes on while the bytes are written.
+	ahead := tarutil.NewReadAhead(ctx, io.NopCloser(plain))
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(f, w)}, struct{ io.Reader }{ahead}, make([]byte, 256<<10))
+	ahead.Close()
 	if err == nil && limit >= 0 && n > limit {
 		err = fmt.Errorf("%w: a base has over %d bytes", ErrDamaged, limit)
 	}
@@ -70,7 +87,7 @@ func Unpack(ctx context.Context, r io.Reader, limit int64) (*Tar, error) {
 		return nil, err
 	}
 
-	t := &Tar{Size: n, DiffID: h.Digest(), f: f}
+	t := &Tar{Size: n, f: f}
 	if indexer != nil {
 		t.index = indexer.Index()
 	}
@@ -203,7 +220,7 @@ func (l *Lazy) unpack() error {
 		return err
 	}
 	defer r.Close()
-	if l.tar, err = Unpack(l.ctx, r, l.size); err == nil && l.tar.Size != l.size {
+	if l.tar, err = UnpackBase(l.ctx, r, l.size); err == nil && l.tar.Size != l.size {
 		err = fmt.Errorf("%w: a base has %d bytes, not %d", ErrDamaged, l.tar.Size, l.size)
 	}
 	if err != nil {
