@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"runtime"
 
+	"ocikit/tarutil/internal/inorder"
 	"ocikit/tarutil/rangecoder"
 )
 
@@ -40,13 +41,18 @@ type maker struct {
 // A job is a segment on its way through a goroutine.
 type job struct {
 	size    int
-	pos     int64
 	payload []byte
-	err     error
-	done    chan struct{}
 }
 
-// run writes the delta. Segments are coded at once, and written in their order.
+// finish writes what was made of a segment.
+func (m *maker) finish(j *job) error {
+	b := binary.AppendUvarint(nil, uint64(j.size))
+	b = binary.AppendUvarint(b, uint64(len(j.payload)))
+	_, err := m.w.Write(append(b, j.payload...))
+	return err
+}
+
+// run writes the delta.
 func (m *maker) run(target io.Reader) error {
 	head := append([]byte(magic), 0)
 	if m.blind {
@@ -57,58 +63,31 @@ func (m *maker) run(target io.Reader) error {
 		return err
 	}
 
-	// Waiting for an idle coder bounds memory and the number of goroutines.
-	idle := make(chan *coder, min(runtime.GOMAXPROCS(0), maxWorkers))
-	for range cap(idle) {
-		idle <- nil
-	}
-
 	// The caller may close the bases after an error too, so nothing may read them then.
-	var queue []*job
-	defer func() {
-		for _, j := range queue {
-			<-j.done
-		}
-	}()
-
-	finish := func(keep int) error {
-		for len(queue) > keep {
-			j := queue[0]
-			queue = queue[1:]
-			if <-j.done; j.err != nil {
-				return j.err
-			}
-			b := binary.AppendUvarint(nil, uint64(j.size))
-			b = binary.AppendUvarint(b, uint64(len(j.payload)))
-			if _, err := m.w.Write(append(b, j.payload...)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	workers := min(runtime.GOMAXPROCS(0), maxWorkers)
+	queue := inorder.New[*coder](workers, m.finish)
+	defer queue.Wait()
 
 	for pos := int64(0); ; {
 		if err := context.Cause(m.ctx); err != nil {
 			return err
 		}
 
-		c := <-idle
+		c := queue.Take()
 		if c == nil {
 			c = newCoder(m)
 		}
 
 		n, err := io.ReadFull(target, c.buf[maxParts:])
 		if n > 0 {
-			j := &job{size: n, pos: pos, done: make(chan struct{}, 1)}
-			queue = append(queue, j)
-			go func() {
-				j.payload, j.err = c.segment(j.size, j.pos)
-				idle <- c
-				j.done <- struct{}{}
-			}()
+			j, begin := &job{size: n}, pos
+			queue.Start(c, j, func(c **coder) (err error) {
+				j.payload, err = (*c).segment(n, begin)
+				return err
+			})
 			pos += int64(n)
 		} else {
-			idle <- c
+			queue.Return(c)
 		}
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 			return err
@@ -116,7 +95,7 @@ func (m *maker) run(target io.Reader) error {
 
 		// While more follows, one segment fewer than there are coders may be under way, so that
 		// one is free to read into.
-		if ferr := finish(bit(err == nil) * (cap(idle) - 1)); ferr != nil {
+		if ferr := queue.Finish(bit(err == nil) * (workers - 1)); ferr != nil {
 			return ferr
 		}
 		if err != nil {

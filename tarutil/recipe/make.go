@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"ocikit/tarutil/gzip"
+	"ocikit/tarutil/internal/inorder"
 	"ocikit/tarutil/rangecoder"
 )
 
@@ -253,40 +254,13 @@ func (m *maker) segments(p *parser, first *segment) error {
 	}
 
 	var waiting []*segment // for the bytes behind them
-	var queue []*codingJob
-	idle := make(chan *codec, workers())
-	for range cap(idle) {
-		idle <- nil
-	}
-
-	// Segments are coded at once, but written in their order.
-	finish := func(keep int) error {
-		for len(queue) > keep {
-			j := queue[0]
-			queue = queue[1:]
-			if <-j.done; j.err != nil {
-				return j.err
-			}
-			if err := m.finish(j); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-
-	// start waits for an idle codec, which bounds memory and the number of goroutines.
+	queue := inorder.New[*codec](workers(), m.finish)
 	start := func(s *segment) error {
 		s.stretches = m.kin.take(m.info.Size, int64(s.end-s.start))
 		m.info.Size += int64(s.end - s.start)
-		j := &codingJob{s: s, style: m.style, kin: m.kin, done: make(chan struct{}, 1)}
-		queue = append(queue, j)
-		k := <-idle
-		go func() {
-			j.err = j.code(&k)
-			idle <- k
-			j.done <- struct{}{}
-		}()
-		return finish(segmentLag)
+		j := &codingJob{s: s, style: m.style, kin: m.kin}
+		queue.Start(queue.Take(), j, j.code)
+		return queue.Finish(segmentLag)
 	}
 
 	for s, err := first, error(nil); ; s, err = p.next() {
@@ -320,7 +294,7 @@ func (m *maker) segments(p *parser, first *segment) error {
 		}
 	}
 
-	if err := finish(0); err != nil {
+	if err := queue.Finish(0); err != nil {
 		return err
 	}
 
@@ -336,8 +310,6 @@ type codingJob struct {
 	kin     *Kin
 	payload []byte
 	made    []byte // of the payload, by following it
-	err     error
-	done    chan struct{}
 }
 
 // code writes the corrections, and proves them by making the segment from them.

@@ -7,6 +7,7 @@ import (
 	"runtime"
 
 	"ocikit/tarutil/gzip"
+	"ocikit/tarutil/internal/inorder"
 	"ocikit/tarutil/rangecoder"
 )
 
@@ -73,35 +74,13 @@ func Run(ctx context.Context, w io.Writer, plain, recipe io.Reader, size int64, 
 
 // A job is a segment on its way through a goroutine.
 type job struct {
-	s    *segment
-	out  []byte
-	err  error
-	done chan struct{}
+	s   *segment
+	out []byte
 }
 
 // segments makes segments, several at once.
 func (f *formatReader) segments(ctx context.Context, out *joiner, in *bufio.Reader, tag byte, kin *Kin) error {
-	var queue []*job
-	idle := make(chan *codec, workers())
-	for range cap(idle) {
-		idle <- nil
-	}
-
-	// Segments are made at once, but written in their order.
-	finish := func(keep int) error {
-		for len(queue) > keep {
-			j := queue[0]
-			queue = queue[1:]
-			if <-j.done; j.err != nil {
-				return j.err
-			}
-			if err := out.write(j.out, j.s.phase, j.s.bits); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-
+	queue := inorder.New[*codec](workers(), func(j *job) error { return out.write(j.out, j.s.phase, j.s.bits) })
 	var history []byte
 	pos := int64(0)
 	for n := 0; tag != endMark && f.err == nil; n++ {
@@ -132,20 +111,15 @@ func (f *formatReader) segments(ctx context.Context, out *joiner, in *bufio.Read
 		s.stretches = kin.take(pos, size)
 		pos += size
 
-		j := &job{s: s, done: make(chan struct{}, 1)}
-		queue = append(queue, j)
-
-		// Waiting for an idle codec bounds memory and the number of goroutines.
-		k := <-idle
-		go func() {
-			k = k.of(st)
-			j.out, j.err = k.segment(s, payload, kin)
+		j := &job{s: s}
+		queue.Start(queue.Take(), j, func(k **codec) (err error) {
+			*k = (*k).of(st)
+			j.out, err = (*k).segment(s, payload, kin)
 			s.data, s.spans = nil, nil
-			idle <- k
-			j.done <- struct{}{}
-		}()
+			return err
+		})
 
-		if err := finish(cap(idle)); err != nil {
+		if err := queue.Finish(workers()); err != nil {
 			return err
 		}
 
@@ -156,7 +130,7 @@ func (f *formatReader) segments(ctx context.Context, out *joiner, in *bufio.Read
 		return f.err
 	}
 
-	return finish(0)
+	return queue.Finish(0)
 }
 
 // segment makes a segment of its corrections.
