@@ -107,6 +107,15 @@ func (d Descriptor) WithAnnotation(key, value string) Descriptor {
 	return d
 }
 
+// CheckDocument returns an error that wraps [ErrMalformed] if a descriptor's document would be over
+// [MaxDocument] bytes: it is not to be read then.
+func (d Descriptor) CheckDocument() error {
+	if d.Size > MaxDocument {
+		return fmt.Errorf("blob %s: %d bytes, the limit for a document is %d: %w", d.Digest, d.Size, MaxDocument, ErrMalformed)
+	}
+	return nil
+}
+
 // maxLine bounds one line of a descriptor stream. Embedded data may make a line as long as
 // a document.
 const maxLine = 2 * MaxDocument

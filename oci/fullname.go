@@ -84,15 +84,17 @@ func CutHost(name string) (host, path string) {
 }
 
 // String returns the form that [SplitName] reads.
-func (n Name) String() string {
-	s := n.Repo
-	if n.Tag != "" {
-		s += ":" + n.Tag
+func (n Name) String() string { return joinName(n.Repo, n.Tag, n.Digest) }
+
+// joinName returns PLACE[:TAG][@DIGEST].
+func joinName(place, tag string, d digest.Digest) string {
+	if tag != "" {
+		place += ":" + tag
 	}
-	if !n.Digest.IsZero() {
-		s += "@" + n.Digest.String()
+	if !d.IsZero() {
+		place += "@" + d.String()
 	}
-	return s
+	return place
 }
 
 // NameOfEntry returns the full name of an entry of index.json, and reports whether it has one. It is

@@ -38,6 +38,10 @@ var ErrNotFound = errors.New("not found")
 // that in "Extensibility" (considerations.md).
 type Object map[string]json.RawMessage
 
+// ReadDocument reads r to its end, but no more than a byte over [MaxDocument]: that is enough for
+// [Decode] to refuse the document.
+func ReadDocument(r io.Reader) ([]byte, error) { return io.ReadAll(io.LimitReader(r, MaxDocument+1)) }
+
 // Decode reads one JSON document into v. It is strict where readers are known to disagree:
 // a document over [MaxDocument], text that is not UTF-8, a byte order mark, duplicate names
 // in one object, nesting over 64 levels and bytes behind the document are errors that

@@ -334,18 +334,8 @@ func (p pointer) remove(root any) (any, error) {
 		return nil, fmt.Errorf("%w: the document itself cannot be removed", ErrPatch)
 	}
 
-	return p.edit(root, func(parent any, word string) (any, error) {
-		if _, err := child(parent, word); err != nil {
-			return nil, err
-		}
-		if v, ok := parent.(map[string]any); ok {
-			delete(v, word)
-			return v, nil
-		}
-		v := parent.([]any)
-		i, _ := element(word, len(v)-1) // child has found it
-		return slices.Delete(v, i, i+1), nil
-	})
+	return p.editChild(root, func(object map[string]any, word string) { delete(object, word) },
+		func(list []any, i int) []any { return slices.Delete(list, i, i+1) })
 }
 
 func (p pointer) replace(root, value any) (any, error) {
@@ -353,18 +343,23 @@ func (p pointer) replace(root, value any) (any, error) {
 		return value, nil
 	}
 
+	return p.editChild(root, func(object map[string]any, word string) { object[word] = value },
+		func(list []any, i int) []any { list[i] = value; return list })
+}
+
+// editChild calls inObject or inList for what the pointer names, which must be there.
+func (p pointer) editChild(root any, inObject func(map[string]any, string), inList func([]any, int) []any) (any, error) {
 	return p.edit(root, func(parent any, word string) (any, error) {
 		if _, err := child(parent, word); err != nil {
 			return nil, err
 		}
 		if v, ok := parent.(map[string]any); ok {
-			v[word] = value
+			inObject(v, word)
 			return v, nil
 		}
 		v := parent.([]any)
 		i, _ := element(word, len(v)-1) // child has found it
-		v[i] = value
-		return v, nil
+		return inList(v, i), nil
 	})
 }
 

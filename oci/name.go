@@ -56,16 +56,7 @@ func ParseImageName(s string) (ImageName, error) {
 }
 
 // String returns the form that [ParseImageName] reads.
-func (n ImageName) String() string {
-	s := n.Dir
-	if n.Tag != "" {
-		s += ":" + n.Tag
-	}
-	if !n.Digest.IsZero() {
-		s += "@" + n.Digest.String()
-	}
-	return s
-}
+func (n ImageName) String() string { return joinName(n.Dir, n.Tag, n.Digest) }
 
 // tagGrammar is the grammar of the annotation org.opencontainers.image.ref.name
 // (annotations.md).

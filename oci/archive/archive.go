@@ -85,8 +85,8 @@ func (a *Archive) Stat(d digest.Digest) (int64, error) {
 // Document returns the bytes of a manifest, index or config, verified. Over [oci.MaxDocument]
 // bytes are refused before they are read.
 func (a *Archive) Document(desc oci.Descriptor) ([]byte, error) {
-	if desc.Size > oci.MaxDocument {
-		return nil, fmt.Errorf("blob %s: %d bytes, the limit for a document is %d: %w", desc.Digest, desc.Size, oci.MaxDocument, oci.ErrMalformed)
+	if err := desc.CheckDocument(); err != nil {
+		return nil, err
 	}
 	r, err := a.blob(desc)
 	if err != nil {

@@ -99,7 +99,7 @@ func (h *documents) keep(f tarEntry, want digest.Digest) (member, error) {
 
 	hash := digest.NewHasher(alg)
 	in := io.TeeReader(f.r, hash)
-	head, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
+	head, err := oci.ReadDocument(in)
 	m := member{format: tarutil.Sniff(head)}
 
 	// A compressed layer passes once, so its diff ID is found now.

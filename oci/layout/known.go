@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"sync"
@@ -24,22 +23,20 @@ const (
 
 // OpenBelow is [OpenBelow].
 func (k *Known) OpenBelow(root *os.Root, name string) (*Layout, error) {
-	sub, err := root.OpenRoot(name)
+	l, err := openDir(name, root.OpenRoot)
 	if err != nil {
-		return nil, fmt.Errorf("layout %q: %w", name, cause(err))
+		return nil, err
 	}
 
 	// Looked at before it is read: what comes after is newer.
-	l := at(sub, name)
 	now := time.Now()
-	info, err := sub.Lstat(layoutFile)
+	info, err := l.root.Lstat(layoutFile)
 	if err == nil && k.knows(name, info) {
 		return l, nil
 	}
 
-	if err := l.checkVersion(); err != nil {
-		sub.Close()
-		return nil, fmt.Errorf("layout %q: %w", name, err)
+	if l, err := l.checked(l.checkVersion()); err != nil {
+		return l, err
 	}
 
 	if err == nil && now.Sub(info.ModTime()) > settling {

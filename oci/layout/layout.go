@@ -80,6 +80,24 @@ type Layout struct {
 	}
 }
 
+// openDir returns the layout in a directory that open opens. Whether it is one is not checked.
+func openDir(dir string, open func(string) (*os.Root, error)) (*Layout, error) {
+	root, err := open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("layout %q: %w", dir, cause(err))
+	}
+	return at(root, dir), nil
+}
+
+// checked returns the layout, or closes it if there is an error about it.
+func (l *Layout) checked(err error) (*Layout, error) {
+	if err != nil {
+		l.root.Close()
+		return nil, fmt.Errorf("layout %q: %w", l.dir, err)
+	}
+	return l, nil
+}
+
 // at returns the layout in root. Whether it is one is not checked.
 func at(root *os.Root, dir string) *Layout {
 	return &Layout{root: root, dir: dir, sys: realSystem{}}
@@ -88,17 +106,12 @@ func at(root *os.Root, dir string) *Layout {
 // Open opens an existing layout. The caller closes it. A directory that is absent gives an
 // error that wraps fs.ErrNotExist, one that is not a layout [ErrNotLayout].
 func Open(dir string) (*Layout, error) {
-	root, err := os.OpenRoot(dir)
+	l, err := openDir(dir, os.OpenRoot)
 	if err != nil {
-		return nil, fmt.Errorf("layout %q: %w", dir, cause(err))
+		return nil, err
 	}
-	l := at(root, dir)
 	l.path, _ = filepath.Abs(dir)
-	if err := l.checkVersion(); err != nil {
-		root.Close()
-		return nil, fmt.Errorf("layout %q: %w", dir, err)
-	}
-	return l, nil
+	return l.checked(l.checkVersion())
 }
 
 // Watch makes the layout call report while blobs are read by [Layout.Blob], [Layout.Verify] and
@@ -125,20 +138,14 @@ func Init(dir string) (*Layout, error) {
 		return nil, fmt.Errorf("layout %q: %w", dir, cause(err))
 	}
 
-	root, err := os.OpenRoot(dir)
+	l, err := openDir(dir, os.OpenRoot)
 	if err != nil {
-		return nil, fmt.Errorf("layout %q: %w", dir, cause(err))
+		return nil, err
 	}
 
-	l := at(root, dir)
 	l.path, _ = filepath.Abs(dir)
 	leftover := func(e fs.DirEntry) bool { return e.Name() == blobsDir } // by an init that was cut short
-	if err := l.init(leftover, nil); err != nil {
-		root.Close()
-		return nil, fmt.Errorf("layout %q: %w", dir, err)
-	}
-
-	return l, nil
+	return l.checked(l.init(leftover, nil))
 }
 
 // makeDir makes a directory, and those that it is in, durably where the system can.

@@ -22,16 +22,11 @@ const UploadPrefix = ".ocikit-upload-"
 // The caller closes it. Its errors are those of [Open]. In messages the layout has the name,
 // without that of root.
 func OpenBelow(root *os.Root, name string) (*Layout, error) {
-	sub, err := root.OpenRoot(name)
+	l, err := openDir(name, root.OpenRoot)
 	if err != nil {
-		return nil, fmt.Errorf("layout %q: %w", name, cause(err))
+		return nil, err
 	}
-	l := at(sub, name)
-	if err := l.checkVersion(); err != nil {
-		sub.Close()
-		return nil, fmt.Errorf("layout %q: %w", name, err)
-	}
-	return l, nil
+	return l.checked(l.checkVersion())
 }
 
 // InitBelow is [Init] for the directory name below root. The directory may hold others,
@@ -46,19 +41,13 @@ func InitBelow(root *os.Root, name string, annotations map[string]string) (*Layo
 		return nil, err
 	}
 
-	sub, err := root.OpenRoot(name)
+	l, err := openDir(name, root.OpenRoot)
 	if err != nil {
-		return nil, fmt.Errorf("layout %q: %w", name, cause(err))
+		return nil, err
 	}
 
-	l := at(sub, name)
 	shared := func(e fs.DirEntry) bool { return e.IsDir() || strings.HasPrefix(e.Name(), UploadPrefix) }
-	if err := l.init(shared, annotations); err != nil {
-		sub.Close()
-		return nil, fmt.Errorf("layout %q: %w", name, err)
-	}
-
-	return l, nil
+	return l.checked(l.init(shared, annotations))
 }
 
 // Adopt makes the file name of the layout's directory the blob d, durably and without

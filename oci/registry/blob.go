@@ -288,7 +288,12 @@ func (b *resumer) Close() error {
 
 // DeleteBlob asks the registry to remove a blob (end-10).
 func (c *Client) DeleteBlob(ctx context.Context, repo string, d digest.Digest) error {
-	r := &wire.Request{Method: http.MethodDelete, URL: c.conn.Endpoint(repo, "blobs", d.String()), Endpoint: "end-10", Scopes: []wire.Scope{wire.DeleteScope(repo)}, Want: []int{http.StatusAccepted}}
+	return c.remove(ctx, "end-10", repo, "blobs", d.String())
+}
+
+// remove sends the DELETE of an endpoint.
+func (c *Client) remove(ctx context.Context, endpoint, repo string, elem ...string) error {
+	r := &wire.Request{Method: http.MethodDelete, URL: c.conn.Endpoint(repo, elem...), Endpoint: endpoint, Scopes: []wire.Scope{wire.DeleteScope(repo)}, Want: []int{http.StatusAccepted}}
 	_, err := c.conn.Do(ctx, r, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
 	return err
 }

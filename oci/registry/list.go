@@ -29,21 +29,35 @@ const (
 // tags; 0 leaves their size to the registry. The sequence ends with the first error. A list that
 // leads in a circle, or is over 1,000 pages or 64 MiB long, gives [ErrProtocol].
 func (c *Client) Tags(ctx context.Context, repo string, n int) iter.Seq2[string, error] {
+	type page struct {
+		Tags []string `json:"tags"`
+	}
+	return names(ctx, c, list{repo + "/tags/list", "end-8a", wire.PullScope(repo), n}, func(p page) []string { return p.Tags })
+}
+
+// A list is what a registry lists page by page.
+type list struct {
+	path, endpoint string // behind /v2/, and as the distribution-spec numbers it
+	scope          wire.Scope
+	n              int // names to a page; 0 leaves it to the registry
+}
+
+// names returns the names on the pages of a list.
+func names[Page any](ctx context.Context, c *Client, l list, of func(Page) []string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		first := c.conn.Endpoint(repo, "tags", "list")
-		if n > 0 {
-			first.RawQuery = "n=" + strconv.Itoa(n)
+		first := c.conn.Endpoint("")
+		first.Path += l.path
+		if l.n > 0 {
+			first.RawQuery = "n=" + strconv.Itoa(l.n)
 		}
 
-		err := c.pages(ctx, first, "end-8a", wire.PullScope(repo), func(resp *wire.Response) (bool, error) {
-			var page struct {
-				Tags []string `json:"tags"`
-			}
+		err := c.pages(ctx, first, l.endpoint, l.scope, func(resp *wire.Response) (bool, error) {
+			var page Page
 			if err := oci.Decode(resp.Body, &page); err != nil {
 				return false, fmt.Errorf("GET %s: %w", c.conn.Red.URL(resp.URL), err)
 			}
-			for _, t := range page.Tags {
-				if !yield(t, nil) {
+			for _, name := range of(page) {
+				if !yield(name, nil) {
 					return false, nil
 				}
 			}

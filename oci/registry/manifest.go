@@ -256,7 +256,5 @@ func tagsSet(resp *wire.Response, tags []string) []string {
 
 // DeleteManifest asks the registry to remove a manifest by its digest, or a tag (end-9).
 func (c *Client) DeleteManifest(ctx context.Context, repo, name string) error {
-	r := &wire.Request{Method: http.MethodDelete, URL: c.conn.Endpoint(repo, "manifests", name), Endpoint: "end-9", Scopes: []wire.Scope{wire.DeleteScope(repo)}, Want: []int{http.StatusAccepted}}
-	_, err := c.conn.Do(ctx, r, http.StatusAccepted, http.StatusOK, http.StatusNoContent)
-	return err
+	return c.remove(ctx, "end-9", repo, "manifests", name)
 }

@@ -161,8 +161,8 @@ func (r *Repository) keep(desc oci.Descriptor, data []byte) {
 // there is none either, the error wraps [ErrNotFound]. Over [oci.MaxDocument] bytes give
 // [oci.ErrMalformed].
 func (r *Repository) Document(desc oci.Descriptor) ([]byte, error) {
-	if desc.Size > oci.MaxDocument {
-		return nil, fmt.Errorf("blob %s: %d bytes, the limit for a document is %d: %w", desc.Digest, desc.Size, oci.MaxDocument, oci.ErrMalformed)
+	if err := desc.CheckDocument(); err != nil {
+		return nil, err
 	}
 
 	r.mu.Lock()

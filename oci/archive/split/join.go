@@ -145,7 +145,7 @@ func (s *Set) readFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, oci.MaxDocument+1))
+	return oci.ReadDocument(f)
 }
 
 // openFile opens a regular file, and nothing else.

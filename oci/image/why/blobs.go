@@ -169,15 +169,9 @@ func isObject(head []byte) bool { return bytes.HasPrefix(bytes.TrimLeft(head, " 
 
 // files compares two documents in files.
 func (r *run) files(where []string, a, b *opened) error {
-	// One byte over the limit is enough to have the document refused.
-	docA, err := io.ReadAll(io.LimitReader(a.content, oci.MaxDocument+1))
+	docA, docB, err := both(a, b, func(o *opened) ([]byte, error) { return oci.ReadDocument(o.content) })
 	if err != nil {
-		return &SideError{There: false, Err: err}
-	}
-
-	docB, err := io.ReadAll(io.LimitReader(b.content, oci.MaxDocument+1))
-	if err != nil {
-		return &SideError{There: true, Err: err}
+		return err
 	}
 
 	if bytes.Equal(docA, docB) {
@@ -341,14 +335,9 @@ func encoders(a, b *opened, here, there Blob) (nameA, nameB string, err error) {
 		return a.formatName(), b.formatName(), nil
 	}
 
-	listA, err := recipe.Encoders(here.Open)
+	listA, listB, err := both(here.Open, there.Open, recipe.Encoders)
 	if err != nil {
-		return "", "", &SideError{There: false, Err: err}
-	}
-
-	listB, err := recipe.Encoders(there.Open)
-	if err != nil {
-		return "", "", &SideError{There: true, Err: err}
+		return "", "", err
 	}
 
 	if a.format == tarutil.FormatZstd {

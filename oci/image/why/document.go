@@ -27,13 +27,9 @@ type change struct {
 // their places. Members whose pointers skip accepts are left out with all below them; skip may be
 // nil. The environment of a config is compared by the names of its variables.
 func compareDocuments(here, there []byte, skip func(pointer string) bool) ([]change, error) {
-	a, err := decode(here)
+	a, b, err := both(here, there, decode)
 	if err != nil {
-		return nil, &SideError{There: false, Err: err}
-	}
-	b, err := decode(there)
-	if err != nil {
-		return nil, &SideError{There: true, Err: err}
+		return nil, err
 	}
 	d := &documents{skip: skip}
 	d.value("", a, b)

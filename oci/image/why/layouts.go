@@ -12,14 +12,9 @@ import (
 // occurs several times, equal images are pairs, and what is left is paired in its order. An error about
 // one of the two is a [*SideError].
 func Layouts(ctx context.Context, here, there source.Source) ([]Cause, error) {
-	x, err := here.Index()
+	x, y, err := both(here, there, source.Source.Index)
 	if err != nil {
-		return nil, &SideError{There: false, Err: err}
-	}
-
-	y, err := there.Index()
-	if err != nil {
-		return nil, &SideError{There: true, Err: err}
+		return nil, err
 	}
 
 	r := &run{ctx: ctx, a: here, b: there}

@@ -78,6 +78,17 @@ type Image struct {
 // A SideError says which of two inputs an error is about.
 type SideError = cause.SideError
 
+// both returns what read makes of each of the two sides. An error of read becomes a [SideError].
+func both[In, Out any](here, there In, read func(In) (Out, error)) (x, y Out, err error) {
+	if x, err = read(here); err != nil {
+		return x, y, &SideError{There: false, Err: err}
+	}
+	if y, err = read(there); err != nil {
+		return x, y, &SideError{There: true, Err: err}
+	}
+	return x, y, nil
+}
+
 // Images returns why two images differ in their digests: nothing, if they are the same. An error
 // about one of the two is a [*SideError].
 func Images(ctx context.Context, here, there Image) ([]Cause, error) {
@@ -134,7 +145,7 @@ func (r *run) images(where []string, a, b oci.Descriptor) error {
 		return r.kinds(where, a, b)
 	}
 
-	docA, docB, ok, err := r.compareDocuments(where, a, b)
+	docA, docB, ok, err := r.documents(where, a, b)
 	if err != nil || !ok {
 		return err
 	}
@@ -148,10 +159,10 @@ func (r *run) images(where []string, a, b oci.Descriptor) error {
 	}
 
 	if oci.IsIndex(a.MediaType) {
-		return r.indexes(where, a, b, docA, docB)
+		return r.indexes(where, document{a, docA}, document{b, docB})
 	}
 
-	return r.manifests(where, a, b, docA, docB)
+	return r.manifests(where, document{a, docA}, document{b, docB})
 }
 
 // kinds tells that one side is an index and the other an image. The Path is the platform of the
@@ -194,22 +205,30 @@ func kindOf(d oci.Descriptor) string {
 	return "image"
 }
 
-// documents reads a document of both sides. It reports false if one is not there.
-func (r *run) compareDocuments(where []string, a, b oci.Descriptor) (docA, docB []byte, ok bool, err error) {
+// documents reads a document of both sides. If one is not there it tells so, and reports false.
+func (r *run) documents(where []string, a, b oci.Descriptor) (docA, docB []byte, ok bool, err error) {
 	docA, errA := r.a.Document(a)
 	docB, errB := r.b.Document(b)
-	if errors.Is(errA, graph.ErrNotFound) || errors.Is(errB, graph.ErrNotFound) {
+	switch {
+	case errors.Is(errA, graph.ErrNotFound) || errors.Is(errB, graph.ErrNotFound):
 		r.absent(where, a, b, errA == nil, errB == nil)
 		return nil, nil, false, nil
-	}
-	if errA != nil {
+	case errA != nil:
 		return nil, nil, false, &SideError{There: false, Err: errA}
-	}
-	if errB != nil {
+	case errB != nil:
 		return nil, nil, false, &SideError{There: true, Err: errB}
 	}
 	return docA, docB, true, nil
 }
+
+// A document is a manifest or an index, with what names it.
+type document struct {
+	desc oci.Descriptor
+	data []byte
+}
+
+func (d document) index() (oci.Index, error)       { return oci.DecodeIndex(d.desc, d.data) }
+func (d document) manifest() (oci.Manifest, error) { return oci.DecodeManifest(d.desc, d.data) }
 
 // absent tells that what differs is not there.
 func (r *run) absent(where []string, a, b oci.Descriptor, hasA, hasB bool) {
@@ -265,21 +284,16 @@ func (r *run) families(where []string, a, b oci.Descriptor) func(pointer string,
 }
 
 // indexes compares two indexes.
-func (r *run) indexes(where []string, a, b oci.Descriptor, docA, docB []byte) error {
-	x, err := oci.DecodeIndex(a, docA)
+func (r *run) indexes(where []string, a, b document) error {
+	x, y, err := both(a, b, document.index)
 	if err != nil {
-		return &SideError{There: false, Err: err}
-	}
-
-	y, err := oci.DecodeIndex(b, docB)
-	if err != nil {
-		return &SideError{There: true, Err: err}
+		return err
 	}
 
 	before := r.beginning(where)
-	twin := r.families(where, a, b)
+	twin := r.families(where, a.desc, b.desc)
 	branch := inside(where, "index")
-	err = r.members(branch, docA, docB, func(p string) bool {
+	err = r.members(branch, a.data, b.data, func(p string) bool {
 		return p == "/manifests" || p == "/mediaType" && twin(p, x.MediaType, y.MediaType)
 	})
 	if err != nil {
@@ -434,23 +448,18 @@ func descriptorDocument(d oci.Descriptor) ([]byte, error) {
 }
 
 // manifests compares two manifests.
-func (r *run) manifests(where []string, a, b oci.Descriptor, docA, docB []byte) error {
-	x, err := oci.DecodeManifest(a, docA)
+func (r *run) manifests(where []string, a, b document) error {
+	x, y, err := both(a, b, document.manifest)
 	if err != nil {
-		return &SideError{There: false, Err: err}
-	}
-
-	y, err := oci.DecodeManifest(b, docB)
-	if err != nil {
-		return &SideError{There: true, Err: err}
+		return err
 	}
 
 	before := r.beginning(where)
-	twin := r.families(where, a, b)
+	twin := r.families(where, a.desc, b.desc)
 	branch := inside(where, "manifest")
 
 	// With two families the types differ, or one side has none, and that was told.
-	err = r.members(branch, docA, docB, func(p string) bool {
+	err = r.members(branch, a.data, b.data, func(p string) bool {
 		return p == "/config" || p == "/layers" || p == "/mediaType" && (twin(p, x.MediaType, y.MediaType) || len(r.causes) > before)
 	})
 	if err != nil {
@@ -466,7 +475,7 @@ func (r *run) manifests(where []string, a, b oci.Descriptor, docA, docB []byte) 
 		return err
 	}
 
-	if err := r.layers(where, layerList{x.Layers, idsA, a}, layerList{y.Layers, idsB, b}, twin); err != nil {
+	if err := r.layers(where, layerList{x.Layers, idsA, a.desc}, layerList{y.Layers, idsB, b.desc}, twin); err != nil {
 		return err
 	}
 
@@ -491,7 +500,7 @@ func (r *run) configs(where []string, x, y oci.Manifest) (idsA, idsB []digest.Di
 	}
 
 	// Even if they are the same they are read: layers are compared by their diff IDs.
-	docA, docB, ok, err := r.compareDocuments(where, x.Config, y.Config)
+	docA, docB, ok, err := r.documents(where, x.Config, y.Config)
 	if err != nil || !ok {
 		return nil, nil, err
 	}

@@ -63,16 +63,24 @@ func commitProbes() []probe {
 	}
 }
 
+// created judges the answer to the PUT of what has a digest.
+func created(a answer, d string) *result {
+	res := judge(a, Violation, 201)
+	if a.done() {
+		if a.Header.Get("Location") == "" {
+			res.violation("no Location")
+		}
+		checkDigest(res, a, d)
+	}
+	return res
+}
+
 // stored judges the answer to a commit, and looks whether the blob is there then.
 func (r *run) stored(a answer, d string) *result {
-	res := judge(a, Violation, 201)
+	res := created(a, d)
 	if !a.done() {
 		return res
 	}
-	if a.Header.Get("Location") == "" {
-		res.violation("no Location")
-	}
-	checkDigest(res, a, d)
 	if head := r.headBlob(d); head.is(404) {
 		res.works = false
 		res.violation("then HEAD: %s", describe(head))

@@ -1,7 +1,6 @@
 package tap
 
 import (
-	"bytes"
 	"embed"
 	"net/http"
 
@@ -88,21 +87,7 @@ func (t *Tap) page(w *exchange.Recorder, r *http.Request) error {
 		return exchange.Fail(http.StatusNotFound, exchange.CodeUnsupported, "no such page")
 	}
 
-	pages, err := live.Parse(assets, "assets/*.html", nil)
-	if err != nil {
-		return err
-	}
-
-	var page bytes.Buffer
-	err = pages.ExecuteTemplate(&page, "tap.html", map[string]any{
+	return live.Send(w, assets, nil, "tap.html", map[string]any{
 		"Registry": t.opts.Registry.String(), "Faults": t.opts.Faults, "Summary": t.summaryLines(),
 	})
-	if err != nil {
-		return err
-	}
-
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	_, err = w.Write(page.Bytes())
-	return err
 }

@@ -1,11 +1,12 @@
 // Package live is the part of a web page that shows what happens in a server: the uploads that are
 // open and the last requests, as a stream of server-sent events.
 //
-// [New] makes the [Feed] that events are added to. [Parse] gives the templates of a page the
-// section "live", and [Feed.ServePart] answers the requests that the section makes.
+// [New] makes the [Feed] that events are added to. [Send] sends a page with the section "live", and
+// [Feed.ServePart] answers the requests that the section makes.
 package live
 
 import (
+	"bytes"
 	"embed"
 	"html/template"
 	"io/fs"
@@ -25,14 +26,25 @@ const Policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 // NoPolicy is that of answers which are not pages: nothing in them may do anything.
 const NoPolicy = "default-src 'none'; frame-ancestors 'none'; sandbox"
 
-// Parse returns the templates of files, which may use "live", the section with uploads and
-// requests.
-func Parse(files fs.FS, pattern string, funcs template.FuncMap) (*template.Template, error) {
+// Send answers with a page, whole or not at all: one of the templates in the folder assets of files,
+// which may use "live", the section with uploads and requests.
+func Send(w *exchange.Recorder, files fs.FS, funcs template.FuncMap, name string, data any) error {
 	t, err := template.New("").Funcs(funcs).ParseFS(assets, "assets/*.html")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return t.ParseFS(files, pattern)
+	if t, err = t.ParseFS(files, "assets/*.html"); err != nil {
+		return err
+	}
+
+	var page bytes.Buffer
+	if err := t.ExecuteTemplate(&page, name, data); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	_, err = w.Write(page.Bytes())
+	return err
 }
 
 // ServePart answers a request for what every page with the section needs: the stream of

@@ -4,7 +4,6 @@
 package page
 
 import (
-	"bytes"
 	"embed"
 	"html/template"
 
@@ -39,18 +38,6 @@ func (h Home) Send(w *exchange.Recorder) error { return send(w, "home.html", h) 
 // Send answers with the page.
 func (v Repository) Send(w *exchange.Recorder) error { return send(w, "repository.html", v) }
 
-// send sends a page whole or not at all.
 func send(w *exchange.Recorder, name string, data any) error {
-	t, err := live.Parse(assets, "assets/*.html", template.FuncMap{"bytes": humanBytes})
-	if err != nil {
-		return err
-	}
-	var page bytes.Buffer
-	if err := t.ExecuteTemplate(&page, name, data); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	_, err = w.Write(page.Bytes())
-	return err
+	return live.Send(w, assets, template.FuncMap{"bytes": humanBytes}, name, data)
 }
