@@ -11,6 +11,7 @@ import (
 	"os"
 	"time"
 
+	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci"
 	"ocikit/oci/progress"
 )
@@ -76,6 +77,16 @@ func (e *Env) Small(name string) ([]byte, error) {
 		err = fmt.Errorf("%q: it has over %d bytes", name, maxSmall)
 	}
 	return data, err
+}
+
+// Document reads a document in a file, or on standard input for "-"; see [oci.ReadDocument].
+func (e *Env) Document(name string) ([]byte, error) {
+	in, err := e.Input(name)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	return oci.ReadDocument(in)
 }
 
 // KeyPair reads a certificate and its key, in PEM.
@@ -167,6 +178,11 @@ func (n *Named) Read(p []byte) (int, error) {
 // as it is. Bytes that are not text go to a terminal only if name is "-".
 func (e *Env) ToOutput(name string, binary bool, write func(io.Writer) error) error {
 	return e.ToOutputMode(name, binary, 0o644, write)
+}
+
+// PutOut writes text to where -o names, as [Env.ToOutput] does.
+func (e *Env) PutOut(name string, text []byte) error {
+	return e.ToOutput(name, false, func(w io.Writer) error { return show.WriteAll(w, text) })
 }
 
 // ToOutputMode is [Env.ToOutput] with the mode of a file that is made, before the umask.

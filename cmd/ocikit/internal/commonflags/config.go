@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -93,12 +92,7 @@ func (c *Config) Edits(ctx context.Context, env *cli.Env) ([]Edit, error) {
 
 	// The patch comes last, so that it can change what the other flags have set.
 	if *c.mergePatch != "" {
-		in, err := env.Input(*c.mergePatch)
-		if err != nil {
-			return nil, err
-		}
-		defer in.Close()
-		patch, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
+		patch, err := env.Document(*c.mergePatch)
 		if err != nil {
 			return nil, err
 		}

@@ -30,6 +30,20 @@ func (f *Faults) Complete(word string) (found []cli.Completion) {
 	return found
 }
 
+// Names returns the names, each of which must be that of a fault; without the flag there are none.
+func (f Faults) Names() ([]string, error) {
+	if f == "" {
+		return nil, nil
+	}
+	names := strings.Split(string(f), ",")
+	for _, name := range names {
+		if !slices.ContainsFunc(fault.All(), func(known fault.Fault) bool { return known.Name == name }) {
+			return nil, &cli.UsageError{Msg: fmt.Sprintf("flag --fault: no fault is called %q", name), Advice: "`ocikit serve --fault help` lists them"}
+		}
+	}
+	return names, nil
+}
+
 // ListFaults prints the faults that can be committed, one a line.
 func ListFaults(env *cli.Env) error {
 	var lines []string

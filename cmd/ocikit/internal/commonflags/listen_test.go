@@ -2,10 +2,13 @@ package commonflags
 
 import (
 	"errors"
+	"io"
 	"net"
 	"runtime"
 	"strings"
 	"testing"
+
+	"ocikit/cmd/ocikit/internal/cli"
 )
 
 // An address that is taken is named once, and the hint says how to get another.
@@ -13,13 +16,14 @@ func TestListenTwice(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("its errors have other numbers")
 	}
-	first, err := Listen("127.0.0.1:0")
+	env := &cli.Env{Stdout: io.Discard}
+	first, err := Listen(env, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer first.Close()
 
-	second, err := Listen(first.Addr().String())
+	second, err := Listen(env, first.Addr().String())
 	if err == nil {
 		second.Close()
 		t.Fatal("two programs listen at one address")

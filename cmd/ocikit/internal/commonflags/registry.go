@@ -327,6 +327,17 @@ func (r *Registry) Client(env *cli.Env, ref registry.Reference, stdinIsData bool
 	return c, nil
 }
 
+// Dial reads an operand with the parser, as [ParseRef] does, and returns a client for its registry, as
+// [Registry.Client] does.
+func (r *Registry) Dial(env *cli.Env, parse func(string) (registry.Reference, error), operand string, stdinIsData bool) (*registry.Client, registry.Reference, error) {
+	ref, err := ParseRef(parse, operand)
+	if err != nil {
+		return nil, ref, err
+	}
+	c, err := r.Client(env, ref, stdinIsData)
+	return c, ref, err
+}
+
 // ParseRef reads a reference from the command line with the parser. One that is malformed, or has a
 // digest that cannot be verified, is a usage error.
 func ParseRef(parse func(string) (registry.Reference, error), s string) (registry.Reference, error) {

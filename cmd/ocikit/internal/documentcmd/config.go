@@ -5,13 +5,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
-	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
@@ -77,7 +75,7 @@ error. The platform is linux/amd64 unless flags say otherwise, on every machine.
 				}
 
 				if l == nil {
-					return env.ToOutput(*out, false, func(w io.Writer) error { return show.WriteAll(w, data) })
+					return env.PutOut(*out, data)
 				}
 
 				desc, err := l.PutDocumentWith(*algorithm, oci.MediaTypeConfig, data)
@@ -167,13 +165,7 @@ func (b *configBuild) start(ctx context.Context, env *cli.Env, base baseImage) e
 		return err
 	}
 
-	in, err := env.Input(base.name)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-
-	data, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
+	data, err := env.Document(base.name)
 	if err != nil {
 		return err
 	}

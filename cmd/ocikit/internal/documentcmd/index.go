@@ -4,12 +4,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
-	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
@@ -84,7 +82,7 @@ stay are as they were. On standard error stands what goes on naming the index th
 				}
 
 				if l == nil {
-					return env.ToOutput(*out, false, func(w io.Writer) error { return show.WriteAll(w, data) })
+					return env.PutOut(*out, data)
 				}
 
 				// The index is checked before it is stored: a refused one leaves no blob behind.

@@ -4,13 +4,11 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
-	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
@@ -82,7 +80,7 @@ ocikit registry referrers localhost:5000/hello:latest`,
 					if err := checkConfigDoc(doc, o); err != nil {
 						return err
 					}
-					return env.ToOutput(*out, false, func(w io.Writer) error { return show.WriteAll(w, data) })
+					return env.PutOut(*out, data)
 				}
 
 				desc, err := putManifest(ctx, l, m, o, *algorithm)

@@ -3,7 +3,6 @@ package imagecmd
 import (
 	"flag"
 	"fmt"
-	"io"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -72,12 +71,7 @@ func (e *documentEdits) parse(env *cli.Env) (p documentPatches, err error) {
 }
 
 func readPatch(env *cli.Env, name string) (oci.JSONPatch, error) {
-	in, err := env.Input(name)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	data, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
+	data, err := env.Document(name)
 	if err != nil {
 		return nil, err
 	}

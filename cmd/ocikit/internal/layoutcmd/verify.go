@@ -218,12 +218,7 @@ func wrongOf(operand string, findings []layout.Finding) error {
 // registry asks a registry for everything that an image needs, and prints what it lacks. With
 // deep it reads the blobs, too.
 func (v *verifying) registry(ctx context.Context, env *cli.Env, operand string) error {
-	ref, err := commonflags.ParseRef(registry.ParseReference, operand)
-	if err != nil {
-		return err
-	}
-
-	client, err := v.remote.Client(env, ref, false)
+	client, ref, err := v.remote.Dial(env, registry.ParseReference, operand, false)
 	if err != nil {
 		return err
 	}

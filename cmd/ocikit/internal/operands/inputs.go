@@ -69,7 +69,7 @@ func ReadInput(ctx context.Context, env *cli.Env, input string, kind inputKind) 
 
 // readJSONInput reads a document, or a stream of descriptors.
 func readJSONInput(r io.Reader, kind inputKind) ([]oci.Descriptor, []byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, oci.MaxDocument+1))
+	data, err := oci.ReadDocument(r)
 	switch {
 	case err != nil:
 		return nil, nil, err

@@ -197,21 +197,9 @@ func (p *Places) openArchive(ctx context.Context, env *cli.Env, _ string, n oci.
 	return a, n, nil
 }
 
-// Client returns a client for the registry of a REF. The command's end closes it, done does so
-// before.
-func (p *Places) Client(env *cli.Env, operand string) (c *registry.Client, ref registry.Reference, done func(*error), err error) {
-	if ref, err = commonflags.ParseRef(registry.ParseReference, operand); err != nil {
-		return nil, ref, nil, err
-	}
-	if c, err = p.remote.Client(env, ref, false); err != nil {
-		return nil, ref, nil, err
-	}
-	return c, ref, func(*error) { c.Close() }, nil
-}
-
 // openRemote opens a repository of a registry.
 func (p *Places) openRemote(ctx context.Context, env *cli.Env, operand string, _ oci.ImageName) (source.Source, oci.ImageName, error) {
-	c, ref, done, err := p.Client(env, operand)
+	c, ref, err := p.remote.Dial(env, registry.ParseReference, operand, false)
 	if err != nil {
 		return nil, oci.ImageName{}, err
 	}
@@ -221,7 +209,7 @@ func (p *Places) openRemote(ctx context.Context, env *cli.Env, operand string, _
 		here = p.Here
 	}
 
-	r := &repository{registry.NewRepository(ctx, c, ref, here), ref, done}
+	r := &repository{registry.NewRepository(ctx, c, ref, here), ref, c.Close}
 	return r, oci.ImageName{Dir: r.Name(), Tag: ref.Tag, Digest: ref.Digest}, nil
 }
 
@@ -229,12 +217,12 @@ func (p *Places) openRemote(ctx context.Context, env *cli.Env, operand string, _
 type repository struct {
 	*registry.Repository
 	ref  registry.Reference
-	done func(*error)
+	done func()
 }
 
-func (r *repository) Close() (err error) {
-	r.done(&err)
-	return err
+func (r *repository) Close() error {
+	r.done()
+	return nil
 }
 
 // Called returns the descriptor of an image with the names that it has where it is. The entries of an

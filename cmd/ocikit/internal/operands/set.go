@@ -109,7 +109,7 @@ func (c *Clients) member(ctx context.Context, env *cli.Env, w Wanted, wishes []o
 	}
 
 	pinned, _ := lock.Pin(w)
-	m.Src = &repository{registry.NewRepository(ctx, client, w.Ref, nil), w.Ref, func(*error) {}}
+	m.Src = &repository{registry.NewRepository(ctx, client, w.Ref, nil), w.Ref, func() {}}
 	n := oci.ImageName{Tag: pinned.Ref.Tag, Digest: pinned.Ref.Digest}
 	if !n.Digest.IsZero() {
 		n.Tag = "" // which may mean another image now

@@ -50,12 +50,8 @@ registry refuses is not kept.`,
 // openStore returns a client that keeps credentials in the file that --authfile names, where
 // other commands read them from.
 func openStore(env *cli.Env, flags *commonflags.Registry, args []string) (*registry.Client, error) {
-	ref, err := commonflags.ParseRef(registry.ParseHost, args[0])
-	if err != nil {
-		return nil, err
-	}
-
 	// Here --authfile is what to write. What is tried comes from the command line.
 	flags.Settings.StoreFile, flags.Settings.AuthFile = flags.Settings.AuthFile, ""
-	return flags.Client(env, ref, false)
+	c, _, err := flags.Dial(env, registry.ParseHost, args[0], false)
+	return c, err
 }

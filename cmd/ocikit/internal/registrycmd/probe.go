@@ -32,7 +32,7 @@ it writes nothing and reads the manifest that REF names, or one from the list of
 		example: "ocikit registry probe localhost:5000/hello",
 		status:  "0 whatever was found, if the registry answers",
 		parse:   registry.ParseReference,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			var o probe.Options
 			fs.BoolVar(&o.ReadOnly, "read-only", false, "write nothing")
 			fs.BoolVar(&o.Large, "large", false, "try bodies of some MiB too: the limits of registries and proxies")

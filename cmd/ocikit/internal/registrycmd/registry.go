@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 
@@ -26,11 +27,13 @@ type registryStep struct {
 	verb, args, short, long, example, status string
 
 	parse func(string) (registry.Reference, error)
-	// bind declares flags of its own and returns the step.
-	bind func(fs *flag.FlagSet) func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, args []string) error
-	data bool // standard input is data
-	slow bool // there is --progress
+	bind  func(fs *flag.FlagSet) registryAction // declares flags of its own
+	data  bool                                  // standard input is data
+	slow  bool                                  // there is --progress
 }
+
+// A registryAction is what a step does, with the operands behind the first.
+type registryAction func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, args []string) error
 
 func (s registryStep) command() cli.Command {
 	return cli.Command{
@@ -40,11 +43,7 @@ func (s registryStep) command() cli.Command {
 			flags := commonflags.BindRegistry(fs)
 			step := s.bind(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
-				ref, err := commonflags.ParseRef(s.parse, args[0])
-				if err != nil {
-					return err
-				}
-				c, err := flags.Client(env, ref, s.data && (len(args) < 2 || args[1] == "-"))
+				c, ref, err := flags.Dial(env, s.parse, args[0], s.data && (len(args) < 2 || args[1] == "-"))
 				if err != nil {
 					return err
 				}
@@ -77,7 +76,7 @@ about what may be written. --json prints one object.`,
 		example: "ocikit registry ping localhost:5000",
 		status:  "5 if the registry wants credentials, and has not got the right ones",
 		parse:   registry.ParseHost,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			asJSON := commonflags.BindJSON(fs)
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, _ registry.Reference, _ []string) error {
 				p, err := c.Ping(ctx)
@@ -118,7 +117,7 @@ for: "--actions pull,push" is for uploads. Every command that talks to a registr
 		example: "ocikit registry token localhost:5000/hello --explain",
 		status:  "5 if the registry does not take the credentials",
 		parse:   registry.ParseReference,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			explain := fs.Bool("explain", false, "say how, without the token")
 			actions := fs.String("actions", "pull", "ask for these `ACTIONS`: pull, \"pull,push\" or delete")
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, _ []string) error {
@@ -149,27 +148,32 @@ func registryTags() registryStep {
 		long:    "Tags prints a tag on each line, in the order of the registry, however many pages it takes.",
 		example: "ocikit registry tags localhost:5000/hello",
 		parse:   registry.ParseRepository,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			asJSON := commonflags.BindJSONLines(fs)
 			n := fs.Int("page", 0, "ask for `N` tags a page")
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, _ []string) error {
-				for tag, err := range c.Tags(ctx, ref.Repo, *n) {
-					if err != nil {
-						return err
-					}
-					if *asJSON {
-						err = show.WriteJSON(env.Stdout, map[string]string{"tag": tag})
-					} else {
-						err = show.WriteLines(env.Stdout, []string{tag})
-					}
-					if err != nil {
-						return err
-					}
-				}
-				return nil
+				return printNames(env, c.Tags(ctx, ref.Repo, *n), "tag", *asJSON)
 			}
 		},
 	}
+}
+
+// printNames prints a name on each line, or an object with it as the member.
+func printNames(env *cli.Env, names iter.Seq2[string, error], member string, asJSON bool) error {
+	for name, err := range names {
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			err = show.WriteJSON(env.Stdout, map[string]string{member: name})
+		} else {
+			err = show.WriteLines(env.Stdout, []string{name})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func registryCatalog() registryStep {
@@ -181,24 +185,11 @@ administrators only.`,
 		example: "ocikit registry catalog localhost:5000",
 		status:  "4 if the registry has no such list",
 		parse:   registry.ParseHost,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			asJSON := commonflags.BindJSONLines(fs)
 			n := fs.Int("page", 0, "ask for pages of `N` repositories")
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, _ registry.Reference, _ []string) error {
-				for name, err := range c.Catalog(ctx, *n) {
-					if err != nil {
-						return err
-					}
-					if *asJSON {
-						err = show.WriteJSON(env.Stdout, map[string]string{"repository": name})
-					} else {
-						err = show.WriteLines(env.Stdout, []string{name})
-					}
-					if err != nil {
-						return err
-					}
-				}
-				return nil
+				return printNames(env, c.Catalog(ctx, *n), "repository", *asJSON)
 			}
 		},
 	}
@@ -212,7 +203,7 @@ registry describes it. With --blob REF names a blob by its digest.`,
 		example: "ocikit registry head localhost:5000/hello:latest",
 		status:  "4 if it is not there",
 		parse:   registry.ParseReference,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			blob := bindBlob(fs)
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, _ []string) error {
 				desc, err := headOf(ctx, c, ref, *blob)
@@ -255,7 +246,7 @@ and fetched on from where a connection breaks.`,
 		example: "ocikit registry get localhost:5000/hello:latest",
 		status:  "1 if the bytes are not what the digest names, 4 if there are none",
 		parse:   registry.ParseReference, slow: true,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			blob := bindBlob(fs)
 			out := commonflags.BindOutput(fs)
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, _ []string) error {
@@ -264,7 +255,7 @@ and fetched on from where a connection breaks.`,
 					if err != nil {
 						return err
 					}
-					return env.ToOutput(*out, false, func(w io.Writer) error { return show.WriteAll(w, data) })
+					return env.PutOut(*out, data)
 				}
 
 				// The size from HEAD is checked along with the digest, and shows how far the
@@ -322,18 +313,11 @@ digest of another algorithm than sha256 goes along with the tag, as end-7b of th
 it, which not every registry knows.`,
 		example: "ocikit cat app | ocikit registry put localhost:5000/hello:latest",
 		parse:   registry.ParseReference, data: true,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			mediaType := fs.String("media-type", "", "send the media type `TYPE`")
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, args []string) error {
 				name := cli.FileOperand(args)
-				in, err := env.Input(name)
-				if err != nil {
-					return err
-				}
-				defer in.Close()
-
-				// One byte more than the limit is enough to see that a document is too large.
-				data, err := io.ReadAll(io.LimitReader(in, oci.MaxDocument+1))
+				data, err := env.Document(name)
 				if err != nil {
 					return err
 				}
@@ -385,7 +369,7 @@ allow it.`,
 		example: "ocikit registry delete localhost:5000/hello:old",
 		status:  "4 if it is not there, 1 if the registry does not delete",
 		parse:   registry.ParseReference,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			blob := bindBlob(fs)
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, _ []string) error {
 				switch {
@@ -407,7 +391,7 @@ func registryReferrers() registryStep {
 no such list, the tag that stands in for it is read.`,
 		example: "ocikit registry referrers localhost:5000/hello:latest",
 		parse:   registry.ParseReference,
-		bind: func(fs *flag.FlagSet) func(context.Context, *cli.Env, *registry.Client, registry.Reference, []string) error {
+		bind: func(fs *flag.FlagSet) registryAction {
 			artifactType := fs.String("artifact-type", "", "list those of the artifact type `TYPE` alone")
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, _ []string) error {
 				// The referrers API wants a digest, so a tag is resolved first.

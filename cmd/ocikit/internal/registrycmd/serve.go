@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +23,6 @@ import (
 	"ocikit/oci/registry/serve"
 	"ocikit/oci/registry/serve/access"
 	"ocikit/oci/registry/serve/exchange"
-	"ocikit/oci/registry/serve/fault"
 )
 
 func serveCommand() cli.Command {
@@ -159,13 +157,9 @@ func (f *serveFlags) serve(ctx context.Context, env *cli.Env, dir string) error 
 		return err
 	}
 
-	if f.fault != "" {
-		o.Faults = strings.Split(string(f.fault), ",")
-		for _, name := range o.Faults {
-			if !slices.ContainsFunc(fault.All(), func(known fault.Fault) bool { return known.Name == name }) {
-				return &cli.UsageError{Msg: fmt.Sprintf("flag --fault: no fault is called %q", name), Advice: "`ocikit serve --fault help` lists them"}
-			}
-		}
+	var err error
+	if o.Faults, err = f.fault.Names(); err != nil {
+		return err
 	}
 
 	if (f.tlsCert == "") != (f.tlsKey == "") {
@@ -184,7 +178,6 @@ func (f *serveFlags) serve(ctx context.Context, env *cli.Env, dir string) error 
 		}
 	}
 
-	var err error
 	if o.Auth, err = f.auth(env); err != nil {
 		return err
 	}
@@ -325,21 +318,9 @@ func (f *serveFlags) serveDir(ctx context.Context, env *cli.Env, dir string, tls
 		defer env.OnHangup(func() { f.reload(env, s) })()
 	}
 
-	ln, err := commonflags.Listen(f.listen)
+	ln, err := commonflags.Listen(env, f.listen)
 	if err != nil {
 		return err
-	}
-
-	// A script waits for the address. It is printed when connections are accepted, and flushed at
-	// once, since the dispatcher would flush it only at the end.
-	if err := show.WriteLines(env.Stdout, []string{ln.Addr().String()}); err != nil {
-		return err
-	}
-
-	if out, ok := env.Stdout.(interface{ Flush() error }); ok {
-		if err := out.Flush(); err != nil {
-			return err
-		}
 	}
 
 	if tlsConfig != nil {

@@ -117,11 +117,7 @@ func uploadStart() cli.Command {
 			u := bindUploadFlags(fs)
 			algorithm := commonflags.Algorithm(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
-				ref, err := commonflags.ParseRef(registry.ParseRepository, args[0])
-				if err != nil {
-					return err
-				}
-				c, err := u.registry.Client(env, ref, false)
+				c, ref, err := u.registry.Dial(env, registry.ParseRepository, args[0], false)
 				if err != nil {
 					return err
 				}
@@ -342,17 +338,12 @@ in the file that --session names, or else cancelled.`,
 			u := bindUploadFlags(fs)
 			from := fs.String("from", "", "take the blob from the repository `REPO`; any that has it if none is named")
 			return func(ctx context.Context, env *cli.Env, args []string) error {
-				ref, err := commonflags.ParseRef(registry.ParseRepository, args[0])
-				if err != nil {
-					return err
-				}
-
 				d, err := digest.Parse(args[1])
 				if err != nil || !d.Verifiable() {
 					return cli.Usagef("%q: want a digest by sha256 or sha512", args[1])
 				}
 
-				c, err := u.registry.Client(env, ref, false)
+				c, ref, err := u.registry.Dial(env, registry.ParseRepository, args[0], false)
 				if err != nil {
 					return err
 				}
@@ -407,7 +398,7 @@ what a registry makes of each request, with -v, --trace or --curl. "ocikit push"
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			flags := commonflags.BindRegistry(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
-				ref, err := commonflags.ParseRef(registry.ParseRepository, args[0])
+				c, ref, err := flags.Dial(env, registry.ParseRepository, args[0], args[1] == "-")
 				if err != nil {
 					return err
 				}
@@ -417,11 +408,6 @@ what a registry makes of each request, with -v, --trace or --curl. "ocikit push"
 					return err
 				}
 				defer in.Close()
-
-				c, err := flags.Client(env, ref, args[1] == "-")
-				if err != nil {
-					return err
-				}
 
 				// Chunk takes a regular file for the whole blob and sends it in one request, since
 				// its size is known. It can see the file only without the wrapper.

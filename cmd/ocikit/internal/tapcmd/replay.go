@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
 	"time"
@@ -139,18 +138,16 @@ func (rec recording) serve(ctx context.Context, env *cli.Env, address string) er
 	}
 
 	s.Diverged = func(text string) { env.Notice("%s", text) }
-	err = listen(ctx, env, address, func(ctx context.Context, ln net.Listener) error {
-		hs := &http.Server{Handler: s, ReadHeaderTimeout: 20 * time.Second}
-
-		// An http.Server knows no context: at the end of ctx it is closed.
-		stop := context.AfterFunc(ctx, func() { hs.Close() })
-		defer stop()
-		if err := hs.Serve(ln); err != http.ErrServerClosed {
-			return err
-		}
-		return nil
-	})
+	ln, err := commonflags.Listen(env, address)
 	if err != nil {
+		return err
+	}
+
+	// An http.Server knows no context: at the end of ctx it is closed.
+	hs := &http.Server{Handler: s, ReadHeaderTimeout: 20 * time.Second}
+	stop := context.AfterFunc(ctx, func() { hs.Close() })
+	defer stop()
+	if err := hs.Serve(ln); err != http.ErrServerClosed {
 		return err
 	}
 
@@ -175,12 +172,7 @@ func (rec recording) serve(ctx context.Context, env *cli.Env, address string) er
 // send sends the recorded requests to a registry and prints what came. The error is
 // [cli.ErrNo] if an answer differs.
 func (rec recording) send(ctx context.Context, env *cli.Env, flags *commonflags.Registry, name string) error {
-	ref, err := commonflags.ParseRef(registry.ParseHost, name)
-	if err != nil {
-		return err
-	}
-
-	c, err := flags.Client(env, ref, false)
+	c, _, err := flags.Dial(env, registry.ParseHost, name, false)
 	if err != nil {
 		return err
 	}

@@ -5,12 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"flag"
-	"fmt"
 	"net"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -208,10 +206,11 @@ func (f *tapFlags) watch(ctx context.Context, env *cli.Env, o tap.Options, confi
 		return s, err
 	}
 
-	err = listen(ctx, env, f.listen, func(ctx context.Context, ln net.Listener) error {
+	ln, err := commonflags.Listen(env, f.listen)
+	if err == nil {
 		f.own, _ = ln.Addr().(*net.TCPAddr)
-		return t.Serve(ctx, ln, config)
-	})
+		err = t.Serve(ctx, ln, config)
+	}
 	return t.Summary(), err
 }
 
@@ -293,11 +292,11 @@ func (f *tapFlags) faults(o *tap.Options) error {
 		return nil
 	}
 
-	o.Faults = strings.Split(string(f.fault), ",")
+	var err error
+	if o.Faults, err = f.fault.Names(); err != nil {
+		return err
+	}
 	for _, name := range o.Faults {
-		if !slices.ContainsFunc(fault.All(), func(known fault.Fault) bool { return known.Name == name }) {
-			return &cli.UsageError{Msg: fmt.Sprintf("flag --fault: no fault is called %q", name), Advice: "`ocikit serve --fault help` lists them"}
-		}
 		if fault.NeedsStore(name) {
 			return cli.Usagef("flag --fault: %s: only serve can commit it, since it is about what a registry stores", name)
 		}
@@ -357,22 +356,4 @@ func (f *tapFlags) names(ref registry.Reference) []string {
 		}
 	}
 	return names
-}
-
-// listen calls serve with a listener at the address. It prints the address before, flushed, so that
-// a script which asked for port 0 can go on.
-func listen(ctx context.Context, env *cli.Env, address string, serve func(context.Context, net.Listener) error) error {
-	ln, err := commonflags.Listen(address)
-	if err != nil {
-		return err
-	}
-	if err := show.WriteLines(env.Stdout, []string{ln.Addr().String()}); err != nil {
-		return err
-	}
-	if w, ok := env.Stdout.(interface{ Flush() error }); ok {
-		if err := w.Flush(); err != nil {
-			return err
-		}
-	}
-	return serve(ctx, ln)
 }
