@@ -10,14 +10,7 @@ import (
 
 func TestComplete(t *testing.T) {
 	t.Chdir(t.TempDir())
-	must := func(stdin string, args ...string) string {
-		t.Helper()
-		status, out, errs := runOcikit(t.Context(), strings.NewReader(stdin), args...)
-		if status != 0 {
-			t.Fatalf("ocikit %q: status %d, %s", args, status, errs)
-		}
-		return out
-	}
+	must := mustRun(t)
 	writeTestFile(t, "rootfs/bin/hello", "x")
 	writeTestFile(t, "release/notes", "x")
 	writeTestFile(t, "with space/file", "x")

@@ -43,13 +43,7 @@ func TestTerminalIsSpared(t *testing.T) {
 	} {
 		var out, errs lockedBuffer
 		t.Chdir(t.TempDir())
-		must := func(stdin string, args ...string) string {
-			status, stdout, stderr := runOcikit(t.Context(), strings.NewReader(stdin), args...)
-			if status != 0 {
-				t.Fatalf("ocikit %q: status %d, %s", args, status, stderr)
-			}
-			return stdout
-		}
+		must := mustRun(t)
 		must("", "init", "app")
 		must(c.input, "put", "app")
 		digest := strings.TrimSpace(must(c.input, "digest"))

@@ -186,11 +186,7 @@ func TestPullAllGoesOn(t *testing.T) {
 	writeTestFile(t, "tree/a", "x")
 	ocikit := func(want int, stdin string, args ...string) (out, errs string) {
 		t.Helper()
-		status, out, errs := runOcikit(t.Context(), strings.NewReader(stdin), args...)
-		if status != want {
-			t.Fatalf("ocikit %q: status %d, want %d\n%s%s", args, status, want, out, errs)
-		}
-		return out, errs
+		return wantRun(t, want, stdin, args...)
 	}
 	ocikit(0, "", "init", "app")
 	layer, _ := ocikit(0, "", "layer", "app", "tree")
@@ -347,14 +343,7 @@ func TestRegistryBelowAPath(t *testing.T) {
 // pushHello makes the image app:v1 of the directory tree, pushes it as hello:v1, and returns what runs
 // commands that have to succeed.
 func pushHello(t *testing.T, reg string) func(stdin string, args ...string) string {
-	ocikit := func(stdin string, args ...string) string {
-		t.Helper()
-		status, out, errs := runOcikit(t.Context(), strings.NewReader(stdin), args...)
-		if status != 0 {
-			t.Fatalf("ocikit %q: status %d\n%s", args, status, errs)
-		}
-		return out
-	}
+	ocikit := mustRun(t)
 	ocikit("", "init", "app")
 	ocikit(ocikit(ocikit(ocikit("", "layer", "app", "tree"), "config", "app"), "manifest", "app"), "tag", "app:v1")
 	ocikit("", "push", "app:v1", reg+"/hello:v1")
@@ -366,14 +355,7 @@ func TestPlanOfManyStays(t *testing.T) {
 	t.Chdir(t.TempDir())
 	reg := startServe(t, "layouts", "--log", "none")
 	writeTestFile(t, "tree/a", "x")
-	ocikit := func(stdin string, args ...string) string {
-		t.Helper()
-		status, out, errs := runOcikit(t.Context(), strings.NewReader(stdin), args...)
-		if status != 0 {
-			t.Fatalf("ocikit %q: status %d\n%s", args, status, errs)
-		}
-		return out
-	}
+	ocikit := mustRun(t)
 	ocikit("", "init", "app")
 	manifest := ocikit(ocikit(ocikit("", "layer", "app", "tree"), "config", "app"), "manifest", "app")
 	for i := range 20 {

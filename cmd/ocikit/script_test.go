@@ -468,3 +468,22 @@ func runOcikit(ctx context.Context, stdin io.Reader, args ...string) (status int
 	}
 	return status, string(out.Bytes()), string(errs.Bytes())
 }
+
+// wantRun runs a command that has to end with a status.
+func wantRun(t *testing.T, want int, stdin string, args ...string) (out, errs string) {
+	t.Helper()
+	status, out, errs := runOcikit(t.Context(), strings.NewReader(stdin), args...)
+	if status != want {
+		t.Fatalf("ocikit %q: status %d, want %d\n%s%s", args, status, want, out, errs)
+	}
+	return out, errs
+}
+
+// mustRun returns what runs commands that have to succeed, and returns what they print.
+func mustRun(t *testing.T) func(stdin string, args ...string) string {
+	return func(stdin string, args ...string) string {
+		t.Helper()
+		out, _ := wantRun(t, 0, stdin, args...)
+		return out
+	}
+}

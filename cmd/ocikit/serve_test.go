@@ -122,10 +122,7 @@ func TestServeWithTLSAndPasswords(t *testing.T) {
 	t.Chdir(t.TempDir())
 	must := func(want int, stdin string, args ...string) string {
 		t.Helper()
-		status, out, errs := runOcikit(t.Context(), strings.NewReader(stdin), args...)
-		if status != want {
-			t.Fatalf("ocikit %q: status %d, want %d\n%s%s", args, status, want, out, errs)
-		}
+		out, errs := wantRun(t, want, stdin, args...)
 		if strings.Contains(errs, "s3cret") || strings.Contains(errs, "t0ken") {
 			t.Fatalf("ocikit %q prints the secret: %s", args, errs)
 		}
@@ -256,10 +253,7 @@ func TestServeUpstream(t *testing.T) {
 	t.Chdir(t.TempDir())
 	ocikit := func(want int, stdin string, args ...string) string {
 		t.Helper()
-		status, out, errs := runOcikit(t.Context(), strings.NewReader(stdin), args...)
-		if status != want {
-			t.Fatalf("ocikit %q: status %d, want %d\n%s%s", args, status, want, out, errs)
-		}
+		out, _ := wantRun(t, want, stdin, args...)
 		return out
 	}
 	writeTestFile(t, "tree/a", "x")

@@ -70,45 +70,15 @@ func tarOf(t testing.TB, entries ...entry) []byte {
 // addImage stores an image with layers in a layout.
 func addImage(t testing.TB, l *layout.Layout, arch string, layers ...string) oci.Descriptor {
 	t.Helper()
-	config := oci.NewConfig(oci.Platform{OS: "linux", Architecture: arch})
 	var descs []oci.Descriptor
 	for i, content := range layers {
 		d, err := image.AddLayer(t.Context(), l, bytes.NewReader(layerTar(t, "f", content)), image.LayerOptions{Compression: image.Gzip, Level: 6 - i%2})
 		if err != nil {
 			t.Fatal(err)
 		}
-		id, _ := d.DiffID()
-		if err := config.AddLayer(id, oci.History{}); err != nil {
-			t.Fatal(err)
-		}
 		descs = append(descs, d)
 	}
-	data, err := config.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := l.PutDocument(oci.MediaTypeConfig, data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := image.NewManifest(image.ManifestOptions{Config: c, Layers: descs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return putDoc(t, l, oci.MediaTypeManifest, m)
-}
-
-func putDoc(t testing.TB, l *layout.Layout, mediaType string, v any) oci.Descriptor {
-	t.Helper()
-	data, err := oci.Encode(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	desc, err := l.PutDocument(mediaType, data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return desc
+	return layouttest.PutImage(t, l, oci.NewConfig(oci.Platform{OS: "linux", Architecture: arch}), descs...)
 }
 
 func save(t testing.TB, format Format, images ...Image) []byte {
@@ -144,7 +114,7 @@ func TestRoundTrip(t *testing.T) {
 	one := addImage(t, l, "amd64", "a", "b", "a")
 	arm := addImage(t, l, "arm64", "c")
 	one.Platform, arm.Platform = &oci.Platform{OS: "linux", Architecture: "amd64"}, &oci.Platform{OS: "linux", Architecture: "arm64"}
-	multi := putDoc(t, l, oci.MediaTypeIndex, image.NewIndex([]oci.Descriptor{arm, one}, nil))
+	multi := layouttest.Put(t, l, oci.MediaTypeIndex, image.NewIndex([]oci.Descriptor{arm, one}, nil))
 	one.Platform = nil
 	images := []Image{
 		{l, one, "v1", "docker.io/library/app:v1"},
@@ -770,8 +740,8 @@ func TestMentionedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	short.Layers = short.Layers[:1] // its config has two diff IDs
-	bad = putDoc(t, src, oci.MediaTypeManifest, short)
-	carrier := putDoc(t, src, oci.MediaTypeManifest, oci.Manifest{
+	bad = layouttest.Put(t, src, oci.MediaTypeManifest, short)
+	carrier := layouttest.Put(t, src, oci.MediaTypeManifest, oci.Manifest{
 		SchemaVersion: 2, ArtifactType: "application/x", Config: oci.Describe(oci.MediaTypeEmpty, []byte("{}")),
 		Layers: []oci.Descriptor{{MediaType: "application/x", Digest: bad.Digest, Size: bad.Size}},
 	})
@@ -787,7 +757,7 @@ func TestMentionedAgain(t *testing.T) {
 		"first as a layer": {carrier, bad}, "larger": {good, larger}, "as an index": {good, asIndex}, "with other data": {good, withData},
 	} {
 		for _, o := range []LoadOptions{{}, {DryRun: true}} {
-			index := putDoc(t, src, oci.MediaTypeIndex, image.NewIndex(list, nil))
+			index := layouttest.Put(t, src, oci.MediaTypeIndex, image.NewIndex(list, nil))
 			var entries []entry
 			add := func(name string, data []byte) { entries = append(entries, file(name, string(data))) }
 			for _, d := range []oci.Descriptor{index, carrier, bad, good, short.Config, short.Layers[0], oci.Describe("", []byte("{}"))} {
@@ -861,11 +831,8 @@ func TestWrongDiffID(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := fmt.Sprintf(`{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["%s"]}}`, digest.FromBytes([]byte("other")))
-	c, err := src.PutDocument(oci.MediaTypeConfig, []byte(config))
-	if err != nil {
-		t.Fatal(err)
-	}
-	desc := putDoc(t, src, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: c, Layers: []oci.Descriptor{{MediaType: oci.MediaTypeLayer, Digest: d, Size: int64(len(data))}}})
+	c := layouttest.Put(t, src, oci.MediaTypeConfig, config)
+	desc := layouttest.Put(t, src, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: c, Layers: []oci.Descriptor{{MediaType: oci.MediaTypeLayer, Digest: d, Size: int64(len(data))}}})
 	l := layouttest.New(t)
 	if _, err := Load(t.Context(), l, bytes.NewReader(save(t, OCI, Image{src, desc, "v1", ""})), LoadOptions{}); !errors.Is(err, oci.ErrMalformed) {
 		t.Errorf("Load = %v", err)
@@ -878,7 +845,7 @@ func TestPartialIndex(t *testing.T) {
 	src := layouttest.New(t)
 	amd, arm := addImage(t, src, "amd64", "a"), addImage(t, src, "arm64", "b")
 	amd.Platform, arm.Platform = &oci.Platform{OS: "linux", Architecture: "amd64"}, &oci.Platform{OS: "linux", Architecture: "arm64"}
-	multi := putDoc(t, src, oci.MediaTypeIndex, image.NewIndex([]oci.Descriptor{amd, arm}, nil))
+	multi := layouttest.Put(t, src, oci.MediaTypeIndex, image.NewIndex([]oci.Descriptor{amd, arm}, nil))
 	gone := blobPath(arm.Digest)
 	var entries []entry
 	tr := tar.NewReader(bytes.NewReader(save(t, Both, Image{src, multi, "v1", "docker.io/library/app:v1"})))

@@ -21,6 +21,7 @@ import (
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/oci/source"
 )
 
@@ -32,12 +33,7 @@ type near struct {
 
 func newNear(t *testing.T) *near {
 	t.Helper()
-	l, err := layout.Init(filepath.Join(t.TempDir(), "near"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return &near{t, l}
+	return &near{t, layouttest.New(t)}
 }
 
 // layer stores a layer of one file with fixed noise.
@@ -80,25 +76,12 @@ func (n *near) image(created string, layers []oci.Descriptor, tags ...string) oc
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	return n.tag(n.manifest(m), tags...)
+	return n.tag(n.document(oci.MediaTypeManifest, m), tags...)
 }
 
-func (n *near) document(mediaType string, data []byte) oci.Descriptor {
+func (n *near) document(mediaType string, document any) oci.Descriptor {
 	n.t.Helper()
-	d, err := n.l.PutDocument(mediaType, data)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return d
-}
-
-func (n *near) manifest(m any) oci.Descriptor {
-	n.t.Helper()
-	data, err := oci.Encode(m)
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return n.document(oci.SniffDocument(data), data)
+	return layouttest.Put(n.t, n.l, mediaType, document)
 }
 
 func (n *near) tag(d oci.Descriptor, tags ...string) oci.Descriptor {
@@ -120,7 +103,7 @@ func (n *near) artifact(subject oci.Descriptor, text string) oci.Descriptor {
 		n.t.Fatal(err)
 	}
 	n.document(oci.MediaTypeEmpty, []byte("{}"))
-	return n.manifest(m)
+	return n.document(oci.MediaTypeManifest, m)
 }
 
 func (n *near) bundle(o BundleOptions, tags ...string) []byte {
@@ -153,16 +136,6 @@ func (n *near) save(images []Image, o BundleOptions) []byte {
 }
 
 func have(descs ...oci.Descriptor) *Inventory { return InventoryOf(descs) }
-
-func newFar(t *testing.T) *layout.Layout {
-	t.Helper()
-	l, err := layout.Init(filepath.Join(t.TempDir(), "far"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
-}
 
 func apply(t *testing.T, l *layout.Layout, bundle []byte) Result {
 	t.Helper()
@@ -279,7 +252,7 @@ func TestUnbundleInEveryOrder(t *testing.T) {
 		if i%digesttest.Reps(1, 5) != 0 {
 			continue
 		}
-		l := newFar(t)
+		l := layouttest.New(t)
 		for _, i := range order {
 			apply(t, l, bundles[i])
 			apply(t, l, bundles[i])
@@ -384,7 +357,7 @@ func TestWantedCompletes(t *testing.T) {
 	n := newNear(t)
 	a, b := n.layer(1, 5000, image.LayerOptions{}), n.layer(2, 5000, image.LayerOptions{})
 	n.image("", []oci.Descriptor{a, b}, "v1")
-	l := newFar(t)
+	l := layouttest.New(t)
 	r := apply(t, l, n.bundle(BundleOptions{Have: have(a, b)}, "v1"))
 	if len(r.Missing) != 1 || len(r.Missing[0].Missing) != 2 || len(named(t, l)) != 0 {
 		t.Fatalf("missing %v, names %v", r.Missing, named(t, l))
@@ -436,7 +409,7 @@ func TestBundleOfOneNameTwice(t *testing.T) {
 		t.Error("two images got one name")
 	}
 	twice := n.save([]Image{{Source: n.l, Desc: a, Tag: "v1"}, {Source: n.l, Desc: a, Tag: "v1"}, {Source: n.l, Desc: b, Tag: "v2"}}, BundleOptions{})
-	l := newFar(t)
+	l := layouttest.New(t)
 	apply(t, l, twice)
 	if got := named(t, l); len(got) != 2 {
 		t.Errorf("names %v, want v1 and v2", got)
@@ -450,7 +423,7 @@ func TestForeignLayerIsNotMissing(t *testing.T) {
 	foreign = foreign.WithAnnotation(oci.AnnotationDiffID, digest.FromBytes([]byte("unpacked")).String())
 	own := n.layer(1, 500, image.LayerOptions{})
 	n.image("", []oci.Descriptor{foreign, own}, "v1")
-	l := newFar(t)
+	l := layouttest.New(t)
 	r := apply(t, l, n.bundle(BundleOptions{Have: have(own)}, "v1"))
 	if len(r.Missing) != 1 || len(r.Missing[0].Missing) != 1 || r.Missing[0].Missing[0].Digest != own.Digest {
 		t.Errorf("missing %+v, want %s alone", r.Missing, own.Digest)
@@ -467,7 +440,7 @@ func TestUnbundleDoesNotRelyOnDamage(t *testing.T) {
 	n := newNear(t)
 	a, b := n.layer(1, 5000, image.LayerOptions{}), n.layer(2, 5000, image.LayerOptions{})
 	n.image("", []oci.Descriptor{a, b}, "v1")
-	l := newFar(t)
+	l := layouttest.New(t)
 	whole := n.bundle(BundleOptions{}, "v1")
 	apply(t, l, whole)
 	file := filepath.Join(l.Name(), "blobs", "sha256", a.Digest.Encoded())
@@ -512,7 +485,7 @@ func TestTwoImagesOfOneName(t *testing.T) {
 			first := n.bundle(BundleOptions{}, "latest")
 			digests["other"] = n.image(test.other, []oci.Descriptor{a, b}, "latest").Digest
 			other := n.bundle(BundleOptions{}, "latest")
-			l := newFar(t)
+			l := layouttest.New(t)
 			apply(t, l, first)
 			apply(t, l, other)
 			apply(t, l, first)
@@ -537,12 +510,12 @@ func TestFallbackListsAreMerged(t *testing.T) {
 	var bundles [][]byte
 	for _, text := range []string{"sbom", "signature"} {
 		ref := n.artifact(img, text)
-		n.tag(n.manifest(oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{ref}}), tag)
+		n.tag(n.document(oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: []oci.Descriptor{ref}}), tag)
 		bundles = append(bundles, n.bundle(BundleOptions{Referrers: true}, "v1"))
 	}
 	var want map[string]string
 	for _, order := range [][]int{{0, 1}, {1, 0}, {0, 1, 0}, {1, 0, 1, 1}} {
-		l := newFar(t)
+		l := layouttest.New(t)
 		for _, i := range order {
 			apply(t, l, bundles[i])
 		}
@@ -602,7 +575,7 @@ func TestSameContent(t *testing.T) {
 			}
 			wholeNames(t, other.l)
 			// Without the other layer it is missing, and carried when asked for.
-			l := newFar(t)
+			l := layouttest.New(t)
 			if r := apply(t, l, bundle); len(r.Missing) != 1 || r.Missing[0].Missing[0].Digest != layer.Digest {
 				t.Errorf("missing: %v", r.Missing)
 			}
@@ -703,7 +676,7 @@ func TestUnbundleRejects(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			l := newFar(t)
+			l := layouttest.New(t)
 			r, err := Unbundle(t.Context(), l, bytes.NewReader(test.data), UnbundleOptions{})
 			if err == nil {
 				t.Errorf("no error, named %v", r.Named)
@@ -730,7 +703,7 @@ func TestUnbundleRejectsWhatWaitedInVain(t *testing.T) {
 	wrong.Size++
 	img := n.image("", []oci.Descriptor{wrong})
 	bundle := n.save([]Image{{Source: n.l, Desc: img, Tag: "v1"}}, BundleOptions{Have: have(a)})
-	l := newFar(t)
+	l := layouttest.New(t)
 	if r := apply(t, l, bundle); len(r.Missing) != 1 {
 		t.Fatalf("missing %v, want one image", r.Missing)
 	}
@@ -753,7 +726,7 @@ func TestUnbundleRejectsWhatWaitedInVain(t *testing.T) {
 func TestUnbundleNamesBesideAHopelessEntry(t *testing.T) {
 	n := newNear(t)
 	img := n.image("", []oci.Descriptor{n.layer(1, 5000, image.LayerOptions{})}, "v1")
-	l := newFar(t)
+	l := layouttest.New(t)
 	err := l.UpdateWaiting(t.Context(), func(_ *oci.Index, w *layout.Waiting) error {
 		wrong := img.WithAnnotation(oci.AnnotationRefName, "v1")
 		wrong.Size++
@@ -774,7 +747,7 @@ func TestUnbundleEndsWithItsContext(t *testing.T) {
 	n.image("", []oci.Descriptor{n.layer(1, 5000, image.LayerOptions{})}, "v1")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Unbundle(ctx, newFar(t), bytes.NewReader(n.bundle(BundleOptions{}, "v1")), UnbundleOptions{}); !errors.Is(err, context.Canceled) {
+	if _, err := Unbundle(ctx, layouttest.New(t), bytes.NewReader(n.bundle(BundleOptions{}, "v1")), UnbundleOptions{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
 }

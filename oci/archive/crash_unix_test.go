@@ -18,6 +18,7 @@ import (
 
 	"ocikit/digest/digesttest"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 )
 
 // TestUnbundleInChild is the process that TestUnbundleSurvives kills.
@@ -56,7 +57,7 @@ func TestUnbundleSurvives(t *testing.T) {
 }
 
 func survives(t *testing.T, bundles [][]byte, runs int) {
-	calm := newFar(t)
+	calm := layouttest.New(t)
 	for _, b := range bundles {
 		apply(t, calm, b)
 	}

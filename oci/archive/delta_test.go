@@ -20,6 +20,7 @@ import (
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/tarutil/delta"
 )
 
@@ -96,7 +97,7 @@ func TestDelta(t *testing.T) {
 			if again := n.bundle(BundleOptions{Have: have(layers[0]), Delta: true}, "v1"); !bytes.Equal(bundle, again) {
 				t.Error("the same bundle has other bytes")
 			}
-			l := newFar(t)
+			l := layouttest.New(t)
 			apply(t, l, n.bundle(BundleOptions{}, "v0"))
 			if r := apply(t, l, bundle); len(r.Missing) > 0 {
 				t.Fatalf("missing: %v", r.Missing)
@@ -130,7 +131,7 @@ func TestDeltaWithoutBase(t *testing.T) {
 		if err := plan.Save(t.Context(), &b); err != nil {
 			t.Fatal(err)
 		}
-		l := newFar(t)
+		l := layouttest.New(t)
 		if r := apply(t, l, b.Bytes()); len(r.Missing) > 0 || len(named(t, l)) != 1 {
 			t.Errorf("%s: missing %v, names %v", what, r.Missing, named(t, l))
 		}
@@ -147,7 +148,7 @@ func TestDeltasInEveryOrder(t *testing.T) {
 		orders = orders[:6]
 	}
 	for i, order := range orders {
-		l := newFar(t)
+		l := layouttest.New(t)
 		for _, k := range append(slices.Clone(order), order[i%len(order)]) {
 			apply(t, l, bundles[k])
 		}
@@ -165,7 +166,7 @@ func TestDeltaOfChunks(t *testing.T) {
 	n := newNear(t)
 	layers := n.versions(func(b []byte) []byte { return stdGzip(t, b) }, 2)
 	first := n.bundle(BundleOptions{}, "v0")
-	l := newFar(t)
+	l := layouttest.New(t)
 	apply(t, l, first)
 	inv, err := LayoutInventory(t.Context(), l, false)
 	if err == nil {
@@ -318,7 +319,7 @@ func TestDeltaOfDamage(t *testing.T) {
 	}
 
 	// A base.
-	l := newFar(t)
+	l := layouttest.New(t)
 	apply(t, l, first)
 	flip(l, layers[0].Digest, layers[0].Size/2)
 	var said []string
@@ -344,7 +345,7 @@ func TestDeltaOfDamage(t *testing.T) {
 	for _, off := range []int64{10, 40, d.DeltaSize / 2, d.DeltaSize - 1} { // in the recipe and behind it
 		bad := bytes.Clone(bundle)
 		bad[int64(at)+off] ^= 1
-		l := newFar(t)
+		l := layouttest.New(t)
 		apply(t, l, first)
 		if _, err := Unbundle(t.Context(), l, bytes.NewReader(bad), UnbundleOptions{}); !errors.Is(err, digest.ErrMismatch) || !strings.Contains(err.Error(), d.Delta.String()) {
 			t.Errorf("a bit at %d of the delta flipped: %v", off, err)
@@ -353,7 +354,7 @@ func TestDeltaOfDamage(t *testing.T) {
 			t.Errorf("a bit at %d of the delta flipped: the layer is there: %v", off, err)
 		}
 	}
-	late := newFar(t)
+	late := layouttest.New(t)
 	apply(t, late, bundle)
 	flip(late, d.Delta, d.DeltaSize-3)
 	said = nil
@@ -372,7 +373,7 @@ func TestDeltaDoesNotRemove(t *testing.T) {
 	plan := n.plan(BundleOptions{Have: have(layers[0]), Delta: true}, "v1")
 	bundle := n.bundle(BundleOptions{Have: have(layers[0]), Delta: true}, "v1")
 	at := bytes.Index(bundle, []byte("okl\x01"))
-	l := newFar(t)
+	l := layouttest.New(t)
 	apply(t, l, n.bundle(BundleOptions{}, "v0"))
 	// An artifact that is a delta.
 	far := &near{t, l}
@@ -382,7 +383,7 @@ func TestDeltaDoesNotRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	far.document(oci.MediaTypeEmpty, []byte("{}"))
-	far.tag(far.manifest(m), "kept")
+	far.tag(far.document(oci.MediaTypeManifest, m), "kept")
 	apply(t, l, bundle)
 	wholeNames(t, l)
 }
@@ -393,7 +394,7 @@ func TestDeltaStaysWhileTheLayoutIsLocked(t *testing.T) {
 	n := newNear(t)
 	layers := n.versions(func(b []byte) []byte { return stdGzip(t, b) }, 2)
 	o := BundleOptions{Have: have(layers[0]), Delta: true}
-	l := newFar(t)
+	l := layouttest.New(t)
 	apply(t, l, n.bundle(o, "v1"))
 	deltas := n.plan(o, "v1").Deltas
 	if err := l.ForgetWaiting(t.Context()); err != nil {

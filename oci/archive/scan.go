@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"path"
+	"slices"
 	"strings"
 
 	"ocikit/oci"
@@ -165,19 +166,10 @@ func cleanName(name string) (string, error) {
 	}
 	clean := path.Clean(name)
 	switch {
-	case path.IsAbs(name), clean == "..", strings.HasPrefix(clean, "../"), hasParent(name):
+	case path.IsAbs(name), clean == "..", strings.HasPrefix(clean, "../"), slices.Contains(strings.Split(name, "/"), ".."):
 		return "", fmt.Errorf("%q, which leads out of the archive: %w", name, oci.ErrMalformed)
 	case strings.ContainsRune(name, 0), name == "":
 		return "", fmt.Errorf("%q, which is not a name: %w", name, oci.ErrMalformed)
 	}
 	return clean, nil
-}
-
-func hasParent(name string) bool {
-	for part := range strings.SplitSeq(name, "/") {
-		if part == ".." {
-			return true
-		}
-	}
-	return false
 }

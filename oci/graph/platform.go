@@ -44,30 +44,32 @@ func Entries(s Store, root oci.Descriptor) ([]oci.Descriptor, error) {
 		return []oci.Descriptor{root}, nil
 	}
 
+	return leaves(s, root, func(d oci.Descriptor) bool { return oci.IsManifest(d.MediaType) && !IsAttestation(d) })
+}
+
+// leaves returns what takes accepts among what an index and the indexes in it name, each once. An index inside
+// root is left out if it is absent, since nothing is known of it. Nothing but indexes is read.
+func leaves(s Store, root oci.Descriptor, takes func(oci.Descriptor) bool) ([]oci.Descriptor, error) {
 	var found []oci.Descriptor
 	seen := map[digest.Digest]bool{}
-
-	// Manifests are taken from the indexes that name them, so that none of them is read.
 	w := NewWalker(s, DefaultLimits())
 	w.Documents = true
-	w.Reads = func(d oci.Descriptor) bool { return oci.IsIndex(d.MediaType) }
+	w.Reads = isIndex
 	err := w.Walk([]oci.Descriptor{root}, func(n Node) error {
 		switch {
 		case errors.Is(n.Err, ErrNotFound) && n.Depth > 0:
-			return nil
 		case n.Err != nil:
 			return Incomplete(n.Err)
-		}
-
-		if oci.IsManifest(n.Desc.MediaType) && !IsAttestation(n.Desc) && !seen[n.Desc.Digest] {
+		case takes(n.Desc) && !seen[n.Desc.Digest]:
 			seen[n.Desc.Digest] = true
 			found = append(found, n.Desc)
 		}
 		return nil
 	})
-
 	return found, err
 }
+
+func isIndex(d oci.Descriptor) bool { return oci.IsIndex(d.MediaType) }
 
 // IsAttestation reports whether an entry of an index says something about another entry, as
 // BuildKit's attestations, and is not an image of its own.
@@ -259,30 +261,12 @@ func indexForPlatforms(s Store, desc oci.Descriptor, wishes []oci.Platform) (oci
 }
 
 // withInner returns the entries of an index with those of the indexes in it in their place, since an
-// image may be in any of them. Of an index that is absent nothing is known, so it is left out.
+// image may be in any of them; see leaves.
 func withInner(s Store, index oci.Descriptor, entries []oci.Descriptor) ([]oci.Descriptor, error) {
-	isIndex := func(d oci.Descriptor) bool { return oci.IsIndex(d.MediaType) }
 	if !slices.ContainsFunc(entries, isIndex) {
 		return entries, nil
 	}
-
-	var found []oci.Descriptor
-	seen := map[digest.Digest]bool{}
-	w := NewWalker(s, DefaultLimits())
-	w.Documents = true
-	w.Reads = isIndex
-	err := w.Walk([]oci.Descriptor{index}, func(n Node) error {
-		switch {
-		case errors.Is(n.Err, ErrNotFound) && n.Depth > 0:
-		case n.Err != nil:
-			return Incomplete(n.Err)
-		case !isIndex(n.Desc) && !seen[n.Desc.Digest]:
-			seen[n.Desc.Digest] = true
-			found = append(found, n.Desc)
-		}
-		return nil
-	})
-	return found, err
+	return leaves(s, index, func(d oci.Descriptor) bool { return !isIndex(d) })
 }
 
 func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]oci.Descriptor, error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -14,26 +13,8 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 )
-
-func editLayout(t testing.TB) *layout.Layout {
-	t.Helper()
-	l, err := layout.Init(filepath.Join(t.TempDir(), "l"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return l
-}
-
-func putText(t testing.TB, l *layout.Layout, mediaType, text string) oci.Descriptor {
-	t.Helper()
-	desc, err := l.PutDocument(mediaType, []byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return desc
-}
 
 // oddImage stores an image whose documents hold everything that an editor could lose: unknown
 // members at every level, empty maps and lists, nulls, numbers that no float holds, an
@@ -48,8 +29,8 @@ func oddImage(t testing.TB, l *layout.Layout, f oci.Family, note string) oci.Des
 		}
 		types[mt] = name
 	}
-	layer := putText(t, l, types[oci.MediaTypeLayer], "layer "+note)
-	config := putText(t, l, types[oci.MediaTypeConfig], `{
+	layer := layouttest.Put(t, l, types[oci.MediaTypeLayer], "layer "+note)
+	config := layouttest.Put(t, l, types[oci.MediaTypeConfig], `{
 		"architecture": "amd64", "os": "linux", "created": "2020-01-02T03:04:05.678901234Z", "os.features": [],
 		"config": {"Env": ["PATH=/bin", "NOTE=`+note+`", "ODD"], "Cmd": null, "Labels": {"a": "1", "b": ""}, "Entrypoint": ["/x"],
 			"Volumes": {"/v": {"own": [1, null]}}, "Healthcheck": {"Test": ["NONE"], "Interval": 30000000000}, "OnBuild": null, "Own": {"n": 1.50}},
@@ -65,7 +46,7 @@ func oddImage(t testing.TB, l *layout.Layout, f oci.Family, note string) oci.Des
 	if err != nil {
 		t.Fatal(err)
 	}
-	return putText(t, l, types[oci.MediaTypeManifest], fmt.Sprintf(`{
+	return layouttest.Put(t, l, types[oci.MediaTypeManifest], fmt.Sprintf(`{
 		"schemaVersion": 2, "mediaType": %q,
 		"config": {"mediaType": %q, "digest": %q, "size": %d, "annotations": {}, "data": %s, "own": [1.0]},
 		"layers": [{"mediaType": %q, "digest": %q, "size": %d, "urls": [], "annotations": {}, "own": null}],
@@ -143,7 +124,7 @@ func onConfig(edit func(*oci.Config) error) Change {
 // google/go-containerregistry#2041: whatever is edited, nothing else changes, known or not.
 func TestEditsChangeNothingElse(t *testing.T) {
 	newLayer := func(l *layout.Layout) oci.Descriptor {
-		d := putText(t, l, oci.MediaTypeLayerGzip, "more")
+		d := layouttest.Put(t, l, oci.MediaTypeLayerGzip, "more")
 		return d.WithAnnotation(oci.AnnotationDiffID, digest.FromBytes([]byte("plain")).String())
 	}
 	for name, c := range map[string]struct {
@@ -180,7 +161,7 @@ func TestEditsChangeNothingElse(t *testing.T) {
 	} {
 		for _, f := range []oci.Family{oci.FamilyOCI, oci.FamilyDocker} {
 			t.Run(name+"/"+f.String(), func(t *testing.T) {
-				l := editLayout(t)
+				l := layouttest.New(t)
 				desc := oddImage(t, l, f, "n")
 				got := editOne(t, l, desc, c.change(l))
 				before, after := tree(t, l, desc).(map[string]any), tree(t, l, got).(map[string]any)
@@ -238,7 +219,7 @@ func checkDifferences(t *testing.T, what string, got, want []string) {
 
 // What is so already gives the very document that was there, blanks and order included.
 func TestEditOfNothing(t *testing.T) {
-	l := editLayout(t)
+	l := layouttest.New(t)
 	desc := oddImage(t, l, oci.FamilyOCI, "n")
 	got := editOne(t, l, desc, onConfig(func(c *oci.Config) error { return c.SetEnv("PATH", "/bin") }), func(im *Image) error { return im.SetAnnotation("old", "1") })
 	if got.Digest != desc.Digest {
@@ -249,14 +230,14 @@ func TestEditOfNothing(t *testing.T) {
 // google/go-containerregistry#1456: every platform; entries keep what they have, an attestation
 // of what was changed is left out.
 func TestEditIndex(t *testing.T) {
-	l := editLayout(t)
+	l := layouttest.New(t)
 	amd, arm := oddImage(t, l, oci.FamilyOCI, "amd"), oddImage(t, l, oci.FamilyDocker, "arm")
-	attestation := putText(t, l, oci.MediaTypeManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[]}`,
-		oci.MediaTypeConfig, putText(t, l, oci.MediaTypeConfig, "{}").Digest))
-	artifact := putText(t, l, oci.MediaTypeManifest, fmt.Sprintf(`{"schemaVersion":2,"artifactType":"x/y","config":{"mediaType":%q,"digest":%q,"size":2},"layers":[]}`,
+	attestation := layouttest.Put(t, l, oci.MediaTypeManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[]}`,
+		oci.MediaTypeConfig, layouttest.Put(t, l, oci.MediaTypeConfig, "{}").Digest))
+	artifact := layouttest.Put(t, l, oci.MediaTypeManifest, fmt.Sprintf(`{"schemaVersion":2,"artifactType":"x/y","config":{"mediaType":%q,"digest":%q,"size":2},"layers":[]}`,
 		oci.MediaTypeEmpty, digest.FromBytes([]byte("{}"))))
-	nested := putText(t, l, oci.MediaTypeIndex, fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}],"annotations":{}}`, arm.MediaType, arm.Digest, arm.Size))
-	index := putText(t, l, oci.MediaTypeDockerList, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"own":[],"manifests":[
+	nested := layouttest.Put(t, l, oci.MediaTypeIndex, fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}],"annotations":{}}`, arm.MediaType, arm.Digest, arm.Size))
+	index := layouttest.Put(t, l, oci.MediaTypeDockerList, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"own":[],"manifests":[
 		{"mediaType":%q,"digest":%q,"size":%d,"platform":{"architecture":"amd64","os":"linux","features":["x"],"own":1},"annotations":{},"own":"x"},
 		{"mediaType":%q,"digest":%q,"size":%d},
 		{"mediaType":%q,"digest":%q,"size":%d,"artifactType":"x/y"},
@@ -308,13 +289,13 @@ func TestEditIndex(t *testing.T) {
 // An index without a list is read as an empty one. To edit it there has to be a list, and the error says
 // so.
 func TestEditIndexWithoutManifests(t *testing.T) {
-	l := editLayout(t)
+	l := layouttest.New(t)
 	for doc, want := range map[string]string{
 		`{"schemaVersion":2}`:                  `has no "manifests"`,
 		`{"schemaVersion":2,"manifests":null}`: "",
 		`{"schemaVersion":2,"manifests":[]}`:   "",
 	} {
-		desc := putText(t, l, oci.MediaTypeIndex, doc)
+		desc := layouttest.Put(t, l, oci.MediaTypeIndex, doc)
 		_, planErr := Edit(l, desc, EditOptions{})
 		_, _, editErr := EditIndex(l, desc, IndexEdit{Annotations: map[string]string{"a": "b"}})
 		for name, err := range map[string]error{"Edit": planErr, "EditIndex": editErr} {
@@ -334,8 +315,8 @@ func btoi(b bool) int {
 
 // Docker's manifests have no type for zstd: it is refused, not mislabelled.
 func TestAppendZstdToDocker(t *testing.T) {
-	l := editLayout(t)
-	d := putText(t, l, oci.MediaTypeLayerZstd, "z").WithAnnotation(oci.AnnotationDiffID, digest.FromBytes(nil).String())
+	l := layouttest.New(t)
+	d := layouttest.Put(t, l, oci.MediaTypeLayerZstd, "z").WithAnnotation(oci.AnnotationDiffID, digest.FromBytes(nil).String())
 	add := func(im *Image) error { return im.Append(d, oci.History{}) }
 	if _, err := Edit(l, oddImage(t, l, oci.FamilyDocker, "n"), EditOptions{Changes: []Change{add}}); !errors.Is(err, oci.ErrFamily) {
 		t.Errorf("Append of zstd to a Docker image = %v, want %v", err, oci.ErrFamily)
@@ -347,9 +328,9 @@ func TestAppendZstdToDocker(t *testing.T) {
 
 // An image on Docker's base becomes one of Docker's types, whole: google/go-containerregistry#2433.
 func TestRebaseFollowsFamily(t *testing.T) {
-	l := editLayout(t)
+	l := layouttest.New(t)
 	old, base := oddImage(t, l, oci.FamilyOCI, "old"), oddImage(t, l, oci.FamilyDocker, "new")
-	top := putText(t, l, oci.MediaTypeLayerGzip, "top").WithAnnotation(oci.AnnotationDiffID, digest.FromBytes([]byte("top")).String())
+	top := layouttest.Put(t, l, oci.MediaTypeLayerGzip, "top").WithAnnotation(oci.AnnotationDiffID, digest.FromBytes([]byte("top")).String())
 	child := editOne(t, l, old, func(im *Image) error { return im.Append(top, oci.History{CreatedBy: "top"}) })
 	got := editOne(t, l, child, Rebase(t.Context(), RebaseOptions{Layout: l, OldBase: Base{l, old}, NewBase: Base{l, base}}))
 	data, err := l.Document(got)
@@ -382,10 +363,10 @@ func TestRebaseFollowsFamily(t *testing.T) {
 
 // Base images without history get entries, so that layers and history stay in line.
 func TestAppendWithoutHistory(t *testing.T) {
-	l := editLayout(t)
-	layer := putText(t, l, oci.MediaTypeLayer, "l")
-	config := putText(t, l, oci.MediaTypeConfig, fmt.Sprintf(`{"os":"linux","architecture":"amd64","config":null,"rootfs":{"type":"layers","diff_ids":[%q]}}`, layer.Digest))
-	desc := putText(t, l, oci.MediaTypeManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[{"mediaType":%q,"digest":%q,"size":1}]}`,
+	l := layouttest.New(t)
+	layer := layouttest.Put(t, l, oci.MediaTypeLayer, "l")
+	config := layouttest.Put(t, l, oci.MediaTypeConfig, fmt.Sprintf(`{"os":"linux","architecture":"amd64","config":null,"rootfs":{"type":"layers","diff_ids":[%q]}}`, layer.Digest))
+	desc := layouttest.Put(t, l, oci.MediaTypeManifest, fmt.Sprintf(`{"schemaVersion":2,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[{"mediaType":%q,"digest":%q,"size":1}]}`,
 		config.MediaType, config.Digest, config.Size, layer.MediaType, layer.Digest))
 	got := editOne(t, l, desc, func(im *Image) error {
 		return im.Append(layer.WithAnnotation(oci.AnnotationDiffID, layer.Digest.String()), oci.History{CreatedBy: "x"})

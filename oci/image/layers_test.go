@@ -11,6 +11,7 @@ import (
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 )
 
 // numberedImage stores an image of n layers, of which the history tells as far as it goes: a letter
@@ -33,19 +34,12 @@ func numberedImage(t *testing.T, l *layout.Layout, n int, history string) *Image
 			t.Fatal(err)
 		}
 	}
-	data, err := config.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Config = putText(t, l, oci.MediaTypeConfig, string(data))
+	o.Config = layouttest.Put(t, l, oci.MediaTypeConfig, config)
 	m, err := NewManifest(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if data, err = oci.Encode(m); err != nil {
-		t.Fatal(err)
-	}
-	im, err := open(l, putText(t, l, oci.MediaTypeManifest, string(data)))
+	im, err := open(l, layouttest.Put(t, l, oci.MediaTypeManifest, m))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +76,7 @@ func describeLayers(t *testing.T, im *Image) (layers, history string) {
 }
 
 func TestLayerEdits(t *testing.T) {
-	l := editLayout(t)
+	l := layouttest.New(t)
 	h := func(i int) oci.History { return oci.History{CreatedBy: string(rune('a' + i))} }
 	for _, c := range []struct {
 		name           string
@@ -140,7 +134,7 @@ func TestLayerEdits(t *testing.T) {
 // Whatever is done in whatever order, the steps that made layers are those of the layers, in their
 // order, and the others stay.
 func TestRandomLayerEdits(t *testing.T) {
-	l := editLayout(t)
+	l := layouttest.New(t)
 	rounds := 100
 	if testing.Short() {
 		rounds = 20

@@ -11,14 +11,14 @@ import (
 
 	"ocikit/oci"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/tarutil"
 )
 
 // lintImage stores an image of layers with the entries given, and returns what Lint says of it.
 func lintImage(t *testing.T, layers ...[]tar.Header) (findings []string) {
 	t.Helper()
-	l := editLayout(t)
-	config := oci.NewConfig(oci.Platform{OS: "linux", Architecture: "amd64"})
+	l := layouttest.New(t)
 	var descs []oci.Descriptor
 	for _, entries := range layers {
 		var buf bytes.Buffer
@@ -42,32 +42,9 @@ func lintImage(t *testing.T, layers ...[]tar.Header) (findings []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		id, _ := d.DiffID()
-		if err := config.AddLayer(id, oci.History{}); err != nil {
-			t.Fatal(err)
-		}
 		descs = append(descs, d)
 	}
-	data, err := config.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := l.PutDocument(oci.MediaTypeConfig, data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := NewManifest(ManifestOptions{Config: c, Layers: descs})
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err = oci.Encode(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	desc, err := l.PutDocument(oci.MediaTypeManifest, data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	desc := layouttest.PutImage(t, l, oci.NewConfig(oci.Platform{OS: "linux", Architecture: "amd64"}), descs...)
 	found, err := Lint(t.Context(), l, []oci.Descriptor{desc, desc})
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/oci/progress"
 )
 
@@ -67,28 +68,13 @@ func newSample(t *testing.T) *sample {
 // store makes a layout with an index of the image, named "t".
 func (s *sample) store(t *testing.T) *layout.Layout {
 	t.Helper()
-	l, err := layout.Init(filepath.Join(t.TempDir(), "layout"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	put := func(mediaType string, v any) oci.Descriptor {
-		data, err := oci.Encode(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		desc, err := l.PutDocument(mediaType, data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return desc
-	}
+	l := layouttest.New(t)
 	m := oci.Manifest{SchemaVersion: 2, MediaType: s.manifest}
 	config := map[string]any{"os": "linux", "architecture": "amd64", "rootfs": map[string]any{"type": "layers", "diff_ids": s.diffIDs}, "history": s.history}
 	if s.edit != nil {
 		s.edit(config)
 	}
-	m.Config = put(s.config, config)
+	m.Config = layouttest.Put(t, l, s.config, config)
 	for i, data := range s.layers {
 		d, size, err := l.Put(bytes.NewReader(data), digest.Digest{})
 		if err != nil {
@@ -96,13 +82,13 @@ func (s *sample) store(t *testing.T) *layout.Layout {
 		}
 		m.Layers = append(m.Layers, oci.Descriptor{MediaType: s.types[i], Digest: d, Size: size})
 	}
-	desc := put(s.manifest, m)
+	desc := layouttest.Put(t, l, s.manifest, m)
 	desc.Platform = s.platform
 	indexType := oci.MediaTypeIndex
 	if s.manifest == oci.MediaTypeDockerManifest {
 		indexType = oci.MediaTypeDockerList
 	}
-	index := put(indexType, oci.Index{SchemaVersion: 2, MediaType: indexType, Manifests: []oci.Descriptor{desc}})
+	index := layouttest.Put(t, l, indexType, oci.Index{SchemaVersion: 2, MediaType: indexType, Manifests: []oci.Descriptor{desc}})
 	if err := l.Tag(t.Context(), "t", index, layout.TagOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -295,15 +281,7 @@ func TestCheckConfigNullDiffID(t *testing.T) {
 // Of a blob that is damaged only that is said: what is inside it means nothing.
 func TestVerifyDeepOfDamage(t *testing.T) {
 	l := newSample(t).store(t)
-	x, err := l.Index()
-	if err != nil {
-		t.Fatal(err)
-	}
-	choice, err := graph.Choose(l, x.Manifests[0], nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	desc := choice.Desc
+	desc := loneImage(t, l)
 	layers, err := Layers(l, desc)
 	if err != nil {
 		t.Fatal(err)
@@ -341,14 +319,7 @@ func TestVerifyDeepOfTwins(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Annotations = map[string]string{"twin": "yes"}
-	data, err := oci.Encode(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := l.PutDocument(oci.MediaTypeManifest, data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	two := layouttest.Put(t, l, oci.MediaTypeManifest, m)
 
 	findings, _, err := Verify(t.Context(), l, layout.VerifyOptions{Deep: true, Roots: []oci.Descriptor{one, two}})
 	if err != nil {
@@ -373,15 +344,7 @@ func imageOf(t *testing.T, layers ...[]byte) (*layout.Layout, oci.Descriptor) {
 		s.layers, s.types, s.diffIDs = append(s.layers, data), append(s.types, oci.MediaTypeLayer), append(s.diffIDs, digest.FromBytes(data))
 	}
 	l := s.store(t)
-	x, err := l.Index()
-	if err != nil {
-		t.Fatal(err)
-	}
-	choice, err := graph.Choose(l, x.Manifests[0], nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	desc := choice.Desc
+	desc := loneImage(t, l)
 	return l, desc
 }
 
@@ -462,4 +425,18 @@ func TestListFiles(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+// loneImage returns the one image that index.json leads to.
+func loneImage(t *testing.T, l *layout.Layout) oci.Descriptor {
+	t.Helper()
+	x, err := l.Index()
+	if err != nil {
+		t.Fatal(err)
+	}
+	choice, err := graph.Choose(l, x.Manifests[0], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return choice.Desc
 }

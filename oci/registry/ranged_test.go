@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"ocikit/oci"
-	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/pull"
 	"ocikit/oci/registry/serve"
@@ -219,10 +219,7 @@ func TestWrongRanges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := layout.Init(t.TempDir() + "/far")
-			if err != nil {
-				t.Fatal(err)
-			}
+			l := layouttest.New(t)
 			if _, err := im.Pull(t.Context(), l, im.Desc); err != nil {
 				t.Errorf("%d ranges, %v", slow.ranges.Load(), err)
 			}

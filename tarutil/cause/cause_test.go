@@ -33,28 +33,6 @@ func base() []tartest.Entry {
 	return []tartest.Entry{entry("d/", tar.TypeDir, ""), entry("d/b", tar.TypeReg, "bb"), entry("d/c", tar.TypeReg, strings.Repeat("c", 3000)), link, device, entry("e", tar.TypeReg, "e")}
 }
 
-// write makes a tar in one format.
-func write(t testing.TB, format tar.Format, entries []tartest.Entry) []byte {
-	t.Helper()
-	var buf bytes.Buffer
-	tw := tar.NewWriter(&buf)
-	for _, e := range entries {
-		h := e.Header
-		h.Format = format
-		if h.Typeflag == tar.TypeReg {
-			h.Size = int64(len(e.Content))
-		}
-		if err := tw.WriteHeader(&h); err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(tw, e.Content)
-	}
-	if err := tw.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return buf.Bytes()
-}
-
 // words says causes as the tests want them.
 func words(causes []Cause) (list []string) {
 	for _, c := range causes {
@@ -81,9 +59,9 @@ func compare(t testing.TB, a, b []byte) []Cause {
 
 // Each pair differs in one way, or in two that are both told. The other way round it is the same.
 func TestTars(t *testing.T) {
-	plain := write(t, tar.FormatUSTAR, base())
+	plain := tartest.TarIn(t, tar.FormatUSTAR, base()...)
 	edit := func(change func(list []tartest.Entry) []tartest.Entry) []byte {
-		return write(t, tar.FormatUnknown, change(base()))
+		return tartest.TarIn(t, tar.FormatUnknown, change(base())...)
 	}
 	each := func(change func(h *tar.Header)) []byte {
 		return edit(func(list []tartest.Entry) []tartest.Entry {
@@ -122,13 +100,13 @@ func TestTars(t *testing.T) {
 		{"time", one(0, func(e *tartest.Entry) { e.ModTime = e.ModTime.Add(1e9) }), []string{"times 1 d"}},
 		{"name with ./", each(func(h *tar.Header) { h.Name = "./" + h.Name }), []string{"names 6 d"}},
 		{"xattr", one(1, func(e *tartest.Entry) { e.PAXRecords = map[string]string{"SCHILY.xattr.user.a": "1"} }), []string{"xattrs 1 d/b user.a"}},
-		{"GNU", write(t, tar.FormatGNU, base()), []string{"form 6 d"}},
+		{"GNU", tartest.TarIn(t, tar.FormatGNU, base()...), []string{"form 6 d"}},
 		{"PAX with times of access", func() []byte {
 			list := base()
 			for i := range list {
 				list[i].AccessTime = time.Unix(5, 0)
 			}
-			return write(t, tar.FormatPAX, list)
+			return tartest.Tar(t, list...)
 		}(), []string{"form 6 d"}},
 		{"a number with a blank behind it", tartest.Patch(plain, 0, 100, "000755 \x00"), []string{"form 1 d mode"}},
 		{"more zeros behind it", append(bytes.Clone(plain), make([]byte, 512)...), []string{"end 1 "}},
@@ -154,12 +132,12 @@ func TestTars(t *testing.T) {
 
 // What a cause says of its entries.
 func TestCauses(t *testing.T) {
-	a := write(t, tar.FormatPAX, base())
+	a := tartest.Tar(t, base()...)
 	shifted := base()
 	for i := range shifted {
 		shifted[i].ModTime = shifted[i].ModTime.Add(time.Hour)
 	}
-	c := compare(t, a, write(t, tar.FormatPAX, shifted))[0]
+	c := compare(t, a, tartest.Tar(t, shifted...))[0]
 	if c.Shift != time.Hour || !c.SameHere || !c.SameThere {
 		t.Errorf("shifted by an hour: %+v", c)
 	}
@@ -167,16 +145,16 @@ func TestCauses(t *testing.T) {
 	for i := range fractions {
 		fractions[i].ModTime = fractions[i].ModTime.Add(5e8)
 	}
-	if c := compare(t, a, write(t, tar.FormatPAX, fractions)); len(c) != 1 || c[0].Detail != "fraction" {
+	if c := compare(t, a, tartest.Tar(t, fractions...)); len(c) != 1 || c[0].Detail != "fraction" {
 		t.Errorf("fractions: %q", words(c))
 	}
 	content := base()
 	content[2].Content = strings.Repeat("c", 2000) + "d" + strings.Repeat("c", 999)
-	if c := compare(t, a, write(t, tar.FormatPAX, content)); len(c) != 1 || c[0].Offset != 2000 || c[0].Here != "3000" {
+	if c := compare(t, a, tartest.Tar(t, content...)); len(c) != 1 || c[0].Offset != 2000 || c[0].Here != "3000" {
 		t.Errorf("content: %+v", c)
 	}
 	slices.Reverse(content)
-	if c := compare(t, a, write(t, tar.FormatPAX, content)); len(c) != 2 || c[1].Offset != 2000 || !c[0].SameHere || c[0].SameThere {
+	if c := compare(t, a, tartest.Tar(t, content...)); len(c) != 2 || c[1].Offset != 2000 || !c[0].SameHere || c[0].SameThere {
 		t.Errorf("content in another order: %+v", c)
 	}
 }
@@ -252,7 +230,7 @@ func TestInside(t *testing.T) {
 		for _, both := range [][2]string{{tt.a, tt.b}, {tt.b, tt.a}} {
 			file := func(content string) []byte {
 				e := tartest.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: tt.name}, Content: content}
-				return write(t, tar.FormatUSTAR, []tartest.Entry{e})
+				return tartest.TarIn(t, tar.FormatUSTAR, e)
 			}
 			c := compare(t, file(both[0]), file(both[1]))
 			if len(c) != 1 || c[0].Inside.What != tt.want {
@@ -291,7 +269,7 @@ func TestRandomTars(t *testing.T) {
 			e.Name = fmt.Sprintf("%s%d", strings.Repeat("x", r.IntN(90)+1), i)
 			list = append(list, e)
 		}
-		a := write(t, format, list)
+		a := tartest.TarIn(t, format, list...)
 		other := slices.Clone(list)
 		want := map[Kind]bool{}
 		for range r.IntN(4) {
@@ -312,7 +290,7 @@ func TestRandomTars(t *testing.T) {
 				r.Shuffle(len(other), func(i, j int) { other[i], other[j] = other[j], other[i] })
 			}
 		}
-		b := write(t, format, other)
+		b := tartest.TarIn(t, format, other...)
 		got := compare(t, a, b)
 		if (len(got) == 0) != bytes.Equal(a, b) {
 			t.Fatalf("seed %d: %q, and the bytes are equal: %t", seed, words(got), bytes.Equal(a, b))
@@ -326,7 +304,7 @@ func TestRandomTars(t *testing.T) {
 }
 
 func TestTarsRefuses(t *testing.T) {
-	good := write(t, tar.FormatUSTAR, base())
+	good := tartest.TarIn(t, tar.FormatUSTAR, base()...)
 	for name, bad := range map[string][]byte{"cut": good[:700], "no tar": []byte(strings.Repeat("x", 600)), "flipped": tartest.Patch(good, 0, 124, "xxx")} {
 		for _, there := range []bool{false, true} {
 			a, b := bad, good
@@ -352,9 +330,9 @@ func TestTarsApart(t *testing.T) {
 	for i := range 200 {
 		list = append(list, tartest.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("f%03d", i)}, Content: "x"})
 	}
-	a := write(t, tar.FormatUSTAR, list)
+	a := tartest.TarIn(t, tar.FormatUSTAR, list...)
 	slices.Reverse(list)
-	b := write(t, tar.FormatUSTAR, list)
+	b := tartest.TarIn(t, tar.FormatUSTAR, list...)
 	causes, err := Tars(t.Context(), bytes.NewReader(a), bytes.NewReader(b), Options{MaxMemory: 20 << 10})
 	if err != nil || !slices.Equal(words(causes[len(causes)-1:]), []string{fmt.Sprintf("apart %d ", causes[len(causes)-1].Count)}) {
 		t.Errorf("%q, %v", words(causes), err)

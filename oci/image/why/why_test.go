@@ -18,6 +18,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/image"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/oci/source"
 	"ocikit/tarutil/pack"
 )
@@ -116,21 +117,13 @@ type world struct {
 }
 
 func newWorld(t *testing.T) world {
-	l, err := layout.Init(t.TempDir() + "/l")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	return world{t, l}
+	return world{t, layouttest.New(t)}
 }
 
-func (w world) put(mediaType string, data []byte) oci.Descriptor {
+// put stores a document: bytes as they are, anything else as JSON.
+func (w world) put(mediaType string, document any) oci.Descriptor {
 	w.Helper()
-	d, err := w.l.PutDocument(mediaType, data)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return d
+	return layouttest.Put(w, w.l, mediaType, document)
 }
 
 // layer stores a layer of files.
@@ -170,25 +163,12 @@ func (w world) image(edit func(*oci.Config, *oci.Manifest), layers ...oci.Descri
 	if edit != nil {
 		edit(c, &m)
 	}
-	data, err := c.Encode()
-	if err != nil {
-		w.Fatal(err)
-	}
-	m.Config = w.put(oci.MediaTypeConfig, data)
-	return w.document(oci.MediaTypeManifest, m)
-}
-
-func (w world) document(mediaType string, v any) oci.Descriptor {
-	w.Helper()
-	data, err := oci.Encode(v)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return w.put(mediaType, data)
+	m.Config = w.put(oci.MediaTypeConfig, c)
+	return w.put(oci.MediaTypeManifest, m)
 }
 
 func (w world) index(entries ...oci.Descriptor) oci.Descriptor {
-	return w.document(oci.MediaTypeIndex, image.NewIndex(entries, nil))
+	return w.put(oci.MediaTypeIndex, image.NewIndex(entries, nil))
 }
 
 func forPlatform(d oci.Descriptor, arch string) oci.Descriptor {

@@ -23,6 +23,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/layout/layouttest"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/pull"
 	"ocikit/oci/registry/serve"
@@ -204,11 +205,7 @@ const sent = 5<<20 + 1000
 
 func newSource(t *testing.T) *source {
 	t.Helper()
-	l, err := layout.Init(filepath.Join(t.TempDir(), "source"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
+	l := layouttest.New(t)
 	put := func(mediaType string, data []byte) oci.Descriptor {
 		if _, _, err := l.Put(bytes.NewReader(data), digest.Digest{}); err != nil {
 			t.Fatal(err)

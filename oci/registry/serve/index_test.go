@@ -85,15 +85,20 @@ func TestIndexInPlace(t *testing.T) {
 	}
 }
 
-// A tag that moves costs no look at the names of all entries, as many moves in a large index would
-// take for ever. Each name that is looked at is an allocation, so that such a look shows.
-func TestMoveOfTag(t *testing.T) {
+// manyTags returns an index of a thousand manifests, tagged t0, t1 and so on.
+func manyTags() *index {
 	var x oci.Index
 	for i := range 1000 {
 		desc := oci.Describe(oci.MediaTypeManifest, fmt.Append(nil, i))
 		x.Manifests = append(x.Manifests, desc.WithAnnotation(oci.AnnotationRefName, fmt.Sprint("t", i)))
 	}
-	v := newIndex(x)
+	return newIndex(x)
+}
+
+// A tag that moves costs no look at the names of all entries, as many moves in a large index would
+// take for ever. Each name that is looked at is an allocation, so that such a look shows.
+func TestMoveOfTag(t *testing.T) {
+	v := manyTags()
 	turn := 0
 	allocs := testing.AllocsPerRun(10, func() {
 		turn++
@@ -110,12 +115,7 @@ func TestMoveOfTag(t *testing.T) {
 // What an image index takes up stands at the end, as it was pushed a moment ago, so that its push costs no
 // look at the names of all entries either.
 func TestReleaseOfChild(t *testing.T) {
-	var x oci.Index
-	for i := range 1000 {
-		desc := oci.Describe(oci.MediaTypeManifest, fmt.Append(nil, i))
-		x.Manifests = append(x.Manifests, desc.WithAnnotation(oci.AnnotationRefName, fmt.Sprint("t", i)))
-	}
-	v := newIndex(x)
+	v := manyTags()
 	turn := 0
 	allocs := testing.AllocsPerRun(10, func() {
 		turn++

@@ -247,11 +247,17 @@ func Sample() []Entry {
 // Tar writes entries as they are, good or bad.
 func Tar(t testing.TB, entries ...Entry) []byte {
 	t.Helper()
+	return TarIn(t, tar.FormatPAX, entries...)
+}
+
+// TarIn is [Tar] in another format.
+func TarIn(t testing.TB, format tar.Format, entries ...Entry) []byte {
+	t.Helper()
 	var buf bytes.Buffer
 	tw := tar.NewWriter(&buf)
 	for _, e := range entries {
 		hdr := e.Header
-		hdr.Format = tar.FormatPAX
+		hdr.Format = format
 		if hdr.Typeflag == tar.TypeReg {
 			hdr.Size = int64(len(e.Content))
 		}
