@@ -13,7 +13,6 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
-	"ocikit/oci/layout"
 )
 
 func configCommand() cli.Command {
@@ -31,62 +30,63 @@ What no flag names stays as it was there, known to ocikit or not. Removing what 
 error. The platform is linux/amd64 unless flags say otherwise, on every machine.`,
 		Example: "ocikit config --layer layer.tar --env PATH=/bin --entrypoint '[\"/bin/hello\"]' -o config.json",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			flags := commonflags.BindConfig(fs)
-			algorithm := commonflags.Algorithm(fs)
-			from := fs.String("from", "", "start from the config of `IMAGE`, or from that in a file")
-			platform := commonflags.BindPlatform(fs)
-			places := operands.BindPlaces(fs)
-			places.Documents = true
-			layers := bindLayers(fs)
-			out := commonflags.BindOutput(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				if len(args) == 1 && *out != "" {
-					return cli.Usagef("-o goes without LAYOUT")
-				}
-
-				b, err := newConfigBuild(ctx, env, flags, baseImage{places, *from, *platform})
-				if err != nil {
-					return err
-				}
-
-				var l *layout.Layout
-				if len(args) == 1 {
-					if l, err = operands.OpenLayout(args[0]); err != nil {
-						return err
-					}
-					defer l.Close()
-				}
-
-				added, err := operands.LayerInputs(ctx, env, *layers)
-				if err != nil {
-					return err
-				}
-
-				// An empty pipe means that the command in front has failed. A terminal or /dev/null
-				// was chosen.
-				if l != nil && *from == "" && len(added) == 0 && !env.InTTY && !env.InNull {
-					return cli.WithHint(errors.New("standard input: no descriptor of a layer came: the command in front failed"),
-						"a config without layers is made with </dev/null")
-				}
-
-				data, err := b.finish(added)
-				if err != nil {
-					return err
-				}
-
-				if l == nil {
-					return env.PutOut(*out, data)
-				}
-
-				desc, err := l.PutDocumentWith(*algorithm, oci.MediaTypeConfig, data)
-				if err != nil {
-					return err
-				}
-
-				return oci.WriteDescriptors(env.Stdout, append([]oci.Descriptor{desc}, b.layers...)...)
-			}
+			c := &configuring{target: bindTarget(fs), flags: commonflags.BindConfig(fs), layers: bindLayers(fs)}
+			c.from = fs.String("from", "", "start from the config of `IMAGE`, or from that in a file")
+			c.platform = commonflags.BindPlatform(fs)
+			c.places = operands.BindPlaces(fs)
+			c.places.Documents = true
+			return c.run
 		},
 	}
+}
+
+// A configuring is a run of config: its flags.
+type configuring struct {
+	*target
+	flags          *commonflags.Config
+	layers         *[]string
+	from, platform *string
+	places         *operands.Places
+}
+
+// run makes the config, and stores or prints it.
+func (c *configuring) run(ctx context.Context, env *cli.Env, args []string) error {
+	b, err := newConfigBuild(ctx, env, c.flags, baseImage{c.places, *c.from, *c.platform})
+	if err != nil {
+		return err
+	}
+
+	if err := c.open(args); err != nil {
+		return err
+	}
+	defer c.close()
+
+	added, err := operands.LayerInputs(ctx, env, *c.layers)
+	if err != nil {
+		return err
+	}
+
+	// An empty pipe means that the command in front has failed. A terminal or /dev/null was chosen.
+	if c.layout != nil && *c.from == "" && len(added) == 0 && !env.InTTY && !env.InNull {
+		return cli.WithHint(errors.New("standard input: no descriptor of a layer came: the command in front failed"),
+			"a config without layers is made with </dev/null")
+	}
+
+	data, err := b.finish(added)
+	if err != nil {
+		return err
+	}
+
+	if c.layout == nil {
+		return env.PutOut(*c.out, data)
+	}
+
+	desc, err := c.layout.PutDocumentWith(*c.algorithm, oci.MediaTypeConfig, data)
+	if err != nil {
+		return err
+	}
+
+	return oci.WriteDescriptors(env.Stdout, append([]oci.Descriptor{desc}, b.layers...)...)
 }
 
 // A configBuild is a config in the making: where it starts, and the edits to come.

@@ -29,80 +29,77 @@ stay are as they were. On standard error stands what goes on naming the index th
 		Status:  "4 if there is nothing to --remove",
 		Example: "ocikit mutate app:latest --arch arm64 -t arm64\nocikit resolve app:latest > images\nocikit resolve app:arm64 >> images\nocikit index app < images | ocikit tag app:multi\nocikit mutate app:latest --arch s390x -t s390x\nocikit index app --from app:multi --remove linux/arm64 --add app:s390x | ocikit tag app:multi",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			algorithm := commonflags.Algorithm(fs)
-			manifests := cli.List(fs, "manifest", "", "take the manifest or descriptors in `INPUT` (repeatable)")
-			platforms := cli.List(fs, "platform", "", "say that the manifest in the same place is for `PLATFORM` (repeatable)")
-			annotations := commonflags.BindAnnotations(fs)
-			edit := bindIndexEdit(fs)
-			out := commonflags.BindOutput(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				if len(args) == 1 && *out != "" {
-					return cli.Usagef("-o goes without LAYOUT")
-				}
-
-				pairs, err := cli.KeyValues("annotation", *annotations)
-				if err != nil {
-					return err
-				}
-
-				if err := edit.parse(len(args) == 1); err != nil {
-					return err
-				}
-
-				wishes := make([]*oci.Platform, len(*platforms))
-				for i, p := range *platforms {
-					if wishes[i], err = operands.ParsePlatformFlag(p); err != nil {
-						return err
-					}
-				}
-
-				var l *layout.Layout
-				if len(args) == 1 {
-					if l, err = operands.OpenLayout(args[0]); err != nil {
-						return err
-					}
-					defer l.Close()
-				}
-
-				// With --from or --add alone, standard input is not read.
-				var entries []oci.Descriptor
-				if len(*manifests) > 0 || !edit.given() {
-					if entries, err = indexInputs(ctx, env, *manifests); err != nil {
-						return err
-					}
-				}
-
-				if err := setPlatforms(l, entries, wishes); err != nil {
-					return err
-				}
-
-				data, mediaType, err := edit.apply(env, l, entries, pairs)
-				if err != nil {
-					return err
-				}
-
-				if l == nil {
-					return env.PutOut(*out, data)
-				}
-
-				// The index is checked before it is stored: a refused one leaves no blob behind.
-				desc := oci.DescribeWith(*algorithm, mediaType, data)
-				if err := graph.CheckRefs(l, desc, data, edit.rules); err != nil {
-					return operands.IncompleteHint(l, err)
-				}
-
-				if desc, err = l.PutDocumentWith(*algorithm, desc.MediaType, data); err != nil {
-					return err
-				}
-
-				if err := edit.report(env, l, desc); err != nil {
-					return err
-				}
-
-				return oci.WriteDescriptors(env.Stdout, desc)
-			}
+			x := &indexing{target: bindTarget(fs)}
+			x.manifests = cli.List(fs, "manifest", "", "take the manifest or descriptors in `INPUT` (repeatable)")
+			x.platforms = cli.List(fs, "platform", "", "say that the manifest in the same place is for `PLATFORM` (repeatable)")
+			x.annotations = commonflags.BindAnnotations(fs)
+			x.edit = bindIndexEdit(fs)
+			return x.run
 		},
 	}
+}
+
+// An indexing is a run of index: its flags.
+type indexing struct {
+	*target
+	manifests, platforms, annotations *[]string
+	edit                              *indexEdit
+}
+
+// run makes the index, and stores or prints it.
+func (x *indexing) run(ctx context.Context, env *cli.Env, args []string) error {
+	pairs, err := cli.KeyValues("annotation", *x.annotations)
+	if err != nil {
+		return err
+	}
+
+	if err := x.edit.parse(len(args) == 1); err != nil {
+		return err
+	}
+
+	wishes := make([]*oci.Platform, len(*x.platforms))
+	for i, p := range *x.platforms {
+		if wishes[i], err = operands.ParsePlatformFlag(p); err != nil {
+			return err
+		}
+	}
+
+	if err := x.open(args); err != nil {
+		return err
+	}
+	defer x.close()
+
+	// With --from or --add alone, standard input is not read.
+	var entries []oci.Descriptor
+	if len(*x.manifests) > 0 || !x.edit.given() {
+		if entries, err = indexInputs(ctx, env, *x.manifests); err != nil {
+			return err
+		}
+	}
+
+	if err := setPlatforms(x.layout, entries, wishes); err != nil {
+		return err
+	}
+
+	data, mediaType, err := x.edit.apply(env, x.layout, entries, pairs)
+	if err != nil {
+		return err
+	}
+
+	if x.layout == nil {
+		return env.PutOut(*x.out, data)
+	}
+
+	desc, err := x.put(mediaType, data, x.edit.rules)
+	if err != nil {
+		return err
+	}
+
+	if err := x.edit.report(env, x.layout, desc); err != nil {
+		return err
+	}
+
+	return oci.WriteDescriptors(env.Stdout, desc)
 }
 
 // indexInputs reads the descriptors of manifests and indexes from the inputs, or from standard

@@ -9,11 +9,9 @@ import (
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
-	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
-	"ocikit/oci/layout"
 )
 
 func manifestCommand() cli.Command {
@@ -35,63 +33,66 @@ ocikit manifest app --artifact-type application/spdx+json --layer sbom --subject
 ocikit push app localhost:5000/hello:latest --referrers
 ocikit registry referrers localhost:5000/hello:latest`,
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			algorithm := commonflags.Algorithm(fs)
-			in := inputFlags{config: fs.String("config", "", "take the config or its descriptor in `INPUT`"), layers: bindLayers(fs)}
-			annotations := commonflags.BindAnnotations(fs)
-			artifactType := commonflags.BindMediaType(fs, "artifact-type", "make an artifact of the type `TYPE`")
-			in.subject = fs.String("subject", "", "refer to the manifest or descriptor in `INPUT`")
-			out := commonflags.BindOutput(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				if len(args) == 1 && *out != "" {
-					return cli.Usagef("-o goes without LAYOUT")
-				}
-
-				pairs, err := cli.KeyValues("annotation", *annotations)
-				if err != nil {
-					return err
-				}
-
-				var l *layout.Layout
-				if len(args) == 1 {
-					if l, err = operands.OpenLayout(args[0]); err != nil {
-						return err
-					}
-					defer l.Close()
-				}
-
-				o := image.ManifestOptions{Annotations: pairs, ArtifactType: *artifactType}
-				doc, err := in.read(ctx, env, &o)
-				if err != nil {
-					return err
-				}
-
-				m, err := image.NewManifest(o)
-				if err != nil {
-					return cli.WithHint(err, "name a config with --config, or pipe from `ocikit config LAYOUT`")
-				}
-
-				// Without a layout nothing is known of the blobs. A config that was given as a
-				// document can still be compared with the layers.
-				if l == nil {
-					data, err := oci.Encode(m)
-					if err != nil {
-						return err
-					}
-					if err := checkConfigDoc(doc, o); err != nil {
-						return err
-					}
-					return env.PutOut(*out, data)
-				}
-
-				desc, err := putManifest(ctx, l, m, o, *algorithm)
-				if err != nil {
-					return err
-				}
-
-				return oci.WriteDescriptors(env.Stdout, desc)
-			}
+			m := &manifesting{target: bindTarget(fs)}
+			m.in = inputFlags{config: fs.String("config", "", "take the config or its descriptor in `INPUT`"), layers: bindLayers(fs)}
+			m.annotations = commonflags.BindAnnotations(fs)
+			m.artifactType = commonflags.BindMediaType(fs, "artifact-type", "make an artifact of the type `TYPE`")
+			m.in.subject = fs.String("subject", "", "refer to the manifest or descriptor in `INPUT`")
+			return m.run
 		},
 	}
+}
+
+// A manifesting is a run of manifest: its flags.
+type manifesting struct {
+	*target
+	in           inputFlags
+	annotations  *[]string
+	artifactType *string
+}
+
+// run makes the manifest, and stores or prints it.
+func (f *manifesting) run(ctx context.Context, env *cli.Env, args []string) error {
+	pairs, err := cli.KeyValues("annotation", *f.annotations)
+	if err != nil {
+		return err
+	}
+
+	if err := f.open(args); err != nil {
+		return err
+	}
+	defer f.close()
+
+	o := image.ManifestOptions{Annotations: pairs, ArtifactType: *f.artifactType}
+	doc, err := f.in.read(ctx, env, &o)
+	if err != nil {
+		return err
+	}
+
+	m, err := image.NewManifest(o)
+	if err != nil {
+		return cli.WithHint(err, "name a config with --config, or pipe from `ocikit config LAYOUT`")
+	}
+
+	// Without a layout nothing is known of the blobs. A config that was given as a document can still
+	// be compared with the layers.
+	if f.layout == nil {
+		data, err := oci.Encode(m)
+		if err != nil {
+			return err
+		}
+		if err := checkConfigDoc(doc, o); err != nil {
+			return err
+		}
+		return env.PutOut(*f.out, data)
+	}
+
+	desc, err := f.putManifest(ctx, m, o)
+	if err != nil {
+		return err
+	}
+
+	return oci.WriteDescriptors(env.Stdout, desc)
 }
 
 // bindLayers declares the flag that names layers, or their descriptors.
@@ -175,7 +176,8 @@ func checkConfigDoc(doc []byte, o image.ManifestOptions) error {
 // putManifest stores a manifest; its config and layers must be in the layout. A manifest with a
 // subject gets an entry without a name in index.json, so that it is found wherever referrers are
 // looked for.
-func putManifest(ctx context.Context, l *layout.Layout, m oci.Manifest, o image.ManifestOptions, alg digest.Algorithm) (oci.Descriptor, error) {
+func (t *target) putManifest(ctx context.Context, m oci.Manifest, o image.ManifestOptions) (oci.Descriptor, error) {
+	l := t.layout
 	// The empty blob stands where an artifact has no config or no layers (image-spec, manifest.md,
 	// "Guidance for an Empty Descriptor"). It is stored here, as nobody else has put it.
 	for _, d := range append([]oci.Descriptor{m.Config}, m.Layers...) {
@@ -201,12 +203,8 @@ func putManifest(ctx context.Context, l *layout.Layout, m oci.Manifest, o image.
 		return oci.Descriptor{}, err
 	}
 
-	desc := oci.DescribeWith(alg, oci.MediaTypeManifest, data)
-	if err := graph.CheckRefs(l, desc, data, graph.Rules{}); err != nil {
-		return desc, operands.IncompleteHint(l, err)
-	}
-
-	if desc, err = l.PutDocumentWith(alg, desc.MediaType, data); err != nil {
+	desc, err := t.put(oci.MediaTypeManifest, data, graph.Rules{})
+	if err != nil {
 		return desc, err
 	}
 

@@ -94,7 +94,7 @@ base.name. IMAGE itself stays as it is.`,
 				}
 
 				opts.Changes = []image.Change{a.change(ctx, env, entry, image.ReferenceOf(desc)), created}
-				return e.run(ctx, env, l, nil, desc, opts)
+				return e.run(ctx, env, l, desc, opts)
 			}
 		},
 	}

@@ -79,7 +79,7 @@ the old ones: tags, signatures and other referrers, images that are built on the
 					return err
 				}
 
-				return e.run(ctx, env, l, nil, desc, opts)
+				return e.run(ctx, env, l, desc, opts)
 			}
 		},
 	}

@@ -24,7 +24,8 @@ type editFlags struct {
 	tag      *cli.Optional
 	platform *string
 	dryRun   *bool
-	attach   bool // list a result without a name in index.json, where referrers are looked for
+	attach   bool          // list a result without a name in index.json, where referrers are looked for
+	more     source.Source // has layers that the result needs and the layout may lack; nil for none
 }
 
 func bindEditFlags(fs *flag.FlagSet) *editFlags {
@@ -60,9 +61,8 @@ func (e *editFlags) open(args []string) (*layout.Layout, oci.Descriptor, image.E
 	return l, desc, o, err
 }
 
-// run edits the image, stores what that makes, names it and prints its descriptor. more, if not
-// nil, has layers that the result needs and l may lack.
-func (e *editFlags) run(ctx context.Context, env *cli.Env, l *layout.Layout, more source.Source, desc oci.Descriptor, o image.EditOptions) error {
+// run edits the image, stores what that makes, names it and prints its descriptor.
+func (e *editFlags) run(ctx context.Context, env *cli.Env, l *layout.Layout, desc oci.Descriptor, o image.EditOptions) error {
 	env.Watch(l)
 	plan, err := image.Edit(l, desc, o)
 	if err != nil {
@@ -78,9 +78,9 @@ func (e *editFlags) run(ctx context.Context, env *cli.Env, l *layout.Layout, mor
 	}
 
 	// Layers first, then documents, the name last: a failure leaves blobs that nothing names.
-	if more != nil {
-		env.Watch(more)
-		if err := plan.CopyLayers(l, more); err != nil {
+	if e.more != nil {
+		env.Watch(e.more)
+		if err := plan.CopyLayers(l, e.more); err != nil {
 			return err
 		}
 	}

@@ -46,7 +46,7 @@ one.`,
 				defer l.Close()
 
 				o.Changes = []image.Change{image.Flatten(ctx, l, image.FlattenOptions{From: *from, Layer: lo, History: entry, Dry: *e.dryRun}), created}
-				return e.run(ctx, env, l, nil, desc, o)
+				return e.run(ctx, env, l, desc, o)
 			}
 		},
 	}

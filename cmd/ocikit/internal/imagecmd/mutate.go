@@ -39,7 +39,7 @@ echo '[{"op":"remove","path":"/history"}]' > patch.json
 ocikit mutate app:child --json-patch patch.json --layer-annotation 0:about=files -t child`,
 		Status: "4 if no layer has the number or digest, or no layer brings what --drop names",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			flags := commonflags.BindConfig(fs)
+			m := &mutating{config: commonflags.BindConfig(fs), edit: bindEditFlags(fs), annotations: commonflags.BindAnnotations(fs)}
 
 			// The flags of config tell how a config is made. Here they change one.
 			for name, usage := range map[string]string{
@@ -50,75 +50,91 @@ ocikit mutate app:child --json-patch patch.json --layer-annotation 0:about=files
 				fs.Lookup(name).Usage = usage
 			}
 
-			e := bindEditFlags(fs)
-			annotations := commonflags.BindAnnotations(fs)
-			unset := cli.List(fs, "unset-annotation", "", "remove the annotation `KEY` of the manifest (repeatable)")
-			onIndex := cli.List(fs, "index-annotation", "", "set the annotation `KEY=VALUE` of the index itself (repeatable)")
-			layers := bindLayerEdits(fs)
-			documents := bindDocumentEdits(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				if err := layers.parse(); err != nil {
-					return err
-				}
-
-				patches, err := documents.parse(env)
-				if err != nil {
-					return err
-				}
-
-				entry, changes, err := mutations(ctx, env, flags, len(layers.insert) > 0)
-				if err != nil {
-					return err
-				}
-
-				for _, key := range *unset {
-					changes = append(changes, func(im *image.Image) error { return im.UnsetAnnotation(key) })
-				}
-
-				set, err := annotationChanges("annotation", *annotations)
-				if err != nil {
-					return err
-				}
-
-				index, err := annotationChanges("index-annotation", *onIndex)
-				if err != nil {
-					return err
-				}
-
-				changes = append(changes, set...)
-				if len(changes)+len(index) == 0 && !layers.given() && !documents.given() {
-					return cli.Usagef("nothing to change")
-				}
-
-				l, desc, o, err := e.open(args)
-				if err != nil {
-					return err
-				}
-				defer l.Close()
-
-				env.Watch(l)
-
-				// Layers are changed first, then config and annotations; patches come last and see
-				// the rest. The order of flags does not matter.
-				below, err := layers.changes(ctx, env, l, desc, o, entry, *e.dryRun)
-				if err != nil {
-					return err
-				}
-
-				o.Changes = slices.Concat(below, changes, patches.config, patches.manifest)
-				o.Index = slices.Concat(index, patches.index)
-				if o.Top, e.attach, err = documents.top(); err != nil {
-					return err
-				}
-
-				if err := e.reportDigests(env, l, desc, o); err != nil {
-					return err
-				}
-
-				return e.run(ctx, env, l, nil, desc, o)
-			}
+			m.unset = cli.List(fs, "unset-annotation", "", "remove the annotation `KEY` of the manifest (repeatable)")
+			m.onIndex = cli.List(fs, "index-annotation", "", "set the annotation `KEY=VALUE` of the index itself (repeatable)")
+			m.layers = bindLayerEdits(fs)
+			m.documents = bindDocumentEdits(fs)
+			return m.run
 		},
 	}
+}
+
+// A mutating is a run of mutate: its flags.
+type mutating struct {
+	config                      *commonflags.Config
+	edit                        *editFlags
+	annotations, unset, onIndex *[]string
+	layers                      *layerEdits
+	documents                   *documentEdits
+}
+
+// run makes an image with what the flags change.
+func (m *mutating) run(ctx context.Context, env *cli.Env, args []string) error {
+	if err := m.layers.parse(); err != nil {
+		return err
+	}
+
+	patches, err := m.documents.parse(env)
+	if err != nil {
+		return err
+	}
+
+	entry, changes, err := mutations(ctx, env, m.config, len(m.layers.insert) > 0)
+	if err != nil {
+		return err
+	}
+
+	set, index, err := m.annotationChanges()
+	if err != nil {
+		return err
+	}
+
+	changes = append(changes, set...)
+	if len(changes)+len(index) == 0 && !m.layers.given() && !m.documents.given() {
+		return cli.Usagef("nothing to change")
+	}
+
+	l, desc, o, err := m.edit.open(args)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	env.Watch(l)
+
+	// Layers are changed first, then config and annotations; patches come last and see the rest. The
+	// order of flags does not matter.
+	below, err := m.layers.changes(ctx, env, l, desc, o, entry, *m.edit.dryRun)
+	if err != nil {
+		return err
+	}
+
+	o.Changes = slices.Concat(below, changes, patches.config, patches.manifest)
+	o.Index = slices.Concat(index, patches.index)
+	if o.Top, m.edit.attach, err = m.documents.top(); err != nil {
+		return err
+	}
+
+	if err := m.edit.reportDigests(env, l, desc, o); err != nil {
+		return err
+	}
+
+	return m.edit.run(ctx, env, l, desc, o)
+}
+
+// annotationChanges returns the changes of annotations, of the images and of the index.
+func (m *mutating) annotationChanges() (changes, index []image.Change, err error) {
+	for _, key := range *m.unset {
+		changes = append(changes, func(im *image.Image) error { return im.UnsetAnnotation(key) })
+	}
+
+	set, err := annotationChanges("annotation", *m.annotations)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	index, err = annotationChanges("index-annotation", *m.onIndex)
+	return append(changes, set...), index, err
 }
 
 // mutations returns the changes that the flags of the config ask for, and the history entry for new

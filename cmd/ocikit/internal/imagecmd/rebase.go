@@ -54,7 +54,8 @@ new base for its platform.`,
 
 				opts.NewName = image.ReferenceOf(opts.NewBase.Desc)
 				o.Changes = []image.Change{image.Rebase(ctx, opts)}
-				return e.run(ctx, env, l, opts.NewBase.Source, desc, o)
+				e.more = opts.NewBase.Source
+				return e.run(ctx, env, l, desc, o)
 			}
 		},
 	}

@@ -84,29 +84,9 @@ func (c *copying) many() bool { return c.all || c.set.FromFile != "" || c.severa
 func (c *copying) run(ctx context.Context, env *cli.Env, args []string) (err error) {
 	fromList := len(args) == 1 && c.set.FromFile != ""
 	c.several = len(args) > 2
-	switch {
-	case len(args) < 2 && !fromList:
-		return cli.Usagef("%s, want two images", show.Count(len(args), "operand"))
-	case c.several && c.set.FromFile != "":
-		return cli.Usagef("--from-file goes with one place to look in")
-	case c.all && c.set.FromFile != "":
-		return cli.Usagef("--all and --from-file exclude each other")
-	case *c.lockFile != "" && !fromList:
-		return cli.Usagef("--lock goes with --from-file, and a target alone")
-	}
-
-	if err := c.set.Parse(c.many()); err != nil {
-		return err
-	}
-
-	target := args[len(args)-1]
-	to, err := operands.ParseTarget(target, c.many())
+	to, err := c.parse(args, fromList)
 	if err != nil {
 		return err
-	}
-
-	if c.many() && (to.Name.Tag != "" || !to.Name.Digest.IsZero()) {
-		return cli.Usagef("%q names an image: for many images give the place without a tag or digest", target)
 	}
 
 	defer c.close()
@@ -144,22 +124,52 @@ func (c *copying) run(ctx context.Context, env *cli.Env, args []string) (err err
 		}
 	}
 
-	switch to.Place {
-	case operands.AtArchive:
-		err = c.toArchive(ctx, env, to.Name.Dir)
-	case operands.AtRegistry:
-		err = c.toRegistry(ctx, env, to.Ref)
-	case operands.AtLayout:
-		err = c.toLayout(ctx, env, to.Name.Dir)
-	default:
-		err = cli.Usagef("%q: nothing can be copied there", target)
-	}
-
+	err = c.send(ctx, env, to)
 	if errors.Is(err, graph.ErrIncomplete) && len(c.sources) == 1 && !source.Remote(c.sources[0]) {
 		err = cli.WithHint(err, "`ocikit verify %s` lists what is missing", c.sources[0].Name())
 	}
 
 	return err
+}
+
+// parse checks flags and operands, and returns where to copy to.
+func (c *copying) parse(args []string, fromList bool) (to operands.Target, err error) {
+	switch {
+	case len(args) < 2 && !fromList:
+		return to, cli.Usagef("%s, want two images", show.Count(len(args), "operand"))
+	case c.several && c.set.FromFile != "":
+		return to, cli.Usagef("--from-file goes with one place to look in")
+	case c.all && c.set.FromFile != "":
+		return to, cli.Usagef("--all and --from-file exclude each other")
+	case *c.lockFile != "" && !fromList:
+		return to, cli.Usagef("--lock goes with --from-file, and a target alone")
+	}
+
+	if err := c.set.Parse(c.many()); err != nil {
+		return to, err
+	}
+
+	target := args[len(args)-1]
+	if to, err = operands.ParseTarget(target, c.many()); err != nil {
+		return to, err
+	}
+
+	if c.many() && (to.Name.Tag != "" || !to.Name.Digest.IsZero()) {
+		return to, cli.Usagef("%q names an image: for many images give the place without a tag or digest", target)
+	}
+
+	return to, nil
+}
+
+// send copies the images to a place of any kind.
+func (c *copying) send(ctx context.Context, env *cli.Env, to operands.Target) error {
+	switch to.Place {
+	case operands.AtArchive:
+		return c.toArchive(ctx, env, to.Name.Dir)
+	case operands.AtRegistry:
+		return c.toRegistry(ctx, env, to.Ref)
+	}
+	return c.toLayout(ctx, env, to.Name.Dir)
 }
 
 // descs returns the images that were found.

@@ -232,68 +232,19 @@ func withNames(desc, entry oci.Descriptor) oci.Descriptor {
 	return desc
 }
 
-// listed finds the images that --from-file lists.
+// listed finds the images that --from-file lists. Two lines for one image are one member; two images
+// cannot have one name.
 func listed(env *cli.Env, flags *commonflags.Set, src source.Source, x oci.Index) ([]Member, error) {
 	lines, err := flags.Lines(env)
 	if err != nil {
 		return nil, err
 	}
 
-	// An image is found by its full name, or by the tag as it stands in index.json.
-	names := map[string]oci.Descriptor{}
-	for _, desc := range x.Manifests {
-		if n, ok := oci.NameOfEntry(desc); ok {
-			names[n.String()] = desc
-		}
-		names[desc.Annotations[oci.AnnotationRefName]] = desc
-	}
-
-	find := func(name string) (oci.Descriptor, error) {
-		// Names in a list are written as on a command line: alpine is
-		// docker.io/library/alpine:latest.
-		full := name
-		if ref, err := registry.ParseReference(name); err == nil {
-			n := oci.Name{Repo: ref.Repository(), Tag: ref.Tag, Digest: ref.Digest}
-			if n.Digest.IsZero() {
-				n.Tag = cmp.Or(n.Tag, "latest")
-			}
-			full = n.String()
-		}
-
-		for _, key := range []string{name, full} {
-			if desc, ok := names[key]; ok && key != "" {
-				return desc, nil
-			}
-		}
-
-		// A name that no entry has may still mean one: tags at the end of full names count, too.
-		n := oci.SplitName(name)
-		return graph.Resolve(src, x, oci.ImageName{Tag: oci.Name{Repo: n.Repo, Tag: n.Tag}.String(), Digest: n.Digest})
-	}
-
 	var all []Member
-
-	// Two lines for one image are one member. Two images cannot have one name.
+	entries := newNamedEntries(src, x)
 	taken := map[string]digest.Digest{}
 	for _, line := range lines {
-		m := Member{Name: line.Name, Err: line.Err}
-		if m.Err == nil {
-			if m.Desc, m.Err = find(cmp.Or(line.As, line.Name)); m.Err != nil && line.As != "" {
-				m.Desc, m.Err = find(line.Name)
-			}
-		}
-
-		switch {
-		case m.Err != nil:
-			m.Err = fmt.Errorf("line %d: %w", line.Number, m.Err)
-		case line.As != "":
-			n := oci.SplitName(line.As)
-			if own, ok := oci.NameOfEntry(m.Desc); ok && n.Tag == "" && n.Digest.IsZero() {
-				n.Tag, n.Digest = own.Tag, own.Digest
-			}
-			m.Desc = m.Desc.WithFullName(n.String())
-		}
-
+		m := entries.member(line)
 		if m.Err == nil && !takes(flags.Filter, m.Desc) {
 			continue
 		}
@@ -314,4 +265,68 @@ func listed(env *cli.Env, flags *commonflags.Set, src source.Source, x oci.Index
 	}
 
 	return all, nil
+}
+
+// namedEntries are the entries of an index.json by their full names, and by the tags as they stand in it.
+type namedEntries struct {
+	src    source.Source
+	index  oci.Index
+	byName map[string]oci.Descriptor
+}
+
+func newNamedEntries(src source.Source, x oci.Index) *namedEntries {
+	e := &namedEntries{src, x, map[string]oci.Descriptor{}}
+	for _, desc := range x.Manifests {
+		if n, ok := oci.NameOfEntry(desc); ok {
+			e.byName[n.String()] = desc
+		}
+		e.byName[desc.Annotations[oci.AnnotationRefName]] = desc
+	}
+	return e
+}
+
+// member returns the image that a line of a list means, called as the line says.
+func (e *namedEntries) member(line set.Line) Member {
+	m := Member{Name: line.Name, Err: line.Err}
+	if m.Err == nil {
+		if m.Desc, m.Err = e.find(cmp.Or(line.As, line.Name)); m.Err != nil && line.As != "" {
+			m.Desc, m.Err = e.find(line.Name)
+		}
+	}
+
+	switch {
+	case m.Err != nil:
+		m.Err = fmt.Errorf("line %d: %w", line.Number, m.Err)
+	case line.As != "":
+		n := oci.SplitName(line.As)
+		if own, ok := oci.NameOfEntry(m.Desc); ok && n.Tag == "" && n.Digest.IsZero() {
+			n.Tag, n.Digest = own.Tag, own.Digest
+		}
+		m.Desc = m.Desc.WithFullName(n.String())
+	}
+
+	return m
+}
+
+// find returns the entry that a name in a list means.
+func (e *namedEntries) find(name string) (oci.Descriptor, error) {
+	// Names in a list are written as on a command line: alpine is docker.io/library/alpine:latest.
+	full := name
+	if ref, err := registry.ParseReference(name); err == nil {
+		n := oci.Name{Repo: ref.Repository(), Tag: ref.Tag, Digest: ref.Digest}
+		if n.Digest.IsZero() {
+			n.Tag = cmp.Or(n.Tag, "latest")
+		}
+		full = n.String()
+	}
+
+	for _, key := range []string{name, full} {
+		if desc, ok := e.byName[key]; ok && key != "" {
+			return desc, nil
+		}
+	}
+
+	// A name that no entry has may still mean one: tags at the end of full names count, too.
+	n := oci.SplitName(name)
+	return graph.Resolve(e.src, e.index, oci.ImageName{Tag: oci.Name{Repo: n.Repo, Tag: n.Tag}.String(), Digest: n.Digest})
 }

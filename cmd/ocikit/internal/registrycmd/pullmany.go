@@ -107,17 +107,7 @@ func (p *pulling) many(ctx context.Context, env *cli.Env, images []operands.Want
 
 	for i, w := range images {
 		host := hosts[w.Ref.Host]
-		err := w.Err
-		switch {
-		case err != nil:
-		case host.Hopeless():
-			err = fmt.Errorf("not tried, as %s did not answer: %w", w.Ref.Host, host.Errs[len(host.Errs)-1])
-		default:
-			p.group.begin(w.Name)
-			err = p.locked(ctx, env, w, lock)
-			host.Add(w.Name, err)
-		}
-
+		err := p.try(ctx, env, w, host, lock)
 		if nameErr := p.group.due(env.Now(), name); nameErr != nil {
 			return nameErr
 		}
@@ -127,13 +117,9 @@ func (p *pulling) many(ctx context.Context, env *cli.Env, images []operands.Want
 			return cmp.Or(err, context.Cause(ctx))
 		}
 
-		if failed.Add(show.Printable(w.Name), err); err != nil {
-			env.Notice("ocikit: %s: %v", w.Name, err)
-		}
-		if err != nil && *p.asJSON {
-			if err := show.WriteJSON(env.Stdout, pull.Report{Reference: w.Name, Steps: []pull.Step{}, Error: err.Error()}); err != nil {
-				return err
-			}
+		failed.Add(show.Printable(w.Name), err)
+		if err := p.tell(env, w, err); err != nil {
+			return err
 		}
 
 		// Where no progress is shown, a long list says now and then how far it is.
@@ -152,6 +138,32 @@ func (p *pulling) many(ctx context.Context, env *cli.Env, images []operands.Want
 	}
 
 	return nil // the deferred functions name what is left and add the failures
+}
+
+// try pulls one of many images. host counts the failures of its registry.
+func (p *pulling) try(ctx context.Context, env *cli.Env, w operands.Wanted, host *source.Failures, lock *operands.Lock) error {
+	switch {
+	case w.Err != nil:
+		return w.Err
+	case host.Hopeless():
+		return fmt.Errorf("not tried, as %s did not answer: %w", w.Ref.Host, host.Errs[len(host.Errs)-1])
+	}
+	p.group.begin(w.Name)
+	err := p.locked(ctx, env, w, lock)
+	host.Add(w.Name, err)
+	return err
+}
+
+// tell says why an image did not come, if it did not.
+func (p *pulling) tell(env *cli.Env, w operands.Wanted, failure error) error {
+	if failure == nil {
+		return nil
+	}
+	env.Notice("ocikit: %s: %v", w.Name, failure)
+	if !*p.asJSON {
+		return nil
+	}
+	return show.WriteJSON(env.Stdout, pull.Report{Reference: w.Name, Steps: []pull.Step{}, Error: failure.Error()})
 }
 
 // A naming holds images that are in the layout and have no names yet. Setting one name writes the

@@ -50,86 +50,111 @@ stands in its first lines.`,
 		Example: "ocikit push app:latest localhost:5000/hello:latest\nocikit push --all app localhost:5000/mirror\nocikit push app:latest registry.example.com/hello:v1 --script -o push.sh",
 		Status:  "1 if the image is incomplete or damaged, or the registry refuses it",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			flags := commonflags.BindRegistry(fs)
-			o := bindPushFlags(fs)
-			var all bool
-			commonflags.AllVar(fs, &all)
-			members := commonflags.BindSet(fs)
-			platform := commonflags.BindPlatforms(fs)
-			asJSON := commonflags.BindJSONLines(fs)
-			script := bindScriptFlags(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				from, to := args[:len(args)-1], args[len(args)-1]
-				many := all || members.FromFile != "" || len(from) > 1
-				parse := registry.ParseReference
-				if many {
-					parse = registry.ParsePrefix
-				}
-
-				ref, err := operands.ParseDestination(parse, to)
-				if err != nil {
-					return err
-				}
-
-				opts, err := o.options(env)
-				if err != nil {
-					return err
-				}
-
-				if err := members.Parse(many); err != nil {
-					return err
-				}
-
-				if err := script.check(fs); err != nil {
-					return err
-				}
-
-				switch {
-				case all && members.FromFile != "":
-					return cli.Usagef("--all and --from-file exclude each other")
-				case members.FromFile != "" && len(from) > 1:
-					return cli.Usagef("--from-file goes with one place to look in")
-				case *script.wanted && len(from) > 1:
-					return cli.Usagef("--script goes with one layout: --all or --from-file name its images")
-				case many && len(opts.Tags) > 0:
-					return cli.Usagef("--tag goes with one image: those of a set have their own names")
-				}
-
-				opts.FailFast = members.FailFast
-
-				// The script asks the registry when it is run. Nothing is asked now, so there is no
-				// client.
-				if *script.wanted {
-					return script.write(env, from[0], ref, members, many, pushcmd.ScriptOptions{
-						PlainHTTP: flags.Settings.PlainHTTP, MountFrom: opts.MountFrom, Tags: opts.Tags, ChunkSize: opts.ChunkSize,
-					})
-				}
-
-				client, err := flags.Client(env, ref, members.FromFile == "-")
-				if err != nil {
-					return err
-				}
-
-				p := pushRun{env: env, client: client, o: opts, require: *o.require}
-				places := operands.NewPlaces(flags)
-				var reports []pushcmd.Report
-				if many {
-					var choice *operands.Choice
-					if choice, err = places.Many(ctx, env, from, operands.Selection{Set: members, All: all, Platforms: *platform}); err != nil {
-						return err
-					}
-					defer choice.Close()
-					reports, err = p.many(ctx, choice.Members, ref, members.Rewrites)
-				} else {
-					reports, err = p.one(ctx, pushedImage{places, from[0], *platform}, ref)
-				}
-
-				// Of many images some may be in the registry although others failed, so reports are
-				// printed after an error as well.
-				return errors.Join(err, printReports(env, reports, err, *asJSON, opts.DryRun))
-			}
+			return bindPushing(fs).run
 		},
 	}
+}
+
+// A pushing is a run of push: its flags, and whether one image is meant or a set.
+type pushing struct {
+	registry *commonflags.Registry
+	how      *pushFlags
+	all      bool
+	set      *commonflags.Set
+	platform *string
+	asJSON   *bool
+	script   scriptFlags
+	many     bool
+}
+
+func bindPushing(fs *flag.FlagSet) *pushing {
+	p := &pushing{registry: commonflags.BindRegistry(fs), how: bindPushFlags(fs)}
+	commonflags.AllVar(fs, &p.all)
+	p.set = commonflags.BindSet(fs)
+	p.platform = commonflags.BindPlatforms(fs)
+	p.asJSON = commonflags.BindJSONLines(fs)
+	p.script = bindScriptFlags(fs)
+	return p
+}
+
+// run pushes the images that the operands name, or writes the script that does.
+func (p *pushing) run(ctx context.Context, env *cli.Env, args []string) error {
+	from, to := args[:len(args)-1], args[len(args)-1]
+	p.many = p.all || p.set.FromFile != "" || len(from) > 1
+	parse := registry.ParseReference
+	if p.many {
+		parse = registry.ParsePrefix
+	}
+
+	ref, err := operands.ParseDestination(parse, to)
+	if err != nil {
+		return err
+	}
+
+	opts, err := p.options(env, from)
+	if err != nil {
+		return err
+	}
+
+	// The script asks the registry when it is run. Nothing is asked now, so there is no client.
+	if *p.script.wanted {
+		return p.writeScript(env, from[0], ref, opts)
+	}
+
+	client, err := p.registry.Client(env, ref, p.set.FromFile == "-")
+	if err != nil {
+		return err
+	}
+
+	// Of many images some may be in the registry although others failed, so reports are printed after
+	// an error as well.
+	r := pushRun{env: env, client: client, o: opts, require: *p.how.require}
+	reports, err := p.send(ctx, r, from, ref)
+	return errors.Join(err, printReports(env, reports, err, *p.asJSON, opts.DryRun))
+}
+
+// options returns what the flags say, once all of them are checked.
+func (p *pushing) options(env *cli.Env, from []string) (pushcmd.Options, error) {
+	opts, err := p.how.options(env)
+	if err != nil {
+		return opts, err
+	}
+
+	if err := p.set.Parse(p.many); err != nil {
+		return opts, err
+	}
+
+	if err := p.script.check(); err != nil {
+		return opts, err
+	}
+
+	opts.FailFast = p.set.FailFast
+	switch {
+	case p.all && p.set.FromFile != "":
+		err = cli.Usagef("--all and --from-file exclude each other")
+	case p.set.FromFile != "" && len(from) > 1:
+		err = cli.Usagef("--from-file goes with one place to look in")
+	case *p.script.wanted && len(from) > 1:
+		err = cli.Usagef("--script goes with one layout: --all or --from-file name its images")
+	case p.many && len(opts.Tags) > 0:
+		err = cli.Usagef("--tag goes with one image: those of a set have their own names")
+	}
+	return opts, err
+}
+
+// send opens the places of the images and pushes them.
+func (p *pushing) send(ctx context.Context, r pushRun, from []string, ref registry.Reference) ([]pushcmd.Report, error) {
+	places := operands.NewPlaces(p.registry)
+	if !p.many {
+		return r.one(ctx, pushedImage{places, from[0], *p.platform}, ref)
+	}
+
+	choice, err := places.Many(ctx, r.env, from, operands.Selection{Set: p.set, All: p.all, Platforms: *p.platform})
+	if err != nil {
+		return nil, err
+	}
+	defer choice.Close()
+	return r.many(ctx, choice.Members, ref, p.set.Rewrites)
 }
 
 // pushFlags are the flags that say how to push.

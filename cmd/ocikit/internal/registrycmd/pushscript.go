@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"ocikit/cmd/ocikit/internal/cli"
-	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/oci/graph"
 	"ocikit/oci/registry"
@@ -16,19 +15,21 @@ import (
 
 // scriptFlags are the flags of push that go with --script.
 type scriptFlags struct {
+	fs     *flag.FlagSet
 	wanted *bool
 	out    *string
 }
 
 func bindScriptFlags(fs *flag.FlagSet) scriptFlags {
 	return scriptFlags{
+		fs:     fs,
 		wanted: fs.Bool("script", false, "print a shell script that pushes with curl, and push nothing"),
 		out:    fs.String("o", "", "write the script to `FILE` instead of standard output"),
 	}
 }
 
 // check refuses flags that mean nothing to a script, which makes other requests at another time.
-func (s scriptFlags) check(fs *flag.FlagSet) (err error) {
+func (s scriptFlags) check() (err error) {
 	if !*s.wanted {
 		if *s.out != "" {
 			return cli.Usagef("-o goes with --script")
@@ -38,7 +39,7 @@ func (s scriptFlags) check(fs *flag.FlagSet) (err error) {
 
 	// The list names what is allowed: a new flag of push is refused until the script knows it.
 	known := []string{"script", "o", "all", "from-file", "map", "tags", "exclude", "plain-http", "mount-from", "tag", "t", "chunk-size", "q", "v"}
-	fs.Visit(func(f *flag.Flag) {
+	s.fs.Visit(func(f *flag.Flag) {
 		if !slices.Contains(known, f.Name) {
 			err = &cli.UsageError{
 				Msg:    cli.Dashed(f.Name) + " does not go with --script",
@@ -50,17 +51,21 @@ func (s scriptFlags) check(fs *flag.FlagSet) (err error) {
 	return err
 }
 
-// write writes the script for an image, or for a set. An image that lacks something is an error,
+// writeScript writes the script for an image, or for a set. An image that lacks something is an error,
 // since the script could not send it.
-func (s scriptFlags) write(env *cli.Env, operand string, ref registry.Reference, flags *commonflags.Set, many bool, o pushcmd.ScriptOptions) error {
-	if !many {
+func (p *pushing) writeScript(env *cli.Env, operand string, ref registry.Reference, opts pushcmd.Options) error {
+	o := pushcmd.ScriptOptions{
+		PlainHTTP: p.registry.Settings.PlainHTTP, MountFrom: opts.MountFrom, Tags: opts.Tags, ChunkSize: opts.ChunkSize,
+	}
+
+	if !p.many {
 		l, desc, err := openCompleteImage(operand, graph.Rules{})
 		if err != nil {
 			return err
 		}
 		defer l.Close()
 		o.Layout = l.Name()
-		return s.output(env, func(w io.Writer) error { return pushcmd.Script(w, l, operands.Unnamed(desc), ref, o) })
+		return p.script.output(env, func(w io.Writer) error { return pushcmd.Script(w, l, operands.Unnamed(desc), ref, o) })
 	}
 
 	// Curl sends files, so the images must be in a layout.
@@ -70,7 +75,7 @@ func (s scriptFlags) write(env *cli.Env, operand string, ref registry.Reference,
 	}
 	defer l.Close()
 
-	members, err := operands.SetOf(env, flags, l, "")
+	members, err := operands.SetOf(env, p.set, l, "")
 	if err != nil {
 		return err
 	}
@@ -84,13 +89,13 @@ func (s scriptFlags) write(env *cli.Env, operand string, ref registry.Reference,
 		}
 	}
 
-	images, err := operands.Destinations(members, ref, flags.Rewrites)
+	images, err := operands.Destinations(members, ref, p.set.Rewrites)
 	if err != nil {
 		return err
 	}
 
 	o.Layout = l.Name()
-	return s.output(env, func(w io.Writer) error { return pushcmd.ScriptAll(w, l, images, ref, o) })
+	return p.script.output(env, func(w io.Writer) error { return pushcmd.ScriptAll(w, l, images, ref, o) })
 }
 
 func (s scriptFlags) output(env *cli.Env, write func(io.Writer) error) error {
