@@ -8,8 +8,6 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
-
-	"ocikit/oci"
 )
 
 // Some registries, and the storage behind them, give each connection a part of what the line
@@ -194,8 +192,7 @@ func (r *rangedReader) fetch(n int) {
 		r.ahead = append(r.ahead, b)
 		go func() {
 			defer close(b.done)
-			b.data = b.room[:b.size]
-			b.err = r.c.getRange(r.ctx, b.data, r.repo, r.desc, b.offset, &r.arrived)
+			b.err = r.fill(b)
 		}()
 	}
 }
@@ -239,27 +236,26 @@ func (r *rangedReader) Close() error {
 	return r.resumer.Close()
 }
 
-// getRange fills data with the part of a blob that begins at offset. An answer that is not exactly that
-// part is an error.
-func (c *Client) getRange(ctx context.Context, data []byte, repo string, desc oci.Descriptor, offset int64, arrived *atomic.Int64) error {
-	size := int64(len(data))
-	body, err := c.getBlob(ctx, repo, desc.Digest, offset, offset+size-1)
+// fill reads the bytes of a range. An answer that is not exactly that part of the blob is an error.
+func (r *rangedReader) fill(b *blobRange) error {
+	b.data = b.room[:b.size]
+	body, err := r.c.getBlob(r.ctx, r.repo, r.desc.Digest, b.offset, b.offset+b.size-1)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 
-	if body.Offset != offset || body.Size >= 0 && body.Size != desc.Size {
-		return fmt.Errorf("blob %s: %w: asked for %d bytes from %d on, got others", desc.Digest, ErrProtocol, size, offset)
+	if body.Offset != b.offset || body.Size >= 0 && body.Size != r.desc.Size {
+		return fmt.Errorf("blob %s: %w: asked for %d bytes from %d on, got others", r.desc.Digest, ErrProtocol, b.size, b.offset)
 	}
 
 	// Not io.ReadFull: arrived has to grow while the bytes come, for the trial to measure their
 	// speed.
-	for n := 0; int64(n) < size; {
-		k, err := body.Read(data[n:])
+	for n := 0; int64(n) < b.size; {
+		k, err := body.Read(b.data[n:])
 		n += k
-		arrived.Add(int64(k))
-		if err != nil && int64(n) < size {
+		r.arrived.Add(int64(k))
+		if err != nil && int64(n) < b.size {
 			if err == io.EOF {
 				err = io.ErrUnexpectedEOF
 			}

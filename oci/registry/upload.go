@@ -118,7 +118,8 @@ func (c *Client) Mount(ctx context.Context, repo string, d digest.Digest, from s
 func (c *Client) PostBlob(ctx context.Context, repo string, d digest.Digest, body Body) (bool, Upload, error) {
 	u := c.conn.Endpoint(repo, "blobs", "uploads/")
 	u.RawQuery = "digest=" + url.QueryEscape(d.String())
-	r := c.bodyRequest(http.MethodPost, u, "end-4b", repo, body, "")
+	r := bodyRequest(repo, body, "")
+	r.Method, r.URL, r.Endpoint = http.MethodPost, u, "end-4b"
 	r.Slow, r.Want, r.Check = true, []int{http.StatusCreated, http.StatusAccepted}, checkLocation
 
 	up := Upload{Repo: repo}
@@ -133,11 +134,11 @@ func (c *Client) PostBlob(ctx context.Context, repo string, d digest.Digest, bod
 	return false, up, c.update(&up, resp, 0)
 }
 
-// bodyRequest returns a request that carries bytes of a blob, or none. It is sent once: a registry
+// bodyRequest returns a request, still without an endpoint, that carries bytes of a blob, or none. It is sent once: a registry
 // appends what it gets, so bytes that came twice would be in the blob twice.
-func (c *Client) bodyRequest(method string, u *url.URL, endpoint, repo string, body Body, contentRange string) *wire.Request {
+func bodyRequest(repo string, body Body, contentRange string) *wire.Request {
 	r := &wire.Request{
-		Method: method, URL: u, Endpoint: endpoint, Scopes: []wire.Scope{wire.PushScope(repo)}, Once: true,
+		Scopes: []wire.Scope{wire.PushScope(repo)}, Once: true,
 		Header: http.Header{}, Expect: body.Expect, Length: body.ContentLength,
 	}
 
@@ -186,7 +187,8 @@ func (c *Client) PatchUpload(ctx context.Context, up *Upload, body Body) error {
 		return err
 	}
 
-	r := c.bodyRequest(http.MethodPatch, u, "end-5", up.Repo, body, chunkRange(up.Offset, body.Size))
+	r := bodyRequest(up.Repo, body, chunkRange(up.Offset, body.Size))
+	r.Method, r.URL, r.Endpoint = http.MethodPatch, u, "end-5"
 	r.Want = []int{http.StatusAccepted}
 	r.Check = func(resp *wire.Response) {
 		checkLocation(resp)
@@ -295,7 +297,8 @@ func (c *Client) PutUpload(ctx context.Context, up *Upload, d digest.Digest, bod
 		contentRange = chunkRange(up.Offset, body.Size)
 	}
 
-	r := c.bodyRequest(http.MethodPut, u, "end-6", up.Repo, body, contentRange)
+	r := bodyRequest(up.Repo, body, contentRange)
+	r.Method, r.URL, r.Endpoint = http.MethodPut, u, "end-6"
 	r.Slow, r.Want = true, []int{http.StatusCreated}
 	r.Check = func(resp *wire.Response) {
 		checkLocation(resp)

@@ -26,6 +26,7 @@ func Blobs(ctx context.Context, here, there Blob) ([]Cause, error) {
 
 // An opened blob is read once.
 type opened struct {
+	blob    Blob
 	head    []byte
 	format  tarutil.Format
 	content *tarutil.ReadAhead // uncompressed
@@ -40,7 +41,7 @@ func (r *run) open(b Blob) (*opened, error) {
 		return nil, err
 	}
 
-	o := &opened{}
+	o := &opened{blob: b}
 	in := bufio.NewReaderSize(blob, 256<<10)
 	if err := o.begin(r.ctx, in, blob); err != nil {
 		blob.Close()
@@ -120,7 +121,7 @@ func (r *run) blobs(where []string, here, there Blob) error {
 		return nil
 	}
 
-	return r.compression(where, a, b, here, there, len(r.causes) == before)
+	return r.compression(where, a, b, len(r.causes) == before)
 }
 
 // SameContent is the Path of a [Compression] if what is inside is the same.
@@ -194,18 +195,18 @@ func (r *run) files(where []string, a, b *opened) error {
 const maxDetected = 4
 
 // compression compares how two blobs of one format are compressed. same says that their contents are.
-func (r *run) compression(where []string, a, b *opened, here, there Blob, same bool) error {
+func (r *run) compression(where []string, a, b *opened, same bool) error {
 	if !a.isCompressed() {
 		return nil
 	}
 
-	x, err := compressed(here)
+	x, err := compressed(a.blob)
 	if err != nil {
 		return &SideError{There: false, Err: err}
 	}
 	defer x.Close()
 
-	y, err := compressed(there)
+	y, err := compressed(b.blob)
 	if err != nil {
 		return &SideError{There: true, Err: err}
 	}
@@ -231,7 +232,7 @@ func (r *run) compression(where []string, a, b *opened, here, there Blob, same b
 		return nil
 	}
 
-	nameA, nameB, err := encoders(a, b, here, there)
+	nameA, nameB, err := encoders(a, b)
 	if err != nil {
 		return err
 	}
@@ -330,12 +331,12 @@ func compressed(b Blob) (*compressedBody, error) {
 }
 
 // encoders names what wrote two blobs, as far as it can be told.
-func encoders(a, b *opened, here, there Blob) (nameA, nameB string, err error) {
+func encoders(a, b *opened) (nameA, nameB string, err error) {
 	if a.format != tarutil.FormatGzip && a.format != tarutil.FormatZstd {
 		return a.formatName(), b.formatName(), nil
 	}
 
-	listA, listB, err := both(here.Open, there.Open, recipe.Encoders)
+	listA, listB, err := both(a.blob.Open, b.blob.Open, recipe.Encoders)
 	if err != nil {
 		return "", "", err
 	}

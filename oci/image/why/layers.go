@@ -22,6 +22,19 @@ type layerList struct {
 	image oci.Descriptor
 }
 
+// A layer is one of a list.
+type layer struct {
+	oci.Descriptor
+	diffID digest.Digest // zero if the config claims none
+}
+
+func (l layerList) at(i int) layer {
+	if i < len(l.ids) {
+		return layer{l.descs[i], l.ids[i]}
+	}
+	return layer{Descriptor: l.descs[i]}
+}
+
 // same reports whether two layers hold the same tar, as far as digests tell.
 func (l layerList) same(i int, o layerList, j int) bool {
 	return l.descs[i].Digest == o.descs[j].Digest ||
@@ -56,7 +69,7 @@ func (r *run) layers(where []string, a, b layerList, twin func(string, string, s
 		} else if i >= head && restA != restB {
 			continue
 		}
-		if err := r.layer(inside(where, fmt.Sprintf("layer %d", i)), a, i, b, j, twin); err != nil {
+		if err := r.layer(inside(where, fmt.Sprintf("layer %d", i)), a.at(i), b.at(j), twin); err != nil {
 			return err
 		}
 	}
@@ -127,8 +140,8 @@ func (r *run) layerOrder(where []string, a, b layerList) {
 }
 
 // layer compares two layers.
-func (r *run) layer(where []string, a layerList, i int, b layerList, j int, twin func(string, string, string) bool) error {
-	x, y := a.descs[i], b.descs[j]
+func (r *run) layer(where []string, a, b layer, twin func(string, string, string) bool) error {
+	x, y := a.Descriptor, b.Descriptor
 
 	// A media type that says only how the blob is compressed follows from that.
 	compression := func(p, here, there string) bool {
@@ -145,8 +158,8 @@ func (r *run) layer(where []string, a layerList, i int, b layerList, j int, twin
 	}
 
 	if x.Digest == y.Digest {
-		if len(a.ids) > i && len(b.ids) > j && a.ids[i] != b.ids[j] {
-			r.add(where, Cause{Kind: ClaimedDiffID, Here: a.ids[i].String(), There: b.ids[j].String()})
+		if !a.diffID.IsZero() && !b.diffID.IsZero() && a.diffID != b.diffID {
+			r.add(where, Cause{Kind: ClaimedDiffID, Here: a.diffID.String(), There: b.diffID.String()})
 		}
 		return nil
 	}

@@ -37,18 +37,18 @@ func (s *Server) getBlob(w *exchange.Recorder, r *http.Request, rt exchange.Rout
 	}
 	defer closer.Close()
 
-	serveContent(w, r, content, d, oci.MediaTypeOctetStream, true)
+	serveContent(w, r, content, oci.Descriptor{MediaType: oci.MediaTypeOctetStream, Digest: d}, true)
 	return nil
 }
 
 // serveContent sends what has a digest, and says whether the URL will always mean this
 // one. The client checks the digest: reading the bytes here would only keep the system from
 // sending them straight from the file.
-func serveContent(w *exchange.Recorder, r *http.Request, content io.ReadSeeker, d digest.Digest, mediaType string, always bool) {
+func serveContent(w *exchange.Recorder, r *http.Request, content io.ReadSeeker, desc oci.Descriptor, always bool) {
 	h := w.Header()
-	h.Set("Content-Type", mediaType)
-	h.Set("Docker-Content-Digest", d.String())
-	h.Set("ETag", `"`+d.String()+`"`)
+	h.Set("Content-Type", desc.MediaType)
+	h.Set("Docker-Content-Digest", desc.Digest.String())
+	h.Set("ETag", `"`+desc.Digest.String()+`"`)
 	h.Set("Cache-Control", "no-cache")
 	if always {
 		h.Set("Cache-Control", "max-age=31536000, immutable")

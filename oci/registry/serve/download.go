@@ -65,7 +65,7 @@ func (o *origin) sendBlob(w *exchange.Recorder, r *http.Request, rt exchange.Rou
 
 	w.Access.Upstream = "fetched"
 	f := &follower{ctx: r.Context(), w: w, dl: dl}
-	serveContent(w, r, f, d, oci.MediaTypeOctetStream, true)
+	serveContent(w, r, f, oci.Descriptor{MediaType: oci.MediaTypeOctetStream, Digest: d}, true)
 	if f.err != nil {
 		// The answer has begun, so that it ends before its length is all there is left to say.
 		w.Access.Error = f.err.Error()

@@ -62,7 +62,7 @@ func (s *Server) getManifest(w *exchange.Recorder, r *http.Request, rt exchange.
 	}
 	defer closer.Close()
 
-	serveContent(w, r, content, desc.Digest, desc.MediaType, tag == "")
+	serveContent(w, r, content, desc, tag == "")
 	return nil
 }
 

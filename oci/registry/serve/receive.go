@@ -113,17 +113,25 @@ func (l *lender) borrow() (buf []byte, giveBack func()) {
 	}
 }
 
+// An arrival is a request that brings bytes for a session, and the place in the blob that it claims.
+type arrival struct {
+	w    *exchange.Recorder
+	r    *http.Request
+	span span
+}
+
 // receive appends the body of a request to a session, hashing it on the way. If the
 // connection is cut, what has come is kept. If the body is not what it should be, the
 // session is as it was before.
-func (s *Server) receive(w *exchange.Recorder, r *http.Request, u *session, f *os.File, sp span, t *progress.Task) error {
+func (s *Server) receive(u *session, f *os.File, in arrival, t *progress.Task) error {
+	w, sp := in.w, in.span
 	before := u.h.Size()
 	state, err := u.h.MarshalBinary()
 	if err != nil {
 		return err
 	}
 
-	limit, err := s.bodyLimit(r, before, sp)
+	limit, err := s.bodyLimit(in.r, before, sp)
 	if err != nil {
 		return err
 	}

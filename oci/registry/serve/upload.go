@@ -80,7 +80,7 @@ func (s *Server) takeWhole(w *exchange.Recorder, r *http.Request, rt exchange.Ro
 	f, err := s.open(u)
 	if err == nil {
 		defer f.Close()
-		err = s.receiveLast(w, r, u, f, span{}, d)
+		err = s.receiveLast(u, f, arrival{w, r, span{}}, d)
 	}
 	if err != nil {
 		s.drop(u)
@@ -107,7 +107,7 @@ func (s *Server) patchUpload(w *exchange.Recorder, r *http.Request, rt exchange.
 
 	t := s.task(u, r)
 	defer t.Stop()
-	err = s.receive(w, r, u, f, sp, t)
+	err = s.receive(u, f, arrival{w, r, sp}, t)
 
 	// Also after a body that was cut: its bytes need not be hashed again. The bytes are synced
 	// first, since after a loss of power the state vouches for them.
@@ -150,7 +150,7 @@ func (s *Server) finishUpload(w *exchange.Recorder, r *http.Request, rt exchange
 	defer s.release(u)
 	defer f.Close()
 
-	if err := s.receiveLast(w, r, u, f, sp, d); err != nil {
+	if err := s.receiveLast(u, f, arrival{w, r, sp}, d); err != nil {
 		return err
 	}
 
@@ -183,7 +183,7 @@ func (s *Server) use(w *exchange.Recorder, r *http.Request, rt exchange.Route, s
 }
 
 // receiveLast receives the last bytes of a session and commits it.
-func (s *Server) receiveLast(w *exchange.Recorder, r *http.Request, u *session, f *os.File, sp span, d digest.Digest) error {
+func (s *Server) receiveLast(u *session, f *os.File, in arrival, d digest.Digest) error {
 	// As long as nothing was hashed the client may name another algorithm.
 	if u.h.Size() == 0 && u.alg() != d.Algorithm() {
 		u.h = digest.NewHasher(d.Algorithm())
@@ -196,9 +196,9 @@ func (s *Server) receiveLast(w *exchange.Recorder, r *http.Request, u *session, 
 		return err
 	}
 
-	t := s.task(u, r)
+	t := s.task(u, in.r)
 	defer t.Stop()
-	if err := s.receive(w, r, u, f, sp, t); err != nil {
+	if err := s.receive(u, f, in, t); err != nil {
 		return err
 	}
 
@@ -228,7 +228,7 @@ func (s *Server) receiveLast(w *exchange.Recorder, r *http.Request, u *session, 
 	s.forget(u) // also on error: the file is gone then
 	if err == nil {
 		t.Done()
-		w.Access.Session, w.Access.Outcome = u.id, "finished as "+d.String()
+		in.w.Access.Session, in.w.Access.Outcome = u.id, "finished as "+d.String()
 	}
 
 	return err

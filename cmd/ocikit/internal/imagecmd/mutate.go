@@ -79,7 +79,9 @@ func (m *mutating) run(ctx context.Context, env *cli.Env, args []string) error {
 		return err
 	}
 
-	entry, changes, err := mutations(ctx, env, m.config, len(m.layers.insert) > 0)
+	var changes []image.Change
+	m.layers.dry = *m.edit.dryRun
+	m.layers.entry, changes, err = mutations(ctx, env, m.config, len(m.layers.insert) > 0)
 	if err != nil {
 		return err
 	}
@@ -104,7 +106,7 @@ func (m *mutating) run(ctx context.Context, env *cli.Env, args []string) error {
 
 	// Layers are changed first, then config and annotations; patches come last and see the rest. The
 	// order of flags does not matter.
-	below, err := m.layers.changes(ctx, env, l, desc, o, entry, *m.edit.dryRun)
+	below, err := m.layers.changes(ctx, env, l, desc, o)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,9 @@ type layerEdits struct {
 	first           []image.Change // before layers change
 	then            []image.Change // once they are inserted and replaced
 	last            []image.Change // to what is left
+
+	entry oci.History // of the history, for new layers
+	dry   bool        // nothing is stored
 }
 
 // A layerInput is N:INPUT.
@@ -196,7 +199,7 @@ func numberedInputs(flagName string, values []string) ([]layerInput, error) {
 // changes stores the layers that the flags bring, and returns what they do, in an order that does
 // not depend on that of the flags: steps of the history, replace, insert, move, remove, drop files,
 // annotate. Numbers that no image has are an error before anything is stored.
-func (e *layerEdits) changes(ctx context.Context, env *cli.Env, l *layout.Layout, desc oci.Descriptor, o image.EditOptions, entry oci.History, dry bool) ([]image.Change, error) {
+func (e *layerEdits) changes(ctx context.Context, env *cli.Env, l *layout.Layout, desc oci.Descriptor, o image.EditOptions) ([]image.Change, error) {
 	if !e.given() {
 		return nil, nil
 	}
@@ -208,7 +211,7 @@ func (e *layerEdits) changes(ctx context.Context, env *cli.Env, l *layout.Layout
 
 	changes := e.first
 	for _, r := range e.replace {
-		layers, err := layersOf(ctx, env, l, r.input, dry)
+		layers, err := layersOf(ctx, env, l, r.input, e.dry)
 		if err != nil {
 			return nil, err
 		}
@@ -219,19 +222,19 @@ func (e *layerEdits) changes(ctx context.Context, env *cli.Env, l *layout.Layout
 	}
 
 	for _, i := range e.insert {
-		layers, err := layersOf(ctx, env, l, i.input, dry)
+		layers, err := layersOf(ctx, env, l, i.input, e.dry)
 		if err != nil {
 			return nil, err
 		}
 		for _, d := range layers {
-			changes = append(changes, func(im *image.Image) error { return im.InsertLayer(i.n, d, entry) })
+			changes = append(changes, func(im *image.Image) error { return im.InsertLayer(i.n, d, e.entry) })
 		}
 	}
 
 	changes = append(changes, e.then...)
 
 	if len(*e.drop) > 0 {
-		d, err := image.NewDropper(l, *e.drop, dry)
+		d, err := image.NewDropper(l, *e.drop, e.dry)
 		if err != nil {
 			return nil, err
 		}

@@ -13,9 +13,9 @@ import (
 func headFaults() []*fault {
 	return []*fault{
 		setHeader("head-length", "HEAD of a blob answers with a wrong Content-Length", isHeadBlob, "Content-Length", "12345"),
-		refuse("head-403", "HEAD of a blob is refused with 403", isHeadBlob, http.StatusForbidden, exchange.CodeDenied, "not allowed"),
-		refuse("head-405", "HEAD of a blob is not supported", isHeadBlob, http.StatusMethodNotAllowed, exchange.CodeUnsupported, "HEAD is not supported"),
-		refuse("head-500", "HEAD of a blob is answered with 500", isHeadBlob, http.StatusInternalServerError, exchange.CodeUnknown, "internal error"),
+		refuse("head-403", "HEAD of a blob is refused with 403", isHeadBlob, exchange.Fail(http.StatusForbidden, exchange.CodeDenied, "not allowed")),
+		refuse("head-405", "HEAD of a blob is not supported", isHeadBlob, exchange.Fail(http.StatusMethodNotAllowed, exchange.CodeUnsupported, "HEAD is not supported")),
+		refuse("head-500", "HEAD of a blob is answered with 500", isHeadBlob, exchange.Fail(http.StatusInternalServerError, exchange.CodeUnknown, "internal error")),
 	}
 }
 
@@ -38,7 +38,7 @@ func blobFaults() []*fault {
 		{Fault: Fault{"blob-shorter", "GET of a blob has one byte too few, and a length to match"}, applies: isGetBlob, commit: shrinkBlob},
 		refuse("blob-open-range", "GET of a blob with an open range is refused with 416",
 			func(c *call) bool { return isGetBlob(c) && strings.HasSuffix(c.r.Header.Get("Range"), "-") },
-			http.StatusRequestedRangeNotSatisfiable, exchange.CodeUnsupported, "the range has no end"),
+			exchange.Fail(http.StatusRequestedRangeNotSatisfiable, exchange.CodeUnsupported, "the range has no end")),
 		setHeader("blob-gzip-label", "GET of a blob is labelled Content-Encoding: gzip", isGetBlob, "Content-Encoding", "gzip"),
 	}
 }

@@ -41,7 +41,7 @@ func chunkFaults() []*fault {
 			func(c *call) bool {
 				return (isPatch(c) || isPut(c)) && c.r.Header.Get("Content-Range") != "" && c.r.ContentLength > faultMaxRange
 			},
-			http.StatusRequestedRangeNotSatisfiable, exchange.CodeUploadInvalid, "request body is too large: the limit is 4.00MiB"),
+			exchange.Fail(http.StatusRequestedRangeNotSatisfiable, exchange.CodeUploadInvalid, "request body is too large: the limit is 4.00MiB")),
 		{Fault: Fault{"chunk-lost", "the second chunk of a session is taken and then forgotten, so the third is out of order"}, stored: true,
 			applies: isPatch,
 			commit: func(c *call, next func() error) error {
@@ -58,10 +58,10 @@ func chunkFaults() []*fault {
 			func(c *call) bool {
 				return isPatch(c) && !c.first(1, c.rt.Ref) && c.r.Header.Get("Content-Range") == ""
 			},
-			http.StatusBadRequest, exchange.CodeUploadInvalid, "stream uploads after first write are not allowed"),
+			exchange.Fail(http.StatusBadRequest, exchange.CodeUploadInvalid, "stream uploads after first write are not allowed")),
 		refuse("no-chunked", "bodies with Transfer-Encoding: chunked are refused with 411",
 			func(c *call) bool { return len(c.r.TransferEncoding) > 0 },
-			http.StatusLengthRequired, exchange.CodeSizeInvalid, "a Content-Length is required"),
+			exchange.Fail(http.StatusLengthRequired, exchange.CodeSizeInvalid, "a Content-Length is required")),
 		{Fault: Fault{"put-413", "PUT of over 1 MiB is refused with 413 and a page of HTML, as by a proxy"},
 			applies: func(c *call) bool { return isPut(c) && c.r.ContentLength > faultMaxChunk },
 			commit: func(c *call, _ func() error) error {

@@ -217,9 +217,10 @@ func (c *call) half() int64 {
 }
 
 // refuse makes a fault that answers some requests with a failure.
-func refuse(name, short string, applies func(c *call) bool, status int, code, message string) *fault {
+func refuse(name, short string, applies func(c *call) bool, failure *exchange.Failure) *fault {
 	return &fault{Fault: Fault{name, short}, applies: applies, commit: func(c *call, _ func() error) error {
-		return c.answer(status, code, message)
+		c.note()
+		return failure
 	}}
 }
 

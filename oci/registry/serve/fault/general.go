@@ -53,7 +53,7 @@ func rateFaults() []*fault {
 		rateLimit("429-reset", "the first request for each path is answered with 429 and Ratelimit-Reset: 1", "Ratelimit-Reset", second),
 		refuse("503", "the first two requests for each path are answered with 503",
 			func(c *call) bool { return c.first(2, c.r.Method+" "+c.r.URL.Path) },
-			http.StatusServiceUnavailable, exchange.CodeUnknown, "try again later"),
+			exchange.Fail(http.StatusServiceUnavailable, exchange.CodeUnknown, "try again later")),
 	}
 }
 

@@ -52,11 +52,11 @@ func manifestFaults() []*fault {
 		setHeader("manifest-type", "GET of a manifest answers with the Content-Type of an index", isGetManifest, "Content-Type", oci.MediaTypeIndex),
 		refuse("manifest-blob-unknown", "the first two PUTs of a manifest are refused with MANIFEST_BLOB_UNKNOWN",
 			func(c *call) bool { return isPutManifest(c) && c.first(2, c.rt.Repo+" "+c.rt.Ref) },
-			http.StatusBadRequest, exchange.CodeManifestBlobUnknown, "blob unknown to registry"),
+			exchange.Fail(http.StatusBadRequest, exchange.CodeManifestBlobUnknown, "blob unknown to registry")),
 		{Fault: Fault{"manifest-invalid", "the first PUT of a manifest finds a layer gone, and is refused with MANIFEST_INVALID"}, stored: true,
 			applies: func(c *call) bool { return isPutManifest(c) && c.first(1, c.rt.Repo+" "+c.rt.Ref) }, commit: loseLayer},
 		{Fault: Fault{"manifest-child", "GET of an index answers with the first manifest in it"}, stored: true, applies: isGetManifest, commit: answerChild},
-		refuse("manifest-413", "PUT of a manifest is refused with 413", isPutManifest, http.StatusRequestEntityTooLarge, exchange.CodeManifestInvalid, "the manifest is too large"),
+		refuse("manifest-413", "PUT of a manifest is refused with 413", isPutManifest, exchange.Fail(http.StatusRequestEntityTooLarge, exchange.CodeManifestInvalid, "the manifest is too large")),
 	}
 }
 
@@ -88,7 +88,7 @@ func tagFaults() []*fault {
 	return []*fault{
 		refuse("immutable-tags", "PUT of a manifest by a tag that is there already is refused with 400",
 			func(c *call) bool { return isPutManifest(c) && c.store.HasTag(*c.rt) },
-			http.StatusBadRequest, "TAG_INVALID", "the tag exists and is immutable").onStore(),
+			exchange.Fail(http.StatusBadRequest, "TAG_INVALID", "the tag exists and is immutable")).onStore(),
 		{Fault: Fault{"tags-some", "PUT of a manifest with several tags sets only the first"}, applies: several,
 			commit: func(c *call, next func() error) error {
 				c.note()

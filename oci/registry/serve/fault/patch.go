@@ -87,7 +87,7 @@ func patchFaults() []*fault {
 				return next()
 			}},
 		{Fault: Fault{"patch-half", "the first PATCH of a session keeps half of its bytes and says so, with 202"}, applies: firstPatch, commit: keepHalf},
-		refuse("no-patch", "PATCH is not supported: 405", isPatch, http.StatusMethodNotAllowed, exchange.CodeUnsupported, "PATCH is not supported"),
+		refuse("no-patch", "PATCH is not supported: 405", isPatch, exchange.Fail(http.StatusMethodNotAllowed, exchange.CodeUnsupported, "PATCH is not supported")),
 	}
 }
 
@@ -119,7 +119,7 @@ func redirectOnce(status int) *fault {
 
 // cancelStatus makes a fault that refuses to cancel a session.
 func cancelStatus(status int) *fault {
-	return refuse("cancel-"+itoa(status), fmt.Sprintf("DELETE of a session is answered with %d", status), isCancel, status, exchange.CodeUnknown, "no")
+	return refuse("cancel-"+itoa(status), fmt.Sprintf("DELETE of a session is answered with %d", status), isCancel, exchange.Fail(status, exchange.CodeUnknown, "no"))
 }
 
 // endFaults are about PUT and DELETE of a session.

@@ -12,7 +12,7 @@ import (
 
 // mountStatus makes a fault that answers a mount with a status.
 func mountStatus(status int, short string) *fault {
-	return refuse("mount-"+itoa(status), short, isMount, status, exchange.CodeDenied, "the blob cannot be mounted")
+	return refuse("mount-"+itoa(status), short, isMount, exchange.Fail(status, exchange.CodeDenied, "the blob cannot be mounted"))
 }
 
 func hasDigest(c *call) bool { return isPost(c) && c.r.URL.Query().Has("digest") }

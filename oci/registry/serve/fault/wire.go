@@ -111,7 +111,7 @@ func (l *lateReader) Read(p []byte) (int, error) {
 func wireFaults() []*fault {
 	return []*fault{
 		refuse("expect-417", "requests with Expect: 100-continue are refused with 417", expects,
-			http.StatusExpectationFailed, exchange.CodeUnsupported, "Expect is not supported"),
+			exchange.Fail(http.StatusExpectationFailed, exchange.CodeUnsupported, "Expect is not supported")),
 		{Fault: Fault{"expect-silent", "no 100 Continue is ever sent; who sends the body all the same is served"}, applies: expects,
 			commit: func(c *call, next func() error) error { return c.takeOver(next, atOnce) }},
 		{Fault: Fault{"expect-late", "100 Continue comes after three seconds"}, applies: expects,
