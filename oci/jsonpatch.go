@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// ErrPatch is wrapped by the errors about a JSON patch that does not fit a document: a path that
+// errPatch is wrapped by the errors about a JSON patch that does not fit a document: a path that
 // is not there, a test that fails.
-var ErrPatch = errors.New("the patch does not fit")
+var errPatch = errors.New("the patch does not fit")
 
 // A JSONPatch is a list of operations on a JSON document (RFC 6902). It is read once and may be
 // applied to many documents.
@@ -139,7 +139,7 @@ const maxPatched = 2 * MaxDocument
 
 // Apply returns doc as the patch makes it, in the form that [Encode] gives. It is all or nothing,
 // and doc itself is not changed. An error about an operation gives its number, counted from 0, and
-// wraps [ErrPatch]. An outcome over the limits of [Decode] gives [ErrMalformed].
+// wraps [errPatch]. An outcome over the limits of [Decode] gives [ErrMalformed].
 func (p JSONPatch) Apply(doc []byte) ([]byte, error) {
 	root, err := decodeAny(doc)
 	if err != nil {
@@ -199,7 +199,7 @@ func (op *patchOperation) apply(root any, left *int) (any, error) {
 		}
 		// Encode recurses, so the depth is bounded before it is called.
 		if depthOver(value, maxDepth) {
-			return nil, fmt.Errorf("%w: nested deeper than %d levels", ErrPatch, maxDepth)
+			return nil, fmt.Errorf("%w: nested deeper than %d levels", errPatch, maxDepth)
 		}
 		data, err := Encode(value)
 		if err != nil {
@@ -213,7 +213,7 @@ func (op *patchOperation) apply(root any, left *int) (any, error) {
 	// What is written counts, however often it is overwritten.
 	if op.op != "test" {
 		if *left -= len(op.value); *left < 0 {
-			return nil, fmt.Errorf("%w: it writes over %d bytes", ErrPatch, maxPatched)
+			return nil, fmt.Errorf("%w: it writes over %d bytes", errPatch, maxPatched)
 		}
 	}
 
@@ -230,7 +230,7 @@ func (op *patchOperation) apply(root any, left *int) (any, error) {
 
 	got, err := op.path.get(root)
 	if err == nil && !sameValue(got, value) {
-		err = fmt.Errorf("%w: the value is another one", ErrPatch)
+		err = fmt.Errorf("%w: the value is another one", errPatch)
 	}
 
 	return root, err
@@ -255,7 +255,7 @@ func child(v any, word string) (any, error) {
 		if c, ok := v[word]; ok {
 			return c, nil
 		}
-		return nil, fmt.Errorf("%w: no member %.80q", ErrPatch, word)
+		return nil, fmt.Errorf("%w: no member %.80q", errPatch, word)
 	case []any:
 		i, err := element(word, len(v)-1)
 		if err != nil {
@@ -263,17 +263,17 @@ func child(v any, word string) (any, error) {
 		}
 		return v[i], nil
 	}
-	return nil, fmt.Errorf("%w: %.80q is looked for in what is neither object nor list", ErrPatch, word)
+	return nil, fmt.Errorf("%w: %.80q is looked for in what is neither object nor list", errPatch, word)
 }
 
 // element reads the index of an element, which is at most last (RFC 6901, section 4).
 func element(word string, last int) (int, error) {
 	i, err := strconv.ParseUint(word, 10, 31)
 	if err != nil || len(word) > 1 && word[0] == '0' || word[0] == '+' {
-		return 0, fmt.Errorf("%w: %.80q is not an index of a list", ErrPatch, word)
+		return 0, fmt.Errorf("%w: %.80q is not an index of a list", errPatch, word)
 	}
 	if int(i) > last {
-		return 0, fmt.Errorf("%w: no element %d, the list has %d", ErrPatch, i, last+1)
+		return 0, fmt.Errorf("%w: no element %d, the list has %d", errPatch, i, last+1)
 	}
 	return int(i), nil
 }
@@ -325,13 +325,13 @@ func (p pointer) add(root, value any) (any, error) {
 			return slices.Insert(v, i, value), nil
 		}
 
-		return nil, fmt.Errorf("%w: %.80q would stand in what is neither object nor list", ErrPatch, word)
+		return nil, fmt.Errorf("%w: %.80q would stand in what is neither object nor list", errPatch, word)
 	})
 }
 
 func (p pointer) remove(root any) (any, error) {
 	if len(p) == 0 {
-		return nil, fmt.Errorf("%w: the document itself cannot be removed", ErrPatch)
+		return nil, fmt.Errorf("%w: the document itself cannot be removed", errPatch)
 	}
 
 	return p.editChild(root, func(object map[string]any, word string) { delete(object, word) },

@@ -59,8 +59,8 @@ func TestJSONPatch(t *testing.T) {
 		if got != c.want || (err == nil) != (c.want != "") {
 			t.Errorf("%s: %s, %v; want %s", c.name, got, err, c.want)
 		}
-		if err != nil && !errors.Is(err, ErrPatch) && !errors.Is(err, ErrMalformed) {
-			t.Errorf("%s: the error wraps neither ErrPatch nor ErrMalformed: %v", c.name, err)
+		if err != nil && !errors.Is(err, errPatch) && !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: the error wraps neither errPatch nor ErrMalformed: %v", c.name, err)
 		}
 	}
 }

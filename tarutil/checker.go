@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// MaxTail is how many bytes may stand behind the end marker of a tar. Programs pad to a record there, of
+// maxTail is how many bytes may stand behind the end marker of a tar. Programs pad to a record there, of
 // 10 KiB mostly. Without a bound a device of zeros would be an empty tar that never ends.
-const MaxTail = 64 << 20
+const maxTail = 64 << 20
 
 // maxMeta is the largest extended header that is taken, as in archive/tar.
 const maxMeta = 1 << 20
@@ -17,7 +17,7 @@ const maxMeta = 1 << 20
 // A Checker is an [io.Writer] that follows a tar which flows past, and finds out whether it is whole.
 // It verifies the checksums and numbers of all headers, the lengths of all entries, extended headers
 // and long names, and that the end marker, two zero blocks, is there. Of the bytes behind the end marker
-// it only bounds the number, see [MaxTail], since no reader takes entries from there.
+// it only bounds the number, see [maxTail], since no reader takes entries from there.
 //
 // A tar that a Checker accepts is read by archive/tar without an error, and to the same entries. Only
 // the maps of sparse files are not looked into.
@@ -89,8 +89,8 @@ func (c *Checker) Write(p []byte) (int, error) {
 		switch {
 		case c.state == ended:
 			n = len(p)
-			if c.tail += int64(n); c.tail > MaxTail {
-				c.err = fmt.Errorf("%w: over %d bytes behind its end at offset %d: is it a tar?", ErrMalformed, int64(MaxTail), c.offset+int64(n)-c.tail)
+			if c.tail += int64(n); c.tail > maxTail {
+				c.err = fmt.Errorf("%w: over %d bytes behind its end at offset %d: is it a tar?", ErrMalformed, int64(maxTail), c.offset+int64(n)-c.tail)
 			}
 		case c.skip > 0:
 			n = int(min(c.skip, int64(len(p))))

@@ -52,7 +52,7 @@ func TestCheckerTail(t *testing.T) {
 	for _, c := range []struct {
 		tail int
 		want error
-	}{{MaxTail, nil}, {MaxTail + 1, ErrMalformed}} {
+	}{{maxTail, nil}, {maxTail + 1, ErrMalformed}} {
 		check := &Checker{}
 		err := tartest.Check(check, make([]byte, 2*blockSize+c.tail), 1<<20)
 		if !errors.Is(err, c.want) {

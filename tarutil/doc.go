@@ -52,8 +52,8 @@ var (
 	ErrEmpty = errors.New("empty input")
 	// ErrUnsupported says that a stream has a known compression that is not read here.
 	ErrUnsupported = errors.New("compression is not supported")
-	// ErrContentSize says that an entry got more or fewer bytes than its header promised.
-	ErrContentSize = errors.New("content does not have the size in the header")
+	// errContentSize says that an entry got more or fewer bytes than its header promised.
+	errContentSize = errors.New("content does not have the size in the header")
 	// ErrWhiteoutName says that a file to be packed has a name that means a whiteout.
 	ErrWhiteoutName = errors.New(`names that begin with ".wh." are whiteouts in a layer`)
 	// ErrChanged says that a file changed, or was replaced, while it was read.

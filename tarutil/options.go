@@ -118,7 +118,7 @@ func ParseSourceDateEpoch(s string) (MTime, error) {
 	if err != nil || sec < 0 {
 		return MTime{}, fmt.Errorf("SOURCE_DATE_EPOCH %q: want seconds since 1970", s)
 	}
-	return MTime{mtimeClamp, sec}, nil
+	return ClampMTime(time.Unix(sec, 0)), nil
 }
 
 // Apply returns the time of an entry whose input has the time t.

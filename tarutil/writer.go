@@ -37,7 +37,7 @@ func NewWriter(w io.Writer) *Writer {
 }
 
 // WriteHeader begins an entry; hdr.Size bytes of content must follow through [Writer.Write]
-// or [Writer.ReadFrom]. It returns an error wrapping [ErrContentSize] when the entry before
+// or [Writer.ReadFrom]. It returns an error wrapping [errContentSize] when the entry before
 // is not complete.
 //
 // The rule of the format: a POSIX ustar header, if every field fits it. Otherwise a PAX extended header
@@ -89,14 +89,14 @@ func (t *Writer) WriteHeader(hdr *tar.Header) error {
 }
 
 // Write writes content of the open entry. Bytes beyond the size in the header are not
-// written, and are an error wrapping [ErrContentSize].
+// written, and are an error wrapping [errContentSize].
 func (t *Writer) Write(p []byte) (int, error) {
 	if err := t.ready(); err != nil {
 		return 0, err
 	}
 	if int64(len(p)) > t.left {
 		return 0, t.fail(fmt.Errorf("entry %q: %w: %d bytes too many",
-			t.name, ErrContentSize, int64(len(p))-t.left))
+			t.name, errContentSize, int64(len(p))-t.left))
 	}
 	if err := t.put(p); err != nil {
 		return 0, err
@@ -137,7 +137,7 @@ func (t *Writer) ReadFrom(r io.Reader) (int64, error) {
 
 // Close writes the two zero blocks that make a tar whole. Call it only when all went well: without them
 // readers see that the stream is torn. If the last entry is not complete, Close writes nothing and returns
-// an error wrapping [ErrContentSize]. It does not close the underlying writer. A second Close does
+// an error wrapping [errContentSize]. It does not close the underlying writer. A second Close does
 // nothing.
 func (t *Writer) Close() error {
 	if t.closed {
@@ -207,7 +207,7 @@ func (t *Writer) fail(err error) error {
 
 // short returns the error for an entry that lacks content.
 func (t *Writer) short() error {
-	return fmt.Errorf("entry %q: %w: %d bytes are missing", t.name, ErrContentSize, t.left)
+	return fmt.Errorf("entry %q: %w: %d bytes are missing", t.name, errContentSize, t.left)
 }
 
 // Padding returns how many zero bytes follow a content of size bytes, up to a whole block.

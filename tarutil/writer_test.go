@@ -248,8 +248,8 @@ func TestWriterContentSize(t *testing.T) {
 		if err := tw.WriteHeader(&three); err != nil {
 			t.Fatal(err)
 		}
-		if err := use(tw); !errors.Is(err, ErrContentSize) || !strings.Contains(err.Error(), `"three"`) {
-			t.Errorf("%s: %v, want ErrContentSize with the name", name, err)
+		if err := use(tw); !errors.Is(err, errContentSize) || !strings.Contains(err.Error(), `"three"`) {
+			t.Errorf("%s: %v, want errContentSize with the name", name, err)
 		}
 		if tartest.Check(&Checker{}, buf.Bytes(), 512) == nil {
 			t.Errorf("%s: the output looks whole", name)

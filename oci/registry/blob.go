@@ -119,7 +119,7 @@ func (c *Client) getBlob(ctx context.Context, repo string, d digest.Digest, offs
 		var ok bool
 		b.Offset, b.Size, ok = wire.ParseContentRange(resp.Header.Get("Content-Range"))
 		if !ok || b.Offset != offset || offset == 0 {
-			resp.Event.Verdicts = append(resp.Event.Verdicts, Verdict{Level: "violation", Spec: "end-2", Text: "Content-Range does not fit the request"})
+			resp.Event.Verdicts = append(resp.Event.Verdicts, wire.Verdict{Level: "violation", Spec: "end-2", Text: "Content-Range does not fit the request"})
 			resp.Stream.Close()
 			return nil, fmt.Errorf("GET %s: %w: asked for bytes from %d on, got Content-Range %s",
 				c.conn.Red.URL(resp.URL), ErrProtocol, offset, wire.Quote(resp.Header.Get("Content-Range")))

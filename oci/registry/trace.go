@@ -12,8 +12,6 @@ import (
 type (
 	// An Event describes one request and its answer, without secrets.
 	Event = wire.Event
-	// A Verdict judges an answer by the distribution-spec.
-	Verdict = wire.Verdict
 	// A Call is one request as the caller spells it.
 	Call = wire.Call
 	// An Answer is the answer to a Call, of any status.

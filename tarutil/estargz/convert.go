@@ -182,7 +182,7 @@ func (c *converter) entry(h *tar.Header) error {
 	}
 
 	if c.records > maxRecords {
-		return fmt.Errorf("%w: extended headers of over %d bytes in all", ErrUnsupported, maxRecords)
+		return fmt.Errorf("%w: extended headers of over %d bytes in all", errUnsupported, maxRecords)
 	}
 
 	e, err := c.toc.describe(h)
@@ -193,7 +193,7 @@ func (c *converter) entry(h *tar.Header) error {
 	// A reader finds entries by their names, and would take the content of one for the other.
 	if name := cleanName(h.Name); h.Typeflag != tar.TypeDir {
 		if c.names[name] {
-			return fmt.Errorf("%w: it appears twice", ErrUnsupported)
+			return fmt.Errorf("%w: it appears twice", errUnsupported)
 		}
 		c.names[name] = true
 	}

@@ -39,15 +39,15 @@ type Info struct {
 }
 
 var (
-	// ErrAborted is what the methods of a [Writer] return after [Writer.Abort].
-	ErrAborted = errors.New("eStargz conversion aborted")
+	// errAborted is what the methods of a [Writer] return after [Writer.Abort].
+	errAborted = errors.New("eStargz conversion aborted")
 
-	// ErrUnsupported is wrapped by errors about a tar that is sound but that eStargz has
+	// errUnsupported is wrapped by errors about a tar that is sound but that eStargz has
 	// no way to describe.
-	ErrUnsupported = errors.New("not possible in eStargz")
+	errUnsupported = errors.New("not possible in eStargz")
 
-	// ErrSparse wraps ErrUnsupported for a sparse file, as bsdtar and `tar -S` write them.
-	ErrSparse = fmt.Errorf("%w: a sparse file", ErrUnsupported)
+	// ErrSparse wraps errUnsupported for a sparse file, as bsdtar and `tar -S` write them.
+	ErrSparse = fmt.Errorf("%w: a sparse file", errUnsupported)
 )
 
 // Writer converts the tar that is written to it. Call Close when the tar is complete, and Abort when
@@ -92,7 +92,7 @@ func (z *Writer) Write(p []byte) (int, error) {
 // Close ends the tar, and does not close the underlying writer. Without an error the blob is whole and
 // Info describes it. After an error no footer was written, so no reader takes the output for eStargz.
 // A tar without its two final blocks of zeros is an error wrapping io.ErrUnexpectedEOF; an entry that
-// eStargz cannot describe is one wrapping [ErrUnsupported].
+// eStargz cannot describe is one wrapping [errUnsupported].
 func (z *Writer) Close() (Info, error) {
 	z.pipe.Close()
 	<-z.done
@@ -101,6 +101,6 @@ func (z *Writer) Close() (Info, error) {
 
 // Abort ends the conversion without completing the blob. After Close it does nothing.
 func (z *Writer) Abort() {
-	z.pipe.CloseWithError(ErrAborted)
+	z.pipe.CloseWithError(errAborted)
 	<-z.done
 }

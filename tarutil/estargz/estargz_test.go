@@ -401,8 +401,8 @@ func TestHostileInput(t *testing.T) {
 		{"half an end", whole[:end+tarBlock], io.ErrUnexpectedEOF},
 		{"cut in the end", whole[:end+tarBlock+100], io.ErrUnexpectedEOF},
 		{"cut in a payload", whole[:end/2+33], io.ErrUnexpectedEOF},
-		{"same file twice", sampleTar(t, "./etc/file-1"), ErrUnsupported},
-		{"not UTF-8", sampleTar(t, "\xff\xfe"), ErrUnsupported},
+		{"same file twice", sampleTar(t, "./etc/file-1"), errUnsupported},
+		{"not UTF-8", sampleTar(t, "\xff\xfe"), errUnsupported},
 	}
 	for _, c := range cases {
 		blob, _, err := convert(c.in, 1, 2, 1<<16)
@@ -444,7 +444,7 @@ func TestAbort(t *testing.T) {
 	}
 	z.Abort()
 	z.Abort()
-	if _, err := z.Close(); !errors.Is(err, ErrAborted) {
+	if _, err := z.Close(); !errors.Is(err, errAborted) {
 		t.Errorf("Close after Abort = %v", err)
 	}
 	if _, err := z.Write(in); err == nil {

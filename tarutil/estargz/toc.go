@@ -91,11 +91,11 @@ func (t *toc) describe(h *tar.Header) (entry, error) {
 	}
 
 	if e.Type == "" {
-		return entry{}, fmt.Errorf("%w: type %q", ErrUnsupported, h.Typeflag)
+		return entry{}, fmt.Errorf("%w: type %q", errUnsupported, h.Typeflag)
 	}
 
 	if !utf8.ValidString(h.Name) || !utf8.ValidString(h.Linkname) {
-		return entry{}, fmt.Errorf("%w: a name that is not UTF-8", ErrUnsupported)
+		return entry{}, fmt.Errorf("%w: a name that is not UTF-8", errUnsupported)
 	}
 
 	// archive/tar reads sparse files of PAX as regular ones, so only their records tell them apart.

@@ -7,8 +7,8 @@ import (
 	"io"
 )
 
-// ErrCorrupt says that bytes are not gzip, or were changed.
-var ErrCorrupt = errors.New("corrupt data")
+// errCorrupt says that bytes are not gzip, or were changed.
+var errCorrupt = errors.New("corrupt data")
 
 const (
 	window  = 32 << 10 // how far back a match may lead
@@ -219,7 +219,7 @@ func (f *inflater) nextBlock() error {
 			return err
 		}
 		if sizes&0xffff != ^sizes>>16&0xffff { // the second one is the first one's complement
-			return fmt.Errorf("%w: length of a stored block", ErrCorrupt)
+			return fmt.Errorf("%w: length of a stored block", errCorrupt)
 		}
 		f.left, f.state = int(sizes&0xffff), inStored
 	case 1: // with the fixed codes
@@ -229,7 +229,7 @@ func (f *inflater) nextBlock() error {
 		f.state = inCompressed
 		return f.dynamic()
 	default:
-		return fmt.Errorf("%w: block of a reserved type", ErrCorrupt)
+		return fmt.Errorf("%w: block of a reserved type", errCorrupt)
 	}
 
 	return nil
@@ -302,7 +302,7 @@ func (f *inflater) dynamic() error {
 	// refused, as compress/gzip does.
 	literals, offsets, codes := int(h&31)+257, int(h>>5&31)+1, int(h>>10)+4
 	if literals > 286 || offsets > 30 {
-		return fmt.Errorf("%w: code of %d lengths and %d distances", ErrCorrupt, literals-257, offsets)
+		return fmt.Errorf("%w: code of %d lengths and %d distances", errCorrupt, literals-257, offsets)
 	}
 
 	// The lengths of both codes are in a code themselves. Its own lengths come first, in an order
@@ -318,7 +318,7 @@ func (f *inflater) dynamic() error {
 	}
 
 	if !build(f.codes[:], lengths[:lengthSymbols], lengthBits, f.symbols.lengths[:]) {
-		return fmt.Errorf("%w: code of code lengths", ErrCorrupt)
+		return fmt.Errorf("%w: code of code lengths", errCorrupt)
 	}
 
 	// Both codes are one list: a run may begin in the first and end in the second.
@@ -342,7 +342,7 @@ func (f *inflater) dynamic() error {
 		case 16:
 			extra = 2
 			if i == 0 {
-				return fmt.Errorf("%w: nothing to repeat in a code", ErrCorrupt)
+				return fmt.Errorf("%w: nothing to repeat in a code", errCorrupt)
 			}
 			v = lengths[i-1]
 		case 18:
@@ -355,7 +355,7 @@ func (f *inflater) dynamic() error {
 		}
 
 		if times += more; i+int(times) > n {
-			return fmt.Errorf("%w: code with too many lengths", ErrCorrupt)
+			return fmt.Errorf("%w: code with too many lengths", errCorrupt)
 		}
 		for range times {
 			lengths[i] = v
@@ -365,7 +365,7 @@ func (f *inflater) dynamic() error {
 
 	if !build(f.own.literals[:], lengths[:literals], literalBits, f.symbols.literals[:]) ||
 		!build(f.own.offsets[:], lengths[literals:literals+offsets], offsetBits, f.symbols.offsets[:]) {
-		return fmt.Errorf("%w: code that does not add up", ErrCorrupt)
+		return fmt.Errorf("%w: code that does not add up", errCorrupt)
 	}
 
 	f.cur = &f.own
@@ -386,13 +386,13 @@ func (f *inflater) symbol(t []entry, first uint) (entry, error) {
 			f.acc >>= e.code()
 			f.n -= e.code()
 			if e&^0xfff == 0 {
-				return 0, fmt.Errorf("%w: symbol without a meaning", ErrCorrupt)
+				return 0, fmt.Errorf("%w: symbol without a meaning", errCorrupt)
 			}
 			return e, nil
 		}
 
 		if f.n >= maxCodeLen {
-			return 0, fmt.Errorf("%w: bits that are not a code", ErrCorrupt)
+			return 0, fmt.Errorf("%w: bits that are not a code", errCorrupt)
 		}
 
 		if err := f.need(f.n + 1); err != nil {
@@ -455,7 +455,7 @@ func (f *inflater) compressed() error {
 	return nil
 }
 
-var errDistance = fmt.Errorf("%w: match before the start", ErrCorrupt)
+var errDistance = fmt.Errorf("%w: match before the start", errCorrupt)
 
 // fast decodes symbols as long as there are ahead bytes of the source at hand. It leaves a
 // symbol that is the end of the block, or that is wrong, to the caller.

@@ -20,7 +20,7 @@ type Reader struct {
 // NewReader reads the header of the first member from r, and returns a Reader of all
 // members. r is read to its end, in pieces of 64 KiB.
 //
-// Errors take the place of io.EOF: one that wraps [ErrCorrupt] or io.ErrUnexpectedEOF says
+// Errors take the place of io.EOF: one that wraps [errCorrupt] or io.ErrUnexpectedEOF says
 // that the stream was damaged or cut. Zero bytes behind the last member, which some programs
 // write as padding, are dropped; other bytes are an error.
 func NewReader(r io.Reader) (*Reader, error) {
@@ -79,10 +79,10 @@ func (z *Reader) trailer() error {
 		return err
 	}
 	if sum := binary.LittleEndian.Uint32(b[:]); sum != z.sum {
-		return fmt.Errorf("%w: checksum %08x, want %08x", ErrCorrupt, z.sum, sum)
+		return fmt.Errorf("%w: checksum %08x, want %08x", errCorrupt, z.sum, sum)
 	}
 	if size := binary.LittleEndian.Uint32(b[4:]); size != z.size {
-		return fmt.Errorf("%w: %d bytes, want %d", ErrCorrupt, z.size, size)
+		return fmt.Errorf("%w: %d bytes, want %d", errCorrupt, z.size, size)
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (z *Reader) nextMember() error {
 	case err != nil:
 		return err
 	case padded:
-		return fmt.Errorf("%w: bytes behind the padding after member %d", ErrCorrupt, z.member)
+		return fmt.Errorf("%w: bytes behind the padding after member %d", errCorrupt, z.member)
 	}
 
 	z.f.acc, z.f.n = z.f.acc<<8|uint64(c), z.f.n+8 // put back: it is the first of the header
@@ -141,7 +141,7 @@ func (z *Reader) header() error {
 	}
 
 	if h[0] != 0x1f || h[1] != 0x8b || h[2] != 8 {
-		return fmt.Errorf("%w: no gzip header", ErrCorrupt)
+		return fmt.Errorf("%w: no gzip header", errCorrupt)
 	}
 
 	// The rest is optional, and goes into the sum like the start.
@@ -174,7 +174,7 @@ func (z *Reader) header() error {
 				break
 			}
 			if i == 511 { // as long as compress/gzip takes
-				return fmt.Errorf("%w: name or comment without an end", ErrCorrupt)
+				return fmt.Errorf("%w: name or comment without an end", errCorrupt)
 			}
 		}
 	}
@@ -187,7 +187,7 @@ func (z *Reader) header() error {
 			return err
 		}
 		if got := binary.LittleEndian.Uint16(b); got != want {
-			return fmt.Errorf("%w: checksum of the header", ErrCorrupt)
+			return fmt.Errorf("%w: checksum of the header", errCorrupt)
 		}
 	}
 

@@ -34,8 +34,8 @@ const MediaType = "application/vnd.ocikit.layer.delta.v1"
 const magic = "okl\x01" // with the version
 
 var (
-	// ErrDamaged means that a delta is none, or not for these bases.
-	ErrDamaged = errors.New("damaged delta")
+	// errDamaged means that a delta is none, or not for these bases.
+	errDamaged = errors.New("damaged delta")
 	// ErrNoUse means that a delta would be no smaller than the layer, or that the layer could
 	// not be made of it.
 	ErrNoUse = errors.New("a delta is of no use")
@@ -71,7 +71,7 @@ func Make(ctx context.Context, out *os.File, l Layer, bases *Bases) (encoder str
 	if err == nil {
 		encoder, err = writeRecipe(ctx, out, l, kin)
 	}
-	if errors.Is(err, ErrDamaged) || errors.Is(err, digest.ErrMismatch) {
+	if errors.Is(err, errDamaged) || errors.Is(err, digest.ErrMismatch) {
 		err = fmt.Errorf("%w: it does not give the layer: %v", ErrNoUse, err)
 	}
 	if err != nil {
@@ -201,7 +201,7 @@ func sniff(open func() (io.ReadCloser, error)) (tarutil.Format, error) {
 
 // Apply writes the layer that a delta makes of its bases: size bytes, of a tar of tarSize bytes,
 // and never more. Whether it is the right one is for the caller to check. A delta that is none,
-// or not for these bases, is an error wrapping [ErrDamaged].
+// or not for these bases, is an error wrapping [errDamaged].
 func Apply(ctx context.Context, w io.Writer, file *io.SectionReader, bases *Bases, tarSize, size int64) error {
 	head := make([]byte, len(magic)+binary.MaxVarintLen64)
 	n, err := file.ReadAt(head, 0)
@@ -211,19 +211,19 @@ func Apply(ctx context.Context, w io.Writer, file *io.SectionReader, bases *Base
 
 	head = head[:n]
 	if n < len(magic) || string(head[:len(magic)]) != magic {
-		return fmt.Errorf("%w: it does not begin as one of this version", ErrDamaged)
+		return fmt.Errorf("%w: it does not begin as one of this version", errDamaged)
 	}
 
 	length, k := binary.Uvarint(head[len(magic):])
 	at := int64(len(magic) + k)
 	if k <= 0 || length > uint64(file.Size()-at) {
-		return fmt.Errorf("%w: it is cut", ErrDamaged)
+		return fmt.Errorf("%w: it is cut", errDamaged)
 	}
 
 	diff := io.NewSectionReader(file, at+int64(length), file.Size()-at-int64(length))
 	if length == 0 {
 		if tarSize != size {
-			return fmt.Errorf("%w: it makes %d bytes, not %d", ErrDamaged, tarSize, size)
+			return fmt.Errorf("%w: it makes %d bytes, not %d", errDamaged, tarSize, size)
 		}
 		return damaged(delta.Apply(ctx, w, diff, bases.Bases, size, nil))
 	}
@@ -250,7 +250,7 @@ func Apply(ctx context.Context, w io.Writer, file *io.SectionReader, bases *Base
 
 func damaged(err error) error {
 	if errors.Is(err, delta.ErrDelta) || errors.Is(err, recipe.ErrRecipe) {
-		return fmt.Errorf("%w: %v", ErrDamaged, err)
+		return fmt.Errorf("%w: %v", errDamaged, err)
 	}
 	return err
 }

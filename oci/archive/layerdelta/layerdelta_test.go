@@ -129,7 +129,7 @@ func TestNoUse(t *testing.T) {
 }
 
 func TestUnpackBaseLimit(t *testing.T) {
-	if _, err := UnpackBase(t.Context(), bytes.NewReader(layer(0)), 1000); !errors.Is(err, ErrDamaged) {
+	if _, err := UnpackBase(t.Context(), bytes.NewReader(layer(0)), 1000); !errors.Is(err, errDamaged) {
 		t.Errorf("UnpackBase over its limit: %v", err)
 	}
 }

@@ -49,7 +49,7 @@ func Unpack(ctx context.Context, r io.Reader) (*Tar, error) {
 }
 
 // UnpackBase is Unpack for a layer that is only copied from: the Tar has no DiffID. A tar of over limit
-// bytes gives [ErrDamaged]; a limit below 0 is none.
+// bytes gives [errDamaged]; a limit below 0 is none.
 func UnpackBase(ctx context.Context, r io.Reader, limit int64) (*Tar, error) {
 	return unpack(ctx, r, limit, io.Discard)
 }
@@ -77,7 +77,7 @@ func unpack(ctx context.Context, r io.Reader, limit int64, w io.Writer) (*Tar, e
 	n, err := io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(f, w)}, struct{ io.Reader }{ahead}, make([]byte, 256<<10))
 	ahead.Close()
 	if err == nil && limit >= 0 && n > limit {
-		err = fmt.Errorf("%w: a base has over %d bytes", ErrDamaged, limit)
+		err = fmt.Errorf("%w: a base has over %d bytes", errDamaged, limit)
 	}
 	if err == nil {
 		_, err = io.Copy(io.Discard, in) // verified to its end
@@ -186,7 +186,7 @@ type Lazy struct {
 	err  error
 }
 
-// NewLazy returns the layer base as a base. Its tar has size bytes; another size gives [ErrDamaged]
+// NewLazy returns the layer base as a base. Its tar has size bytes; another size gives [errDamaged]
 // when the base is read. open is called once, and not before that. at opens the same blob for
 // reading anywhere, after open. The caller closes the Lazy when nothing reads it any more.
 func NewLazy(ctx context.Context, base digest.Digest, size int64, open func() (io.ReadCloser, error), at func() (Blob, error)) *Lazy {
@@ -221,7 +221,7 @@ func (l *Lazy) unpack() error {
 	}
 	defer r.Close()
 	if l.tar, err = UnpackBase(l.ctx, r, l.size); err == nil && l.tar.Size != l.size {
-		err = fmt.Errorf("%w: a base has %d bytes, not %d", ErrDamaged, l.tar.Size, l.size)
+		err = fmt.Errorf("%w: a base has %d bytes, not %d", errDamaged, l.tar.Size, l.size)
 	}
 	if err != nil {
 		return err
