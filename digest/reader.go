@@ -5,23 +5,20 @@ import (
 	"io"
 )
 
-// A Reader passes on the bytes of another reader and checks them against a digest and a
-// size. Where the other reader ends, Read returns io.EOF only if both are right, and an
-// error that wraps [ErrMismatch] otherwise. A byte too many ends it at once, so an endless
-// source is never read past the size that was promised. Not safe for concurrent use.
-type Reader struct {
-	r    io.Reader
+// A Verifier checks the bytes written to it against a digest and a size. A byte too many is an error of
+// Write at once, and anything else one of Close; both wrap [ErrMismatch]. Not safe for concurrent use.
+type Verifier struct {
 	want Digest
 	size int64
 	h    *Hasher
 	err  error
 }
 
-// NewReader returns a Reader of r that expects size bytes (any number if size is negative)
-// with the digest want. If want is of an algorithm that cannot be computed, the first Read
-// says so with [ErrUnsupported].
-func NewReader(r io.Reader, want Digest, size int64) *Reader {
-	v := &Reader{r: r, want: want, size: size}
+// NewVerifier returns a Verifier that expects size bytes (any number if size is negative) with the
+// digest want. If want is of an algorithm that cannot be computed, the first Write and Close say so with
+// [ErrUnsupported].
+func NewVerifier(want Digest, size int64) *Verifier {
+	v := &Verifier{want: want, size: size}
 	if want.Verifiable() {
 		v.h = NewHasher(want.Algorithm())
 	} else {
@@ -30,37 +27,74 @@ func NewReader(r io.Reader, want Digest, size int64) *Reader {
 	return v
 }
 
-// Read implements io.Reader.
-func (v *Reader) Read(p []byte) (int, error) {
+// Write implements io.Writer.
+func (v *Verifier) Write(p []byte) (int, error) {
 	if v.err != nil {
 		return 0, v.err
 	}
-	n, err := v.r.Read(p)
-	v.h.Write(p[:n])
-	switch {
-	case v.size >= 0 && v.h.Size() > v.size:
-		err = fmt.Errorf("blob %s: over %d bytes: %w", v.want, v.size, ErrMismatch)
-	case err == io.EOF:
-		err = v.atEnd()
+	v.h.Write(p)
+	if v.size >= 0 && v.h.Size() > v.size {
+		v.err = fmt.Errorf("blob %s: over %d bytes: %w", v.want, v.size, ErrMismatch)
 	}
-	v.err = err
-	return n, err
+	return len(p), v.err
 }
 
-// Size returns the number of bytes read so far.
-func (v *Reader) Size() int64 {
-	if v.h == nil {
-		return 0
+// Close returns nil if all that was written is what was expected.
+func (v *Verifier) Close() error {
+	if v.err != nil {
+		return v.err
 	}
-	return v.h.Size()
-}
-
-func (v *Reader) atEnd() error {
 	if v.size >= 0 && v.h.Size() != v.size {
 		return fmt.Errorf("blob %s: got %d bytes, want %d: %w", v.want, v.h.Size(), v.size, ErrMismatch)
 	}
 	if got := v.h.Digest(); got != v.want {
 		return fmt.Errorf("blob %s: got %s: %w", v.want, got, ErrMismatch)
 	}
-	return io.EOF
+	return nil
 }
+
+// Size returns the number of bytes written so far.
+func (v *Verifier) Size() int64 {
+	if v.h == nil {
+		return 0
+	}
+	return v.h.Size()
+}
+
+// A Reader passes on the bytes of another reader and checks them against a digest and a
+// size, as a [Verifier] does. Where the other reader ends, Read returns io.EOF only if both are right,
+// and an error that wraps [ErrMismatch] otherwise. A byte too many ends it at once, so an endless
+// source is never read past the size that was promised. Not safe for concurrent use.
+type Reader struct {
+	r   io.Reader
+	v   *Verifier
+	err error
+}
+
+// NewReader returns a Reader of r that expects size bytes (any number if size is negative)
+// with the digest want. If want is of an algorithm that cannot be computed, the first Read
+// says so with [ErrUnsupported].
+func NewReader(r io.Reader, want Digest, size int64) *Reader {
+	v := NewVerifier(want, size)
+	return &Reader{r, v, v.err}
+}
+
+// Read implements io.Reader.
+func (r *Reader) Read(p []byte) (int, error) {
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.r.Read(p)
+	if _, wrong := r.v.Write(p[:n]); wrong != nil {
+		err = wrong
+	} else if err == io.EOF {
+		if wrong := r.v.Close(); wrong != nil {
+			err = wrong
+		}
+	}
+	r.err = err
+	return n, err
+}
+
+// Size returns the number of bytes read so far.
+func (r *Reader) Size() int64 { return r.v.Size() }

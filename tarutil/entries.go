@@ -3,6 +3,7 @@ package tarutil
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -30,12 +31,11 @@ type ReadOptions struct {
 // byte. It is not safe for concurrent use.
 type EntryReader struct {
 	tr        *tar.Reader
-	src       io.Reader
+	src       *entrySource
 	check     Checker
 	maxSparse int64
 	sparse    int64 // size of the sparse files so far
 	records   RecordsBudget
-	failed    error             // of src
 	behind    trailing          // what follows the end marker
 	global    map[string]string // records for all entries that follow
 }
@@ -56,7 +56,8 @@ func NewPlainEntryReader(r io.Reader, opts ReadOptions) *EntryReader {
 	if e.maxSparse == 0 {
 		e.maxSparse = DefaultMaxSparse
 	}
-	e.src = io.TeeReader(failReader{r, &e.failed}, &e.check)
+	e.src = &entrySource{r: r, check: &e.check}
+	e.src.skip, _ = r.(discarder)
 	e.tr = tar.NewReader(e.src)
 	return e
 }
@@ -71,18 +72,49 @@ func (e *EntryReader) SparseSize() int64 { return e.sparse }
 // for nil.
 func (e *EntryReader) EntryError(err error) error { return e.check.entryError(err) }
 
-// A failReader keeps the error that its reader fails with.
-type failReader struct {
-	r   io.Reader
-	err *error
+// An entrySource is what archive/tar reads from. A Checker follows, and the error of the source is kept.
+type entrySource struct {
+	r      io.Reader
+	skip   discarder // the same, if it is one
+	check  *Checker
+	failed error
 }
 
-func (f failReader) Read(p []byte) (int, error) {
-	n, err := f.r.Read(p)
+// A discarder can pass over bytes without copying them, as a bufio.Reader.
+type discarder interface {
+	Discard(n int) (int, error)
+}
+
+func (s *entrySource) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
 	if err != nil && err != io.EOF {
-		*f.err = err
+		s.failed = err
+	}
+	if _, bad := s.check.Write(p[:n]); bad != nil {
+		err = bad
 	}
 	return n, err
+}
+
+// Seek passes over contents that nobody reads: archive/tar seeks to their last byte where it can, and
+// reads that one, so it sees where the source ends. Nothing but that is possible.
+func (s *entrySource) Seek(offset int64, whence int) (int64, error) {
+	if s.skip == nil || whence != io.SeekCurrent || offset < 0 {
+		return -1, errors.ErrUnsupported
+	}
+
+	for offset > 0 && s.failed == nil {
+		n, err := s.skip.Discard(int(min(offset, 1<<30)))
+		if bad := s.check.Skip(int64(n)); bad != nil {
+			return s.check.offset, bad
+		}
+		if offset -= int64(n); err == io.EOF {
+			break
+		}
+		s.failed = err
+	}
+
+	return s.check.offset, s.failed
 }
 
 // Next returns the header of the next entry, with name and hard link target as clean paths (see
@@ -160,7 +192,7 @@ func (e *EntryReader) cause(err error) error {
 			return closed
 		}
 		return fmt.Errorf("%w: %v", ErrTruncated, err)
-	case e.failed == nil: // then it is archive/tar itself that refuses the entry
+	case e.src.failed == nil: // then it is archive/tar itself that refuses the entry
 		return e.check.entryError(fmt.Errorf("%w: %s", ErrMalformed, strings.TrimPrefix(err.Error(), "archive/tar: ")))
 	}
 	return err

@@ -128,7 +128,12 @@ var errRange = errors.New("out of range")
 // two's complement as GNU tar writes it.
 func parseNumber(b []byte) (int64, error) {
 	if b[0]&0x80 == 0 {
-		b = bytes.Trim(b, " \x00")
+		for len(b) > 0 && (b[0] == ' ' || b[0] == 0) {
+			b = b[1:]
+		}
+		for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == 0) {
+			b = b[:len(b)-1]
+		}
 		var v uint64
 		for _, c := range b {
 			if c == 0 { // the number ends here

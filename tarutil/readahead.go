@@ -18,6 +18,7 @@ type ReadAhead struct {
 	free    chan []byte
 	cancel  context.CancelFunc
 	stopped chan error // gets the error of closing the source
+	check   io.WriteCloser
 	cur     aheadBlock
 	rest    []byte
 	err     error
@@ -84,12 +85,43 @@ func fill(ctx context.Context, r io.Reader, buf []byte) (n int, err error) {
 	return n, err
 }
 
+// Check has all bytes written to w before they are read. Where the source ends, w is closed, and its
+// error takes the place of io.EOF. An error of writing ends the reading. It is for code that takes time
+// and needs no buffer of its own, such as a hash. Check is called before the first Read.
+func (a *ReadAhead) Check(w io.WriteCloser) { a.check = w }
+
 // Read implements io.Reader. An error of r comes behind all bytes that were read before it.
 func (a *ReadAhead) Read(p []byte) (int, error) {
+	if err := a.next(); err != nil {
+		return 0, err
+	}
+	n := copy(p, a.rest)
+	a.rest = a.rest[n:]
+	return n, nil
+}
+
+// Discard passes over n bytes without copying them, and returns over how many. If these are fewer, the
+// error says why.
+func (a *ReadAhead) Discard(n int) (int, error) {
+	done := 0
+	for done < n {
+		if err := a.next(); err != nil {
+			return done, err
+		}
+		k := min(n-done, len(a.rest))
+		a.rest = a.rest[k:]
+		done += k
+	}
+	return done, nil
+}
+
+// next makes sure that there is something left of the current block.
+func (a *ReadAhead) next() error {
 	for len(a.rest) == 0 {
 		if a.err != nil {
-			return 0, a.err
+			return a.err
 		}
+
 		// The buffer of the block that was used up goes back.
 		if a.cur.buf != nil {
 			a.free <- a.cur.buf
@@ -97,14 +129,23 @@ func (a *ReadAhead) Read(p []byte) (int, error) {
 		}
 		block, ok := <-a.full
 		if !ok {
-			return 0, io.ErrClosedPipe
+			return io.ErrClosedPipe
 		}
+
 		a.cur, a.rest, a.err = block, block.buf, block.err
+		if a.check == nil {
+			continue
+		}
+		if _, err := a.check.Write(a.rest); err != nil {
+			a.rest, a.err = nil, err
+		} else if a.err == io.EOF {
+			if err := a.check.Close(); err != nil {
+				a.err = err
+			}
+		}
 	}
 
-	n := copy(p, a.rest)
-	a.rest = a.rest[n:]
-	return n, nil
+	return nil
 }
 
 // Close ends the reading, and returns the error of closing the source once that is done. It waits for a

@@ -108,11 +108,11 @@ func stackLayer(src source.Source, desc oci.Descriptor) stack.Layer {
 	return stack.Layer{
 		Name: desc.Digest.String(),
 		Open: func() (io.ReadCloser, error) { return openLayer(src, desc, nil) },
-		Check: func(plain io.Reader) io.Reader {
+		Check: func() io.WriteCloser {
 			if !ok || known.Load() {
-				return plain
+				return nil
 			}
-			return &diffReader{digest.NewReader(plain, id, -1), known}
+			return &diffCheck{digest.NewVerifier(id, -1), known}
 		},
 	}
 }
@@ -167,20 +167,30 @@ func (r *layerReader) Read(p []byte) (int, error) {
 
 func (r *layerReader) Close() error { return r.blob.Close() }
 
-// A diffReader remembers that a diff ID was right.
-type diffReader struct {
-	r     *digest.Reader
+// A diffCheck verifies a diff ID, and remembers that it was right.
+type diffCheck struct {
+	*digest.Verifier
 	known *atomic.Bool
 }
 
-func (d *diffReader) Read(p []byte) (int, error) {
-	n, err := d.r.Read(p)
-	if err == io.EOF {
+func (d *diffCheck) Write(p []byte) (int, error) {
+	n, err := d.Verifier.Write(p)
+	return n, diffError(err)
+}
+
+func (d *diffCheck) Close() error {
+	err := d.Verifier.Close()
+	if err == nil {
 		d.known.Store(true)
-	} else if errors.Is(err, digest.ErrMismatch) || errors.Is(err, digest.ErrUnsupported) {
-		err = fmt.Errorf("diff ID of its content: %w", err)
 	}
-	return n, err
+	return diffError(err)
+}
+
+func diffError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("diff ID of its content: %w", err)
 }
 
 // smallBelow is the size of all layers below new ones up to which they are read in any case.

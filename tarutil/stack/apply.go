@@ -2,7 +2,6 @@ package stack
 
 import (
 	"archive/tar"
-	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -20,10 +19,10 @@ type Layer struct {
 	// a time. What the reader says in place of io.EOF, as that a digest is wrong, makes the
 	// whole operation fail.
 	Open func() (io.ReadCloser, error)
-	// Check, if there is one, wraps that reader to look at the bytes, and fails in place of io.EOF
-	// as well. It works while the bytes that follow are being read: what takes time, as a hash
-	// does, is better done here.
-	Check func(io.Reader) io.Reader
+	// Check, if there is one, returns what all bytes of that reader are written to, and what says
+	// at the end, by the error of Close, whether they are right. It may return nil. It works while
+	// the bytes that follow are being read: what takes time, as a hash does, is better done here.
+	Check func() io.WriteCloser
 }
 
 // Options say how [Apply] reads layers. The zero value is ready for use.
@@ -161,8 +160,6 @@ const (
 	scanEntries = 128      // entries that travel together
 	scanBytes   = 64 << 10 // of their names and records, after which no more join
 	scanAhead   = 64       // batches that a layer may be ahead of the tree
-
-	scanBuffer = 256 << 10 // of a layer that is read
 )
 
 // scan reads all layers, several at once, and applies their entries in order.
@@ -325,12 +322,12 @@ func openEntries(ctx context.Context, l Layer, maxSparse int64) (*layerEntries, 
 		return nil, err
 	}
 	in := &layerEntries{index: -1, ahead: tarutil.NewReadAhead(ctx, r)}
-	var checked io.Reader = in.ahead
 	if l.Check != nil {
-		checked = l.Check(checked)
+		if w := l.Check(); w != nil {
+			in.ahead.Check(w)
+		}
 	}
-	plain := bufio.NewReaderSize(checked, scanBuffer)
-	in.EntryReader = tarutil.NewPlainEntryReader(plain, tarutil.ReadOptions{AllowNoEnd: true, MaxSparse: maxSparse})
+	in.EntryReader = tarutil.NewPlainEntryReader(in.ahead, tarutil.ReadOptions{AllowNoEnd: true, MaxSparse: maxSparse})
 	return in, nil
 }
 
