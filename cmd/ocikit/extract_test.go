@@ -215,3 +215,38 @@ func treeText(t *testing.T, dir, except string) string {
 	}
 	return b.String()
 }
+
+// TestExportToFile exports and flattens layers that can be written in one reading, and one that cannot,
+// since a path comes twice: what a file and a new layer hold is what a pipe gets.
+func TestExportToFile(t *testing.T) {
+	for name, layers := range map[string][][]byte{
+		"one reading":            {plainTar("d/f right", "l -> d/f", "h = d/f")},
+		"a path twice":           {plainTar("f wrong and longer", "g x", "f right")},
+		"two layers":             {plainTar("f wrong", "g x"), plainTar("f right")},
+		"a whiteout of its own":  {plainTar("f right", ".wh.f")},
+		"a path twice, and late": {plainTar("f wrong", "big "+strings.Repeat("x", 1<<20), "f right")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Chdir(t.TempDir())
+			badImage{layers: layers}.store(t, "app")
+			status, want, stderr := runOcikit(t.Context(), nil, "export", "app")
+			if status != 0 {
+				t.Fatalf("export to a pipe: status %d, %s", status, stderr)
+			}
+			if status, _, stderr := runOcikit(t.Context(), nil, "export", "app", "-o", "file"); status != 0 {
+				t.Fatalf("export to a file: status %d, %s", status, stderr)
+			}
+			if got, err := os.ReadFile("file"); err != nil || string(got) != want {
+				t.Errorf("a file of %d bytes, %v; a pipe got %d", len(got), err, len(want))
+			}
+
+			if status, _, stderr := runOcikit(t.Context(), nil, "flatten", "app", "-t", "flat"); status != 0 {
+				t.Fatalf("flatten: status %d, %s", status, stderr)
+			}
+			status, got, stderr := runOcikit(t.Context(), nil, "layers", "app:flat")
+			if status != 0 || !strings.Contains(got, digest.FromBytes([]byte(want)).String()) {
+				t.Errorf("layers: status %d, %s%s; want diff ID %s", status, got, stderr, digest.FromBytes([]byte(want)))
+			}
+		})
+	}
+}

@@ -76,14 +76,20 @@ func Flatten(ctx context.Context, l *layout.Layout, o FlattenOptions) Change {
 
 // mergeLayers stores the layer that does what all layers from o.From on do.
 func mergeLayers(ctx context.Context, l *layout.Layout, descs []oci.Descriptor, o FlattenOptions) (oci.Descriptor, error) {
-	merged, err := applyLayers(ctx, l, descs, stack.Options{Base: o.From})
-	if err != nil {
-		return oci.Descriptor{}, err
-	}
-
 	to := l
 	if o.Dry {
 		to = nil
+	}
+
+	// A new layer can be dropped, so it is tried first whether one reading is enough.
+	desc, done, err := mergeOnce(ctx, l, to, descs, o)
+	if done || err != nil {
+		return desc, err
+	}
+
+	merged, err := applyLayers(ctx, l, descs, stack.Options{Base: o.From})
+	if err != nil {
+		return oci.Descriptor{}, err
 	}
 
 	w, err := NewLayerWriter(to, o.Layer)
@@ -97,4 +103,24 @@ func mergeLayers(ctx context.Context, l *layout.Layout, descs []oci.Descriptor, 
 	}
 
 	return w.Commit()
+}
+
+// mergeOnce does so in one reading of the layers, and reports whether that was possible.
+func mergeOnce(ctx context.Context, l, to *layout.Layout, descs []oci.Descriptor, o FlattenOptions) (oci.Descriptor, bool, error) {
+	if len(descs) != 1 {
+		return oci.Descriptor{}, false, nil
+	}
+
+	w, err := NewLayerWriter(to, o.Layer)
+	if err != nil {
+		return oci.Descriptor{}, false, err
+	}
+	defer w.Abort()
+
+	if done, err := stack.WriteOnce(ctx, w, stackLayer(l, descs[0])); !done || err != nil {
+		return oci.Descriptor{}, false, err
+	}
+
+	desc, err := w.Commit()
+	return desc, true, err
 }

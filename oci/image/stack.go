@@ -40,6 +40,23 @@ func Extract(ctx context.Context, src source.Source, desc oci.Descriptor, root *
 	return extractLayers(ctx, src, layers, root, how)
 }
 
+// MayWriteOnce reports whether [WriteOnce] is worth a try: for images of a single layer it is.
+func MayWriteOnce(src source.Source, desc oci.Descriptor) bool {
+	layers, err := imageLayers(src, desc)
+	return err == nil && len(layers) == 1
+}
+
+// WriteOnce writes the files of an image to w as a tar, as [NewStack] and [stack.Stack.WriteTar] do, if
+// one reading of its layers is enough for that; see [stack.WriteOnce]. If the result is false it was not,
+// and what was written is to be thrown away.
+func WriteOnce(ctx context.Context, src source.Source, desc oci.Descriptor, w io.Writer) (bool, error) {
+	layers, err := imageLayers(src, desc)
+	if err != nil || len(layers) != 1 {
+		return false, err
+	}
+	return stack.WriteOnce(ctx, w, stackLayer(src, layers[0]))
+}
+
 // imageLayers returns the layers of an image with their diff IDs.
 func imageLayers(src source.Source, desc oci.Descriptor) ([]oci.Descriptor, error) {
 	m, err := graph.Manifest(src, desc)

@@ -19,6 +19,7 @@ type Observer interface {
 
 // placed tells the observer of the entry that is being applied, and gave n its file.
 func (t *stackTree) placed(n *node, hdr *tar.Header) error {
+	t.placedLast = n
 	if t.watch == nil {
 		return nil
 	}
@@ -29,6 +30,7 @@ func (t *stackTree) placed(n *node, hdr *tar.Header) error {
 
 // gone tells the observer that n is losing its file.
 func (t *stackTree) gone(n *node, whiteout bool) {
+	t.disturbed = t.disturbed || !n.file.implied || n.file.walk > 0
 	if t.watch == nil || n.file.implied {
 		return
 	}

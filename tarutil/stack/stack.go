@@ -331,7 +331,16 @@ func (w *stackWalk) whiteouts() error {
 // on success only, and w is not closed.
 func (s *Stack) WriteTar(ctx context.Context, w io.Writer) error {
 	tw := tarutil.NewWriter(w)
-	err := s.Walk(ctx, func(e tarutil.TreeEntry) error {
+	if err := s.Walk(ctx, tarEntries(tw)); err != nil {
+		return err
+	}
+
+	return tw.Close()
+}
+
+// tarEntries returns a function that writes each entry to tw.
+func tarEntries(tw *tarutil.Writer) func(tarutil.TreeEntry) error {
+	return func(e tarutil.TreeEntry) error {
 		if e.Header.Name == "" { // the root, as tars spell it
 			e.Header.Name = "./"
 		}
@@ -345,12 +354,7 @@ func (s *Stack) WriteTar(ctx context.Context, w io.Writer) error {
 			return fmt.Errorf("entry %q: %w", e.Header.Name, err)
 		}
 		return nil
-	})
-	if err != nil {
-		return err
 	}
-
-	return tw.Close()
 }
 
 // Resolve returns the real path of what a name means in the image: all links are followed

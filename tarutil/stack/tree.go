@@ -33,6 +33,9 @@ type stackTree struct {
 	surprise *surpriser       // may be nil
 	lastDir  string           // the directory of the entry before,
 	last     *node            // and what it led to; nil if that may have changed
+
+	placedLast *node // the name that got the file of an entry last
+	disturbed  bool  // a name lost its file, or a directory that a walk has met its attributes
 }
 
 type childKey struct {

@@ -1,15 +1,19 @@
 package imagecmd
 
 import (
+	"bufio"
 	"context"
 	"flag"
 	"fmt"
 	"io"
+	"os"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
+	"ocikit/oci"
 	"ocikit/oci/image"
+	"ocikit/oci/source"
 	"ocikit/tarutil/stack"
 )
 
@@ -38,24 +42,76 @@ the directories on the way. Links on the way and at the end of a PATH are follow
 					return err
 				}
 
-				// Layers are read twice, to merge and verify them and for the contents, so those of
+				// Layers may be read twice, to merge and verify them and for the contents, so those of
 				// a registry are kept in temporary files.
 				l = operands.KeepLayers(env, l)
 				defer l.Close()
-				watchLayers(env, l, desc, 2)
+				x := exported{env, l, desc, args[0], args[1:]}
 				return env.ToOutput(*out, true, func(w io.Writer) error {
-					merged, err := image.NewStack(ctx, l, desc, stack.Options{})
-					if err != nil {
-						return operands.IncompleteHint(l, err)
+					if f, ok := w.(*os.File); ok {
+						return operands.IncompleteHint(l, x.toFile(ctx, f))
 					}
-					if len(args) > 1 {
-						if merged, err = merged.Select(args[1:]...); err != nil {
-							return fmt.Errorf("%q: path %w", args[0], err)
-						}
-					}
-					return operands.IncompleteHint(l, merged.WriteTar(ctx, w))
+					return operands.IncompleteHint(l, x.toPipe(ctx, w))
 				})
 			}
 		},
 	}
+}
+
+// An exported is an image, or some paths of it.
+type exported struct {
+	env   *cli.Env
+	src   source.Source
+	desc  oci.Descriptor
+	image string
+	paths []string
+}
+
+// toPipe writes the tar to w.
+func (x exported) toPipe(ctx context.Context, w io.Writer) error {
+	watchLayers(x.env, x.src, x.desc, 2)
+	merged, err := image.NewStack(ctx, x.src, x.desc, stack.Options{})
+	if err != nil {
+		return err
+	}
+	if len(x.paths) > 0 {
+		if merged, err = merged.Select(x.paths...); err != nil {
+			return fmt.Errorf("%q: path %w", x.image, err)
+		}
+	}
+	return merged.WriteTar(ctx, w)
+}
+
+// toFile writes the tar to f. A file can be emptied, so it is tried first whether one reading of a single
+// layer is enough.
+func (x exported) toFile(ctx context.Context, f *os.File) error {
+	buffered := bufio.NewWriterSize(f, 256<<10)
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+
+	if info.Mode().IsRegular() && len(x.paths) == 0 && image.MayWriteOnce(x.src, x.desc) {
+		watchLayers(x.env, x.src, x.desc, 1)
+		done, err := image.WriteOnce(ctx, x.src, x.desc, buffered)
+		if err != nil {
+			return err
+		}
+		if done {
+			return buffered.Flush()
+		}
+
+		buffered.Reset(f)
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+	}
+
+	if err := x.toPipe(ctx, buffered); err != nil {
+		return err
+	}
+	return buffered.Flush()
 }
