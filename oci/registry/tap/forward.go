@@ -19,7 +19,7 @@ import (
 
 // begin starts the entry of an exchange with what the client asks for.
 func (t *Tap) begin(w *exchange.Recorder, r *http.Request) *passage {
-	p := &passage{w: w, in: r, sessions: t.sessions, lanes: t.lanes, base: exchange.Scheme(r) + "://" + r.Host}
+	p := &passage{w: w, in: r, sessions: t.sessions, base: exchange.Scheme(r) + "://" + r.Host}
 	p.rt, _ = t.route(r.URL)
 	p.away, p.target = t.target(r.URL)
 	w.Access.Repository = p.rt.Repo
@@ -34,6 +34,11 @@ func (t *Tap) begin(w *exchange.Recorder, r *http.Request) *passage {
 		e.Request["Transfer-Encoding"] = r.TransferEncoding
 	case r.ContentLength > 0 || r.Method != http.MethodGet && r.Method != http.MethodHead:
 		e.Request["Content-Length"] = []string{strconv.FormatInt(r.ContentLength, 10)}
+	}
+
+	// A fault may do anything to a body.
+	if len(t.opts.Faults) == 0 {
+		p.client, _ = r.Context().Value(clientKey{}).(*conn)
 	}
 
 	p.entry = e
@@ -108,7 +113,7 @@ func (t *Tap) rewrite(pr *httputil.ProxyRequest) {
 		GotConn: func(i httptrace.GotConnInfo) {
 			p.connected.Store(true)
 			p.entry.Remote, p.entry.Reused = i.Conn.RemoteAddr().String(), i.Reused
-			p.source, _ = i.Conn.(*source)
+			p.registry, _ = i.Conn.(*conn)
 		},
 		Got100Continue:       func() { p.continued.Store(true) },
 		GotFirstResponseByte: func() { p.firstByte.Store(int64(t.opts.Now().Sub(start))) },

@@ -38,13 +38,16 @@ type meter struct {
 	kept  bytes.Buffer
 	limit int // of kept
 	err   error
+
+	from  *conn // on which the body comes, if it is a plain one
+	lanes lanes
 }
 
 // newMeter measures a body of a type and a length, -1 if that is not known.
 func (t *Tap) newMeter(p *passage, r io.ReadCloser, mediaType string, length int64) *meter {
-	m := &meter{r: r, large: t.opts.Large, watch: &p.watch, turn: theClient}
+	m := &meter{r: r, large: t.opts.Large, watch: &p.watch, turn: theClient, from: p.client, lanes: t.lanes}
 	if p.entry.Status != 0 {
-		m.turn = theRegistry
+		m.turn, m.from = theRegistry, p.registry
 	}
 
 	if t.opts.Digests || t.doubt.Load() || p.again {
@@ -119,8 +122,8 @@ func (m *meter) Read(b []byte) (int, error) {
 
 func (m *meter) Close() error { return m.r.Close() }
 
-// idle reports whether the bytes that are still to come are only counted.
-func (m *meter) idle() bool { return m.h == nil && m.whole == nil && m.kept.Len() > m.limit }
+// hashed reports whether the bytes that are still to come are hashed.
+func (m *meter) hashed() bool { return m.h != nil || m.whole != nil && m.whole.digest() != "" }
 
 // halt ends reading, even if a Read waits for bytes right now: what it waits for is closed. Afterwards
 // the fields of m do not change any more.

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,20 +113,7 @@ func TestPass(t *testing.T) {
 		}
 	}
 
-	passed := 0
-	for range maxLanes {
-		l := <-tap.lanes
-		if l != nil {
-			passed++
-			if slices.Max(l.mark[64<<10:]) > 0 { // behind what the transport's buffer can hold
-				t.Error("bytes were copied that should have taken the pipe")
-			}
-		}
-		tap.lanes <- l
-	}
-	if runtime.GOOS == "linux" && passed == 0 {
-		t.Error("nothing took a pipe")
-	}
+	checkLanes(t, tap, true)
 
 	stop()
 	if len(entries) != 5 {
@@ -138,6 +126,85 @@ func TestPass(t *testing.T) {
 	}
 	if last := entries[4]; entries[0].Answered.Digest != "" || last.Answered.Digest != digest.FromBytes(blob).String() {
 		t.Errorf("digests: %q, then %q", entries[0].Answered.Digest, last.Answered.Digest)
+	}
+}
+
+// checkLanes fails unless bodies took pipes, and all of them but what was in a buffer already, or none did.
+func checkLanes(t *testing.T, tap *Tap, want bool) {
+	t.Helper()
+	passed := 0
+	for range maxLanes {
+		l := <-tap.lanes
+		if l != nil {
+			passed++
+			if slices.Max(l.mark[64<<10:]) > 0 { // behind what the transport's buffer can hold
+				t.Error("bytes were copied that should have taken the pipe")
+			}
+		}
+		tap.lanes <- l
+	}
+	if runtime.GOOS == "linux" && (passed > 0) != want {
+		t.Errorf("%d pipes were made", passed)
+	}
+}
+
+// Large bodies of requests pass in the same way, to the last byte. Where faults may change them they are
+// copied.
+func TestPassPush(t *testing.T) {
+	blob := make([]byte, 6<<20)
+	rand.NewChaCha8([32]byte{2}).Read(blob)
+	for _, faults := range [][]string{nil, {"put-401"}} {
+		got := make(chan []byte, 1)
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == "POST" {
+				w.Header().Set("Location", "/v2/app/blobs/uploads/1")
+				w.WriteHeader(http.StatusAccepted)
+				return
+			}
+			body, err := io.ReadAll(r.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- body
+			w.WriteHeader(http.StatusCreated)
+		})
+
+		var entries []*record.Entry
+		tap, address, stop := serveBefore(t, h, func(o *Options) {
+			o.Large, o.Faults, o.FaultPath = 2<<20, faults, "nowhere"
+			o.Seen = func(e *record.Entry, _ []judge.Verdict) { entries = append(entries, e) }
+		})
+
+		for range 2 {
+			for _, test := range []struct {
+				method, path string
+				body         []byte
+			}{
+				{"POST", "/v2/app/blobs/uploads/", nil},
+				{"PUT", "/v2/app/blobs/uploads/1?digest=" + digest.FromBytes(blob).String(), blob},
+			} {
+				req, err := http.NewRequestWithContext(t.Context(), test.method, address+test.path, bytes.NewReader(test.body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				if test.body != nil && (resp.StatusCode != http.StatusCreated || !bytes.Equal(<-got, blob)) {
+					t.Errorf("status %d, or other bytes", resp.StatusCode)
+				}
+			}
+		}
+
+		checkLanes(t, tap, faults == nil)
+		stop()
+		for i, e := range entries {
+			if e.Method == "PUT" && (e.Sent != int64(len(blob)) || e.Cut != "" || !e.Unhashed) || i > 0 && !e.Reused {
+				t.Errorf("%s: %d bytes, cut by %q, unhashed %t, reused %t", e.Method, e.Sent, e.Cut, e.Unhashed, e.Reused)
+			}
+		}
 	}
 }
 
@@ -190,6 +257,45 @@ func TestPassCut(t *testing.T) {
 				t.Errorf("%s: a pipe is left open", who)
 			}
 		}
+	}
+}
+
+// So is whoever breaks it in the middle of a request that passes.
+func TestPassPushCut(t *testing.T) {
+	const size, part = 40 << 20, 5 << 20
+	for _, who := range []string{"registry", "client"} {
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if who == "registry" {
+				io.CopyN(io.Discard, r.Body, part)
+				panic(http.ErrAbortHandler)
+			}
+			io.Copy(io.Discard, r.Body)
+		})
+
+		seen := make(chan *record.Entry, 1)
+		_, address, stop := serveBefore(t, h, func(o *Options) {
+			o.Seen = func(e *record.Entry, _ []judge.Verdict) { seen <- e }
+		})
+
+		c, err := net.Dial("tcp", strings.TrimPrefix(address, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "PATCH /v2/app/blobs/uploads/1 HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n", strings.TrimPrefix(address, "http://"), size)
+		send := int64(size)
+		if who == "client" {
+			send = part
+		}
+		io.CopyN(c, zeros{}, send) // fails when the connection has broken
+		if who == "client" {
+			c.Close()
+		}
+
+		if e := <-seen; e.Cut != who || e.Sent < part {
+			t.Errorf("%s: cut by %q after %d bytes %s", who, e.Cut, e.Sent, e.Error)
+		}
+		c.Close()
+		stop() // waits for all lanes
 	}
 }
 

@@ -156,6 +156,7 @@ func (t *Tap) Serve(ctx context.Context, ln net.Listener, config *tls.Config) er
 	all, cut := context.WithCancel(context.WithoutCancel(ctx)) // of all exchanges
 	defer cut()
 	hs.BaseContext = func(net.Listener) context.Context { return all }
+	hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, clientKey{}, c) }
 	hs.RegisterOnShutdown(t.feed.Close)
 	hs.RegisterOnShutdown(t.faults.Close)
 	if config != nil {
@@ -230,8 +231,8 @@ type passage struct {
 	session   *session
 	sessions  *sessions
 	connected atomic.Bool // there was a connection to the target
-	source    *source     // that connection, if it is a plain one
-	lanes     lanes
+	registry  *conn       // that connection, if it is a plain one
+	client    *conn       // that of the client, if it is a plain one
 	continued atomic.Bool
 	firstByte atomic.Int64
 	request   *meter // bodies; nil: none was asked for
@@ -245,7 +246,10 @@ type passage struct {
 	release   []func()
 }
 
-type passageKey struct{}
+type (
+	passageKey struct{} // of the passage, in the context of a request
+	clientKey  struct{} // of the conn of the client
+)
 
 // ServeHTTP implements [http.Handler]. It panics with [http.ErrAbortHandler] to break the connection
 // of the client where that of the registry broke.
