@@ -47,11 +47,6 @@ func (b *backward) fill() {
 	}
 }
 
-// peek returns the k highest bits behind those that were taken.
-func peek(acc uint64, taken int, k uint8) uint {
-	return uint(acc << (taken & 63) >> 1 >> (63 - k&63))
-}
-
 // take returns the next k bits, at most 56 since the last fill.
 func (b *backward) take(k uint8) uint64 {
 	v := b.acc >> 1 >> (63 - k&63)

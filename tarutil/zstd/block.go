@@ -1,10 +1,13 @@
 package zstd
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 const (
 	maxBlock = 128 << 10
-	slack    = 32 // bytes behind what counts: short copies are rounded up to a fixed size
+	slack    = 64 // bytes behind what counts: short copies are rounded up to fixed sizes, see [blockDecoder.plain]
 	margin   = 32 // bytes before a compressed block: loads of eight bytes may begin there
 
 	// Indexes that are masked need no check against bounds. Right ones are below the mask anyway.
@@ -24,6 +27,30 @@ func (p *packedBlock) load(i int) uint64 {
 	return binary.LittleEndian.Uint64(p[i : i+8])
 }
 
+// before returns the bits before those that were taken of what ends at end, the last one highest: at
+// least 57.
+func (p *packedBlock) before(end, taken uint) uint64 {
+	return p.load(int(end-8-taken>>3)) << (taken & 7)
+}
+
+// end returns where a part of the content ends.
+func (p *packedBlock) end(part []byte) int { return len(p) - cap(part) + len(part) }
+
+// first returns the first word of a stream of literals, which is a part of the content, and where it
+// ends. A word holds the next bits, the first one highest, at least 56. Its lowest bit that is set
+// only shows how many were taken: as many as there are zeros below it.
+func (p *packedBlock) first(stream []byte) (int, uint64) {
+	end := p.end(stream)
+	return end, (p.load(end-8) | 1) << (bits.LeadingZeros8(p[end-1]) + 1)
+}
+
+// reload returns the word behind the bits that were taken of one, and where it ends.
+func (p *packedBlock) reload(end int, word uint64) (int, uint64) {
+	taken := bits.TrailingZeros64(word)
+	end -= taken >> 3
+	return end, (p.load(end-8) | 1) << (taken & 7)
+}
+
 // The modes of literals ("Literals_Block_Type") and of tables ("Compression_Mode").
 const (
 	literalsRaw = iota
@@ -41,14 +68,14 @@ const (
 
 // A blockDecoder holds what lasts from block to block of one frame.
 type blockDecoder struct {
+	packed   packedBlock                    // the current block
 	literals [literalsMask + 1 + slack]byte // up to maxBlock
 	code     code
 	tables   [3]table // of the kinds, in the order in which they are described
 	kinds    [3]kind
 	preset   [3]table
 	scratch  table
-	recent   [3]int // offsets
-	decoded  [decodedAtOnce]decoded
+	recent   offsets // offsets
 }
 
 var (
@@ -73,18 +100,18 @@ func newBlockDecoder() *blockDecoder {
 
 // reset begins a frame.
 func (d *blockDecoder) reset() {
-	d.code.log = 0
+	d.code.ok = false
 	for i := range d.tables {
 		d.tables[i].ok = false
 	}
-	d.recent = [3]int{1, 4, 8}
+	d.recent = offsets{1, 4, 8}
 }
 
 // decode appends what a compressed block holds to out, whose last reach bytes matches may lead
-// to. The block is packed, behind a margin. At most limit bytes are appended; out has room for
+// to. The block is size bytes of packed. At most limit bytes are appended; out has room for
 // these and slack.
-func (d *blockDecoder) decode(out []byte, packed *packedBlock, size, reach, window, limit int) ([]byte, error) {
-	data := packed.content(size)
+func (d *blockDecoder) decode(out []byte, size, reach, window, limit int) ([]byte, error) {
+	data := d.packed.content(size)
 	literals, rest, err := d.readLiterals(data, limit)
 	if err != nil {
 		return out, err
@@ -103,10 +130,10 @@ func (d *blockDecoder) decode(out []byte, packed *packedBlock, size, reach, wind
 		return append(out, literals...), nil
 	}
 
-	r := sequenceReader{packed: packed, end: margin + size, first: margin + size - len(rest), recent: d.recent}
+	r := sequenceReader{packed: &d.packed, end: margin + size, first: margin + size - len(rest), recent: d.recent}
 
-	x := execution{buf: out[:cap(out)], start: len(out), at: len(out), limit: len(out) + limit, lowest: len(out) - reach, window: window}
-	if err := d.sequences(&r, &x, count, len(literals)); err != nil {
+	x := execution{buf: out[:cap(out)], start: len(out), at: len(out), limit: len(out) + limit, lowest: len(out) - reach, window: window, literals: len(literals)}
+	if err := d.sequences(&r, &x, count); err != nil {
 		return out, err
 	}
 
@@ -170,14 +197,14 @@ func (d *blockDecoder) readLiterals(data []byte, limit int) (literals, rest []by
 	}
 
 	// The code may be that of an earlier block of the frame.
-	if d.code.log == 0 {
+	if !d.code.ok {
 		return nil, nil, corrupt("literals by a code that was never given")
 	}
 
 	if format == 0 {
 		return literals, rest, d.code.decode1(literals, data)
 	}
-	return literals, rest, d.code.decode4(literals, data)
+	return literals, rest, d.code.decode4(literals, data, &d.packed)
 }
 
 // little returns the little-endian number b.

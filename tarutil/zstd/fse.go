@@ -8,22 +8,32 @@ const (
 )
 
 // A cell of a table of finite state entropy says what a state stands for, and how the next state is
-// found. It is one number, since the decoder has too few registers for the fields of three.
+// found. It is one number, since the decoder has too few registers for the fields of three. The sum
+// of three has the sums of their bits, and says whether one is long.
 //
 //	bits 0-7    how many bits to read for the next state
 //	bits 8-15   how many to read and to add to the base
-//	bits 16-31  what the bits for the next state are added to
-//	bits 32-63  the base of the value; or the symbol itself
+//	bit 16      it is long, see [table.set]; bit 17 is free, for sums
+//	bits 18-35  the base of the value, but of no offset; or the symbol itself
+//	bits 36-44  a mask for the bits for the next state
+//	bits 48-63  what these are added to
 type cell uint64
 
-func newCell(base uint32, next uint16, bits, extra uint8) cell {
-	return cell(base)<<32 | cell(next)<<16 | cell(extra)<<8 | cell(bits)
+const long cell = 3 << 16 // in the sum of cells: one is long
+
+func newCell(v value, next uint16, bits uint8) cell {
+	c := cell(next)<<48 | (1<<bits-1)<<36 | cell(v.base&(1<<18-1))<<18 | cell(v.bits)<<8 | cell(bits)
+	if v.long {
+		c |= 1 << 16
+	}
+	return c
 }
 
-func (c cell) base() uint32 { return uint32(c >> 32) }
-func (c cell) next() uint16 { return uint16(c >> 16) }
-func (c cell) bits() uint8  { return uint8(c) }
-func (c cell) extra() uint8 { return uint8(c >> 8) }
+func (c cell) next() uint  { return uint(c >> 48) }
+func (c cell) mask() uint  { return uint(c>>36) & (1<<maxTableLog - 1) }
+func (c cell) base() uint  { return uint(c>>18) & (1<<18 - 1) }
+func (c cell) extra() uint { return uint(c>>8) & 63 }
+func (c cell) bits() uint  { return uint(c) & 63 }
 
 // A table decodes one kind of symbol.
 type table struct {
@@ -45,12 +55,13 @@ type kind struct {
 type value struct {
 	base uint32
 	bits uint8
+	long bool // not for [blockDecoder.plain]
 }
 
 // setSingle makes t decode nothing but one code.
 func (t *table) setSingle(v value) {
 	t.log, t.ok = 0, true
-	t.cells[0] = newCell(v.base, 0, 0, v.bits)
+	t.cells[0] = newCell(v, 0, 0)
 }
 
 // set makes t decode by a distribution ("From normalized distribution to decoding tables"):
@@ -75,7 +86,7 @@ func (t *table) set(counts []int16, log uint8, values []value) {
 		if values != nil {
 			v = values[s]
 		}
-		t.cells[i] = newCell(v.base, uint16(uint(x)<<n-size), n, v.bits)
+		t.cells[i] = newCell(v, uint16(uint(x)<<n-size), n)
 	}
 }
 

@@ -11,16 +11,25 @@ const (
 	maxWeightLog = 6   // accuracy of the table that weights may be coded by
 )
 
-// A code decodes literals. It is looked up by the next log bits.
+// A code decodes literals. It is looked up by the next maxCodeLen bits, however long its codes are.
 type code struct {
-	log   uint8 // 0: there is none yet
+	ok    bool // there is one
 	cells [1 << maxCodeLen]codeCell
 }
 
-type codeCell struct {
-	symbol byte
-	len    uint8
+// A codeCell is a literal, in the upper byte, and the length of its code, in the lower one.
+type codeCell uint16
+
+// next returns the literal whose code word begins with, and what is behind that.
+func (c *code) next(word uint64) (byte, uint64) {
+	e := uint(c.cells[word>>(64-maxCodeLen)])
+	return byte(e >> 8), word << (e & 63)
 }
+
+// codesAtOnce is how many codes a word is enough for: 55 bits at most.
+const codesAtOnce = 5
+
+var errLiteralsLength = corrupt("stream of literals has a wrong length")
 
 // read reads a "Huffman Tree Description" at the start of data, and returns its length.
 func (c *code) read(data []byte, scratch *table) (int, error) {
@@ -89,7 +98,7 @@ func readWeights(data []byte, weights []uint8, t *table) (int, error) {
 		n++
 
 		b.fill()
-		states[turn] = uint64(c.next()) + b.take(c.bits())
+		states[turn] = uint64(c.next()) + b.take(uint8(c.bits()))
 		if !b.overrun() {
 			continue
 		}
@@ -103,7 +112,7 @@ func readWeights(data []byte, weights []uint8, t *table) (int, error) {
 
 // set makes the table from n weights, and that of the literal behind them.
 func (c *code) set(weights *[maxWeights + 1]uint8, n int) error {
-	c.log = 0 // no code is left if this one is wrong
+	c.ok = false // no code is left if this one is wrong
 
 	var ranks [maxCodeLen + 2]uint // how many have each weight
 	sum := uint(0)
@@ -144,19 +153,22 @@ func (c *code) set(weights *[maxWeights + 1]uint8, n int) error {
 		at += ranks[w] << (w - 1)
 	}
 
+	// Shorter codes have more cells each, if no code is as long as may be.
+	more := maxCodeLen - log
 	for s, w := range weights[:n+1] {
 		if w == 0 {
 			continue
 		}
 		size := uint(1) << (w - 1)
-		cells := c.cells[next[w] : next[w]+size]
+		e := codeCell(s)<<8 | codeCell(log+1-uint(w))
+		cells := c.cells[next[w]<<more : (next[w]+size)<<more]
 		next[w] += size
 		for i := range cells {
-			cells[i] = codeCell{byte(s), uint8(log) + 1 - w}
+			cells[i] = e
 		}
 	}
 
-	c.log = uint8(log)
+	c.ok = true
 	return nil
 }
 
@@ -168,53 +180,39 @@ func (c *code) decode1(dst, data []byte) error {
 	}
 
 	// Five codes have at most 55 bits, so one fill is enough for them.
-	shift := 64 - c.log
-	for len(dst) >= 5 {
+	for len(dst) >= codesAtOnce {
 		b.fill()
-		for i := range 5 {
-			e := c.cells[b.acc>>(shift&63)&(1<<maxCodeLen-1)]
-			dst[i] = e.symbol
-			b.skip(uint(e.len) & 63)
+		for i := range codesAtOnce {
+			dst[i] = b.literal(c)
 		}
-		dst = dst[5:]
+		dst = dst[codesAtOnce:]
 	}
 
 	b.fill()
 	for i := range dst {
-		e := c.cells[b.acc>>(shift&63)&(1<<maxCodeLen-1)]
-		dst[i] = e.symbol
-		b.skip(uint(e.len) & 63)
+		dst[i] = b.literal(c)
 	}
 
 	if !b.done() {
-		return corrupt("stream of literals has a wrong length")
+		return errLiteralsLength
 	}
 
 	return nil
 }
 
-// decode4 decodes four streams, which stand behind the lengths of the first three. They are
-// decoded in turns, so that the processor need not wait for the one to go on with the other.
-func (c *code) decode4(dst, data []byte) error {
-	const jumpTable = 6
-	if len(data) < jumpTable {
-		return corrupt("streams of literals are cut off")
-	}
+// literal returns the next literal by c.
+func (b *backward) literal(c *code) byte {
+	e := uint(c.cells[b.acc>>(64-maxCodeLen)])
+	b.skip(e & 63)
+	return byte(e >> 8)
+}
 
-	var b [4]backward
-	rest := data[jumpTable:]
-	for i := range b {
-		n := len(rest)
-		if i < 3 {
-			n = int(binary.LittleEndian.Uint16(data[2*i:]))
-		}
-		if n > len(rest) {
-			return corrupt("streams of literals are cut off")
-		}
-		if err := b[i].init(rest[:n]); err != nil {
-			return err
-		}
-		rest = rest[n:]
+// decode4 decodes four streams, which stand behind the lengths of the first three, in packed. They are
+// decoded in turns, so that the processor need not wait for the one to go on with the other.
+func (c *code) decode4(dst, data []byte, packed *packedBlock) error {
+	streams, err := split4(data)
+	if err != nil {
+		return err
 	}
 
 	// All streams but the last give the same number of literals.
@@ -224,46 +222,34 @@ func (c *code) decode4(dst, data []byte) error {
 	}
 
 	d0, d1, d2, d3 := dst[:quarter], dst[quarter:2*quarter], dst[2*quarter:3*quarter], dst[3*quarter:]
-	b0, b1, b2, b3 := &b[0], &b[1], &b[2], &b[3]
-	shift := 64 - c.log
+	i0, w0 := packed.first(streams[0])
+	i1, w1 := packed.first(streams[1])
+	i2, w2 := packed.first(streams[2])
+	i3, w3 := packed.first(streams[3])
 	at := 0
 
-	// The last stream is the shortest one, so its room is room in all. The state of the streams is
-	// kept in variables of its own here, which the compiler can put into registers.
-	for ; at+5 <= len(d3); at += 5 {
-		b0.fill()
-		b1.fill()
-		b2.fill()
-		b3.fill()
-
-		o0, o1, o2, o3 := d0[at:at+5], d1[at:at+5], d2[at:at+5], d3[at:at+5]
-		a0, a1, a2, a3 := b0.acc, b1.acc, b2.acc, b3.acc
-		n0, n1, n2, n3 := b0.n, b1.n, b2.n, b3.n
-		for i := range 5 {
-			e0 := c.cells[a0>>(shift&63)&(1<<maxCodeLen-1)]
-			e1 := c.cells[a1>>(shift&63)&(1<<maxCodeLen-1)]
-			e2 := c.cells[a2>>(shift&63)&(1<<maxCodeLen-1)]
-			e3 := c.cells[a3>>(shift&63)&(1<<maxCodeLen-1)]
-			o0[i], o1[i], o2[i], o3[i] = e0.symbol, e1.symbol, e2.symbol, e3.symbol
-			a0 <<= e0.len & 63
-			a1 <<= e1.len & 63
-			a2 <<= e2.len & 63
-			a3 <<= e3.len & 63
-			n0 -= int(e0.len)
-			n1 -= int(e1.len)
-			n2 -= int(e2.len)
-			n3 -= int(e3.len)
+	// The last stream is the shortest one, so its room is room in all. That a stream is overrun
+	// shows at the end: until then, what is loaded belongs to packed in any case.
+	for ; at+codesAtOnce <= len(d3); at += codesAtOnce {
+		o0, o1, o2, o3 := (*[codesAtOnce]byte)(d0[at:]), (*[codesAtOnce]byte)(d1[at:]), (*[codesAtOnce]byte)(d2[at:]), (*[codesAtOnce]byte)(d3[at:])
+		for i := range codesAtOnce {
+			o0[i], w0 = c.next(w0)
+			o1[i], w1 = c.next(w1)
+			o2[i], w2 = c.next(w2)
+			o3[i], w3 = c.next(w3)
 		}
-
-		b0.acc, b1.acc, b2.acc, b3.acc = a0, a1, a2, a3
-		b0.n, b1.n, b2.n, b3.n = n0, n1, n2, n3
-		if n0|n1|n2|n3 < 0 { // one was overrun
-			return corrupt("stream of literals has a wrong length")
-		}
+		i0, w0 = packed.reload(i0, w0)
+		i1, w1 = packed.reload(i1, w1)
+		i2, w2 = packed.reload(i2, w2)
+		i3, w3 = packed.reload(i3, w3)
 	}
 
+	// The few that are left are decoded one by one.
+	ends := [4]int{i0, i1, i2, i3}
+	words := [4]uint64{w0, w1, w2, w3}
 	for i, d := range [][]byte{d0[at:], d1[at:], d2[at:], d3[at:]} {
-		if err := c.finish(&b[i], d); err != nil {
+		taken := 8*(packed.end(streams[i])-ends[i]) + bits.TrailingZeros64(words[i])
+		if err := c.finish(streams[i], taken, d); err != nil {
 			return err
 		}
 	}
@@ -271,19 +257,50 @@ func (c *code) decode4(dst, data []byte) error {
 	return nil
 }
 
-// finish decodes what is left of a stream.
-func (c *code) finish(b *backward, dst []byte) error {
+// split4 returns the four streams that data holds, each of which has a mark.
+func split4(data []byte) (streams [4][]byte, err error) {
+	const jumpTable = 6
+	if len(data) < jumpTable {
+		return streams, corrupt("streams of literals are cut off")
+	}
+
+	rest := data[jumpTable:]
+	for i := range streams {
+		n := len(rest)
+		if i < 3 {
+			n = int(binary.LittleEndian.Uint16(data[2*i:]))
+		}
+		if n > len(rest) {
+			return streams, corrupt("streams of literals are cut off")
+		}
+		if n == 0 || rest[n-1] == 0 {
+			return streams, errNoStart
+		}
+		streams[i], rest = rest[:n], rest[n:]
+	}
+
+	return streams, nil
+}
+
+// finish decodes what is left of a stream, of which some bits were taken.
+func (c *code) finish(data []byte, taken int, dst []byte) error {
+	if taken > 8*len(data) {
+		return errLiteralsLength
+	}
+
+	b := backward{data: data, off: len(data) - taken>>3}
+	b.fill()
+	b.skip(uint(taken & 7))
 	for i := range dst {
 		b.fill()
 		if b.overrun() {
 			break
 		}
-		e := c.cells[b.acc>>(64-uint(c.log))&(1<<maxCodeLen-1)]
-		dst[i] = e.symbol
-		b.skip(uint(e.len))
+		dst[i] = b.literal(c)
 	}
+
 	if !b.done() {
-		return corrupt("stream of literals has a wrong length")
+		return errLiteralsLength
 	}
 	return nil
 }

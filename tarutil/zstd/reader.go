@@ -10,7 +10,7 @@ import (
 
 // MaxWindow is how far back a frame may refer, in bytes: 128 MiB, the window of `zstd --long` and
 // sixteen times that of its usual levels. A [Reader] needs up to one and a quarter windows of
-// memory, and 4 MiB, but only once a frame has that much content.
+// memory, and 8 MiB, but only once a frame has that much content.
 const MaxWindow = 128 << 20
 
 var (
@@ -40,7 +40,6 @@ type Reader struct {
 	done    uint64 // bytes of the frame's content so far
 	sum     xxhash
 	blocks  *blockDecoder
-	packed  *packedBlock
 	buf     []byte // content, the last of which were not read yet
 	unread  int    // where these begin
 	history int    // bytes before the end of buf that belong to the frame
@@ -116,14 +115,11 @@ func (z *Reader) next() error {
 		z.buf = z.buf[:before+size]
 		fillBytes(z.buf[before:], c)
 	case 2: // compressed
-		if z.packed == nil {
-			z.packed = new(packedBlock)
-		}
-		if _, err = io.ReadFull(z.src, z.packed.content(size)); err != nil {
+		if _, err = io.ReadFull(z.src, z.blocks.packed.content(size)); err != nil {
 			err = unexpected(err)
 			break
 		}
-		z.buf, err = z.blocks.decode(z.buf, z.packed, size, z.history, z.window, z.block)
+		z.buf, err = z.blocks.decode(z.buf, size, z.history, z.window, z.block)
 	default:
 		err = corrupt("block of a reserved type")
 	}
@@ -278,7 +274,7 @@ func (z *Reader) reserve() {
 
 	// A full buffer has spare bytes beyond the window: the window is copied to the front each time
 	// that these are used up, so the more of them, the less is copied.
-	full := z.window + max(z.window/4, min(z.window, 4<<20), 1<<20) + need
+	full := z.window + max(z.window/4, min(2*z.window, 8<<20), 1<<20) + need
 	if z.hasSize && z.size < uint64(full) {
 		full = max(int(z.size)+need, keep+need)
 	}

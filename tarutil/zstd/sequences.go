@@ -93,11 +93,11 @@ func lengthCodes(first uint32, single int, extra []uint8) []value {
 	var list []value
 	next := first
 	for range single {
-		list = append(list, value{base: next})
+		list = append(list, value{base: next, long: next > plainMatch})
 		next++
 	}
 	for _, n := range extra {
-		list = append(list, value{next, n})
+		list = append(list, value{next, n, true})
 		next += 1 << n
 	}
 	return list
@@ -110,7 +110,7 @@ const maxOffsetCode = 30
 func offsetCodes() []value {
 	var list []value
 	for n := range uint8(maxOffsetCode + 1) {
-		list = append(list, value{1 << n, n})
+		list = append(list, value{1 << n, n, false})
 	}
 	return list
 }

@@ -353,27 +353,91 @@ func TestSequences(t *testing.T) {
 		for range 1 + rnd.IntN(300) {
 			l, m, dist := upTo(logs[0]), minMatch+upTo(logs[1]), 1+upTo(logs[2])
 			q.addMatch(int(l), int(m), int(dist))
-			want = append(want, decoded{int(l), int(m), int(dist)})
+			want = append(want, decoded{uint(l), uint(m), uint(dist)})
 		}
 		e.out = e.out[:0]
 		e.sequences(q)
 
-		packed := new(packedBlock)
-		data := packed.content(len(e.out))
+		data := d.packed.content(len(e.out))
 		copy(data, e.out)
 		count, rest, err := d.readTables(data)
 		if err != nil || count != len(want) {
 			t.Fatalf("%d sequences are read as %d, %v", len(want), count, err)
 		}
-		r := sequenceReader{packed: packed, end: margin + len(data), first: margin + len(data) - len(rest), recent: d.recent}
+		r := sequenceReader{packed: &d.packed, end: margin + len(data), first: margin + len(data) - len(rest), recent: d.recent}
 		if err := r.begin(d); err != nil {
 			t.Fatal(err)
 		}
-		got := make([]decoded, count)
-		d.read(&r, got, true)
+		var got []decoded
+		for count > 0 {
+			count--
+			got = append(got, d.next(&r, count == 0))
+		}
 		d.recent = r.recent
 		if r.left() != 0 || !slices.Equal(got, want) {
 			t.Fatalf("%d bits are left; sequences\n%v are read as\n%v", r.left(), want, got)
+		}
+	}
+}
+
+// Sequences give what they say byte by byte: those that are plain, those that are not by a little, in
+// blocks that they fill to the last byte, and with a window.
+func TestExecution(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(7, 7))
+	e, d := newEncoder(levelOf(1)), newBlockDecoder()
+	for range 300 {
+		e.repeats, d.recent = repeats{1, 4, 8}, offsets{1, 4, 8}
+		start, window := 1+rnd.IntN(100), 1+rnd.IntN(2000)
+		want := make([]byte, start)
+		for i := range want {
+			want[i] = byte(rnd.Uint32())
+		}
+
+		// A list of them, what they give, and the literals they take.
+		q := new(sequences)
+		used := 0
+		for range 1 + rnd.IntN(400) {
+			l, m := rnd.IntN(1+rnd.IntN(40)), minMatch+rnd.IntN(1+rnd.IntN(70))
+			for range l {
+				d.literals[used] = byte(rnd.Uint32())
+				want = append(want, d.literals[used])
+				used++
+			}
+			dist := 1 + rnd.IntN(min(1+rnd.IntN(200), window, len(want)))
+			for range m {
+				want = append(want, want[len(want)-dist])
+			}
+			q.addMatch(l, m, dist)
+		}
+		e.out = e.out[:0]
+		e.sequences(q)
+
+		data := d.packed.content(len(e.out))
+		copy(data, e.out)
+		count, rest, err := d.readTables(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, len(want)+slack)
+		copy(buf, want[:start])
+		r := sequenceReader{packed: &d.packed, end: margin + len(data), first: margin + len(data) - len(rest), recent: d.recent}
+		x := execution{buf: buf, start: start, at: start, limit: len(want), window: window, literals: used}
+		if err := d.sequences(&r, &x, count); err != nil || x.at != len(want) || !bytes.Equal(buf[:x.at], want) {
+			t.Fatalf("%d sequences of %d bytes gave %d bytes, %v; or others", count, len(want)-start, x.at-start, err)
+		}
+
+		// One byte less of room, of literals or of a window is an error.
+		for _, less := range []func(x *execution){
+			func(x *execution) { x.limit-- },
+			func(x *execution) { x.literals-- },
+			func(x *execution) { x.window = 0 },
+		} {
+			r := sequenceReader{packed: &d.packed, end: margin + len(data), first: margin + len(data) - len(rest), recent: d.recent}
+			x := execution{buf: buf, start: start, at: start, limit: len(want), window: window, literals: used}
+			less(&x)
+			if err := d.sequences(&r, &x, count); !errors.Is(err, ErrCorrupt) && used > 0 {
+				t.Fatalf("sequences with less than they need: %v", err)
+			}
 		}
 	}
 }
