@@ -81,6 +81,8 @@ The summary begins with what matters most:
     nothing was broken, ...    but something was odd, or missing
     cause: the client: ...     this went wrong first and stayed so, by the client,
     cause: the registry: ...   or by the registry or what stands before it
+    cause: ...                 nobody is wrong: a name is not there, a login is missing, a fault was asked for
+    nothing came: ...          no client has found the tap
 
 Behind "to do:" is what helps, and in round brackets the request that shows the cause. The second line
 counts requests, bytes and uploads; a third names the rules that were broken, and how often each was.

@@ -223,6 +223,14 @@ func statusRules() []rule {
 		{id: "internal", level: Registry, last: true, text: func(x *view) string {
 			return when(x.e.Status >= 500, "it failed: %d%s", x.e.Status, x.said())
 		}, advice: "look into the log of the registry at this time"},
+		{id: "name-invalid", level: Client, last: true, text: func(x *view) string {
+			u, err := url.Parse(x.e.URL)
+			if err != nil || !x.status(400, 404) || !x.e.HasCode(exchange.CodeNameInvalid) {
+				return ""
+			}
+			_, err = exchange.ParseURL(u)
+			return when(err != nil, "it asks for a name that no repository can have%s", x.said())
+		}, advice: "give the repository another name: lower-case letters and digits, joined by one of . _ __ - and /"},
 		{id: "no-api", ends: "end-1", level: Registry, last: true, text: func(x *view) string {
 			return when(x.e.Status == 404, "there is no registry under this address: /v2/ is not there (404, from %s)", x.server())
 		}, advice: "check the address: name, port, and that /v2/ leads to the registry"},
@@ -249,6 +257,9 @@ func authRules() []rule {
 		{id: "no-oauth", ends: "token", level: Tolerated, last: true, text: func(x *view) string {
 			return when(x.e.Method == "POST" && x.status(404, 405), "the token server takes no POST (%d), which is optional: the client has to ask with GET", x.e.Status)
 		}},
+		{id: "old-protocol", ends: "token", level: Client, last: true, text: func(x *view) string {
+			return when(x.e.Status >= 400 && strings.HasPrefix(x.e.Path(), "/v1/"), "it asks in the protocol before this one, /v1/, which the registry does not speak (%d)", x.e.Status)
+		}, advice: "use a client, or a command of it, that asks under /v2/: \"docker search\" does not"},
 		{id: "token-refused", ends: "token", level: Client, last: true, text: func(x *view) string {
 			return when(x.e.Status >= 400, "the token server refuses the credentials: %d%s", x.e.Status, x.said())
 		}, advice: "log in again, with an account that may use the repository"},

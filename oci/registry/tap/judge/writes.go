@@ -176,9 +176,17 @@ func manifestRules() []rule {
 		{id: "manifest-type", ends: manifests, level: Client, last: true, text: func(x *view) string {
 			return when(x.e.Status >= 400 && x.e.Ask("Content-Type") == "", "it puts a manifest without a Content-Type")
 		}, advice: "the client must send the media type of the manifest"},
+		{id: "manifest-torn", ends: manifests, level: Client, last: true, text: func(x *view) string {
+			// The text is that of valid JSON, which is always kept if it is this short.
+			torn := x.e.Asked.Text == nil && x.e.Asked.Size > 0 && x.e.Asked.Size <= 64<<10 && strings.Contains(x.e.Ask("Content-Type"), "json")
+			return when(x.e.Status == 400 && torn, "it puts a manifest that is not JSON, of %d bytes", x.e.Asked.Size)
+		}, advice: "look at what makes the manifest: its bytes are torn, or not those of a manifest"},
+		{id: "manifest-digest-client", ends: manifests, level: Client, last: true, text: func(x *view) string {
+			return when(x.e.Status == 400 && known(x.rt.Ref, x.e.Asked.Digest) && x.rt.Ref != x.e.Asked.Digest, "it puts a manifest of the digest %s under the name %s", x.e.Asked.Digest, exchange.Plain(x.rt.Ref))
+		}, advice: "the client must name the digest of exactly the bytes that it sends: it may have formatted the manifest anew"},
 		{id: "manifest-refused", ends: manifests, level: Registry, last: true, text: func(x *view) string {
 			return when(x.e.Status >= 400, "it refuses the manifest: %d%s", x.e.Status, x.said())
-		}, advice: "look at what it says: an immutable tag, a media type that it does not know, a digest that differs"},
+		}, advice: "look at what it says: an immutable tag, a media type that it does not know"},
 		{id: "manifest-digest-put", ends: manifests, level: Registry, text: func(x *view) string {
 			got := x.e.Head("Docker-Content-Digest")
 			return when(x.e.Status == 201 && known(got, x.e.Asked.Digest) && got != x.e.Asked.Digest, "it calls the manifest %s, the bytes that passed have %s", exchange.Plain(got), x.e.Asked.Digest)
