@@ -76,7 +76,8 @@ by the client, broken by the registry, or unfinished, and in brackets the place 
 
 The summary begins with what matters most:
 
-    all right: ...             nothing was broken
+    all right: ...             nothing was broken, in what could be judged
+    all right so far: ...      nor in what had not ended when the tap did
     all right in the end, ...  something was, and went well when repeated
     nothing was broken, ...    but something was odd, or missing
     cause: the client: ...     this went wrong first and stayed so, by the client,

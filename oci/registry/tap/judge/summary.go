@@ -108,7 +108,7 @@ func (s Summary) first() string {
 	v := s.Verdict
 	switch {
 	case s.Requests == 0 && v.Level == Right:
-		return "nothing came: no client has asked for anything here"
+		return "nothing came: no client has asked for anything here; to do: name the address of the tap where the client has that of the registry"
 	case v.Level == Right && v.Rule == "right":
 		if s.Unhashed > 0 {
 			return fmt.Sprintf("all right: nothing was broken, as far as can be seen without the digests of %d large blobs: they are computed if the client asks again, or if the tap records", s.Unhashed)
