@@ -68,17 +68,8 @@ func Load(ctx context.Context, l *layout.Layout, r io.Reader, o LoadOptions) ([]
 	}
 
 	ld := &loader{store: store, notice: a.notice}
-	if o.Platform != nil {
-		if err := ld.selectPlatform(entries, o.Platform); err != nil {
-			return nil, err
-		}
-	}
-
-	w := graph.NewWalker(store, graph.DefaultLimits())
-	for _, e := range entries {
-		if err := ld.checkWhole(e, w); err != nil {
-			return nil, err
-		}
+	if err := ld.check(entries, o.Platform); err != nil {
+		return nil, err
 	}
 
 	// For one platform of several manifest.json may name another.
@@ -106,6 +97,24 @@ func Load(ctx context.Context, l *layout.Layout, r io.Reader, o LoadOptions) ([]
 type loader struct {
 	store  graph.Store
 	notice func(format string, args ...any)
+}
+
+// check finds out whether what the entries name is whole; of indexes that of one platform, if one was
+// asked for.
+func (ld *loader) check(entries []oci.Descriptor, platform *oci.Platform) error {
+	if platform != nil {
+		if err := ld.selectPlatform(entries, platform); err != nil {
+			return err
+		}
+	}
+
+	w := graph.NewWalker(ld.store, graph.DefaultLimits())
+	for _, e := range entries {
+		if err := ld.checkWhole(e, w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // selectPlatform puts the image for a platform in the place of each index. Others need not be in

@@ -276,33 +276,32 @@ func (s *Server) commit(ctx context.Context, repo string, l *layout.Layout, c *c
 
 // write stores manifests and then all their names in one go. The lock of the layout is held.
 func (s *Server) write(repo string, l *layout.Layout, batch []*change, results []error) {
-	stored := make([]error, len(batch)) // why a manifest was not
-	all := func(err error) {
-		for i := range results {
-			if results[i] = stored[i]; results[i] == nil {
-				results[i] = err
-			}
-		}
-	}
-
 	lstat := func() (fs.FileInfo, error) { return s.root.Lstat(path.Join(repo, "index.json")) }
-	v := s.indexes.get(repo, lstat)
+	v, err := s.indexes.get(repo, lstat), error(nil)
 	if v == nil {
-		var err error
-		if v, err = load(l, lstat); err != nil {
-			all(err)
-			return
-		}
+		v, err = load(l, lstat)
 	}
 
 	// All at once, since each of them waits for the disk.
-	var wg sync.WaitGroup
-	for i, c := range batch {
-		wg.Go(func() { stored[i] = s.storeDocument(l, c) })
+	stored := make([]error, len(batch)) // why a manifest was not
+	if err == nil {
+		var wg sync.WaitGroup
+		for i, c := range batch {
+			wg.Go(func() { stored[i] = s.storeDocument(l, c) })
+		}
+		wg.Wait()
+		err = s.writeNames(repo, l, v, batch, stored)
 	}
 
-	wg.Wait()
+	for i := range results {
+		if results[i] = stored[i]; results[i] == nil {
+			results[i] = err
+		}
+	}
+}
 
+// writeNames writes the names of the manifests that were stored.
+func (s *Server) writeNames(repo string, l *layout.Layout, v *index, batch []*change, stored []error) error {
 	// Readers wait until index.json is durable: nobody sees names that a crash could take back.
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -314,15 +313,13 @@ func (s *Server) write(repo string, l *layout.Layout, batch []*change, results [
 		more, err := v.set(c.m, c.tags)
 		if err != nil { // some of its names may be set
 			s.indexes.forget(repo)
-			all(err)
-			return
+			return err
 		}
 		changed = changed || more
 	}
 
 	if !changed {
-		all(nil)
-		return
+		return nil
 	}
 
 	// Until it is written the index says what no file says. Without info it is found in no file's
@@ -330,23 +327,22 @@ func (s *Server) write(repo string, l *layout.Layout, batch []*change, results [
 	v.info = nil
 	if err := v.write(l); err != nil {
 		s.indexes.forget(repo)
-		all(err)
-		return
+		return err
 	}
 
 	// It is durable, whatever comes now.
-	all(nil)
 	f, err := l.OpenIndex()
 	if err != nil {
 		s.indexes.forget(repo)
-		return
+		return nil
 	}
 
 	if v.info, err = f.Stat(); err != nil {
 		f.Close()
 		s.indexes.forget(repo)
-		return
+		return nil
 	}
 
 	s.indexes.put(repo, v, f, v.info.Size())
+	return nil
 }

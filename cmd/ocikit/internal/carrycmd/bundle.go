@@ -68,35 +68,10 @@ way, for which nothing has to be here; "ocikit inventory --diff-ids" helps it to
 			f.base = cli.List(fs, "base", "", "with --delta: look for layers that the other side has in this `LAYOUT` or archive too (repeatable)")
 			commonflags.Sparse(fs, &f.o.Rules)
 			commonflags.ReferrersVar(fs, &f.o.Referrers)
-			require := commonflags.BindRequireReferrers(fs)
-			dryRun := commonflags.BindDryRun(fs)
-			out := commonflags.BindOutput(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				f.o.Require = *require
-				plan, closeAll, err := f.plan(ctx, env, args)
-				defer closeAll() // places may be open after an error, too
-				if err != nil {
-					return err
-				}
-				defer plan.Close()
-
-				for _, text := range plan.Notices {
-					env.Notice("ocikit: %s", text)
-				}
-
-				if f.o.Referrers || f.o.Require {
-					commonflags.ReportReferrers(env, plan.Referrers)
-				}
-
-				if *dryRun {
-					return errors.Join(printBundle(env, plan), f.failed)
-				}
-
-				n, size := plan.Bytes()
-				env.Detail("ocikit: %d blobs, %d bytes; %d blobs left out", n, size, len(plan.Omitted))
-				env.Planned(n, size)
-				return errors.Join(operands.WriteArchive(env, *out, func(w io.Writer) error { return plan.Save(ctx, w) }), f.failed)
-			}
+			f.require = commonflags.BindRequireReferrers(fs)
+			f.dryRun = commonflags.BindDryRun(fs)
+			f.out = commonflags.BindOutput(fs)
+			return f.run
 		},
 	}
 }
@@ -111,11 +86,42 @@ type bundleFlags struct {
 	want     string
 	platform *string
 	all      bool
+	require  *bool
+	dryRun   *bool
+	out      *string
 
 	layouts []source.Source
 	images  []archive.Image // those that the operands name
 	members []operands.Archived
 	failed  error // about the images of a set that the bundle does not hold
+}
+
+// run plans the bundle, and writes it or prints what it would hold.
+func (f *bundleFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	f.o.Require = *f.require
+	plan, closeAll, err := f.plan(ctx, env, args)
+	defer closeAll() // places may be open after an error, too
+	if err != nil {
+		return err
+	}
+	defer plan.Close()
+
+	for _, text := range plan.Notices {
+		env.Notice("ocikit: %s", text)
+	}
+
+	if f.o.Referrers || f.o.Require {
+		commonflags.ReportReferrers(env, plan.Referrers)
+	}
+
+	if *f.dryRun {
+		return errors.Join(printBundle(env, plan), f.failed)
+	}
+
+	n, size := plan.Bytes()
+	env.Detail("ocikit: %d blobs, %d bytes; %d blobs left out", n, size, len(plan.Omitted))
+	env.Planned(n, size)
+	return errors.Join(operands.WriteArchive(env, *f.out, func(w io.Writer) error { return plan.Save(ctx, w) }), f.failed)
 }
 
 // many reports whether a set is carried.

@@ -33,27 +33,12 @@ images get their names, each of them whole, or none does.`,
 			platform := commonflags.BindPlatform(fs)
 			dryRun := commonflags.BindDryRun(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
-				n, err := operands.ParseImage(args[0])
+				n, err := loadTarget(args)
 				if err != nil {
 					return err
 				}
 
-				// A lone operand that is a file is most likely the archive.
-				if operands.IsFile(n.Dir) && len(args) == 1 {
-					return &cli.UsageError{Msg: fmt.Sprintf("%q is a file, want LAYOUT first", n.Dir), Advice: fmt.Sprintf("`ocikit load LAYOUT %s` brings its images into a layout", n.Dir)}
-				}
-
-				if !n.Digest.IsZero() {
-					return cli.Usagef("%q: a digest cannot be chosen", args[0])
-				}
-
 				o := archive.LoadOptions{Tag: n.Tag, DryRun: *dryRun, Notice: func(text string) { env.Notice("ocikit: %s", text) }}
-				if n.Tag != "" {
-					if err := oci.CheckTag(n.Tag); err != nil {
-						return cli.Usagef("%v", err)
-					}
-				}
-
 				if o.Platform, err = operands.ParsePlatformFlag(*platform); err != nil {
 					return err
 				}
@@ -94,6 +79,31 @@ images get their names, each of them whole, or none does.`,
 			}
 		},
 	}
+}
+
+// loadTarget reads LAYOUT[:TAG].
+func loadTarget(args []string) (oci.ImageName, error) {
+	n, err := operands.ParseImage(args[0])
+	if err != nil {
+		return n, err
+	}
+
+	// A lone operand that is a file is most likely the archive.
+	if operands.IsFile(n.Dir) && len(args) == 1 {
+		return n, &cli.UsageError{Msg: fmt.Sprintf("%q is a file, want LAYOUT first", n.Dir), Advice: fmt.Sprintf("`ocikit load LAYOUT %s` brings its images into a layout", n.Dir)}
+	}
+
+	if !n.Digest.IsZero() {
+		return n, cli.Usagef("%q: a digest cannot be chosen", args[0])
+	}
+
+	if n.Tag != "" {
+		if err := oci.CheckTag(n.Tag); err != nil {
+			return n, cli.Usagef("%v", err)
+		}
+	}
+
+	return n, nil
 }
 
 // loadHint adds to an error of Load what the user can do about it.

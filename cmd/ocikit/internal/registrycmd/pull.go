@@ -217,15 +217,8 @@ func (p *pulling) run(ctx context.Context, env *cli.Env, w operands.Wanted) (nam
 		return named, err
 	}
 
-	if o.Referrers {
-		if *p.require && len(im.Referrers()) == 0 {
-			return named, fmt.Errorf("image %s: %w", im.Desc.Digest, archive.ErrNoReferrers)
-		}
-
-		// One line for each of many images would be noise.
-		if w.Name == "" {
-			commonflags.ReportReferrers(env, len(im.Referrers()))
-		}
+	if err := p.referrers(env, im, w); err != nil {
+		return named, err
 	}
 
 	entry, err := p.entry(env, im.Desc, w)
@@ -254,21 +247,41 @@ func (p *pulling) run(ctx context.Context, env *cli.Env, w operands.Wanted) (nam
 	report, err := im.Pull(ctx, p.l, entry)
 	env.Summary(err, "ocikit: %s: %d bytes received, %s, %.1f s", report.Reference, report.BytesReceived, show.Count(int(report.Requests), "request"), report.Seconds)
 
+	print := func() error {
+		if *p.asJSON {
+			return show.WriteJSON(env.Stdout, report)
+		}
+		return oci.WriteDescriptors(env.Stdout, im.Desc)
+	}
+
 	// The report of a failed image among many is printed by the loop over them.
 	switch {
 	case err != nil && *p.asJSON && w.Name == "":
-		return im.Named, errors.Join(err, show.WriteJSON(env.Stdout, report))
+		return im.Named, errors.Join(err, print())
 	case err != nil:
 		return im.Named, err
 	}
 
 	// Nothing is printed of an image before it has its name. Of many images that may be later.
-	return im.Named, p.group.then(func() error {
-		if *p.asJSON {
-			return show.WriteJSON(env.Stdout, report)
-		}
-		return oci.WriteDescriptors(env.Stdout, im.Desc)
-	})
+	return im.Named, p.group.then(print)
+}
+
+// referrers says how many referrers come along, if they were asked for.
+func (p *pulling) referrers(env *cli.Env, im *pull.Image, w operands.Wanted) error {
+	if !p.o.Referrers {
+		return nil
+	}
+
+	n := len(im.Referrers())
+	if *p.require && n == 0 {
+		return fmt.Errorf("image %s: %w", im.Desc.Digest, archive.ErrNoReferrers)
+	}
+
+	// One line for each of many images would be noise.
+	if w.Name == "" {
+		commonflags.ReportReferrers(env, n)
+	}
+	return nil
 }
 
 // entry returns the entry of index.json for what is pulled. A tag that comes from REF does not take
