@@ -375,6 +375,7 @@ func TestQuirks(t *testing.T) {
 
 // A user who is told of the limit can set it, and spares each push the body that is refused.
 func TestTooLargeIsTold(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	desc := s.image(t, blobSize)
 	reg := servetest.NewQuirky(t)
@@ -424,6 +425,7 @@ func TestPausesAfterCuts(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	desc := s.image(t, blobSize)
 	for _, c := range []struct {
@@ -517,6 +519,7 @@ func TestImmutableTag(t *testing.T) {
 
 // F7, and resume by another process.
 func TestStateAcrossProcesses(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	desc := s.image(t, blobSize)
 	for _, cut := range []int64{0, 1, 1_000_000} {
@@ -649,6 +652,7 @@ func TestOffsetThatStillMoves(t *testing.T) {
 // F51, F52: an interrupt cancels the session, and a registry that does not answer that
 // does not hold us up.
 func TestInterruptCancels(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	desc := s.image(t, blobSize)
 	for _, hang := range []bool{false, true} {
@@ -718,6 +722,7 @@ func TestForeignLocation(t *testing.T) {
 
 // F19: a token that expires between two requests of an upload.
 func TestTokenExpires(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	desc := s.image(t, blobSize, 500_000)
 	for uses := 3; uses < 9; uses += digesttest.Reps(1, 3) {

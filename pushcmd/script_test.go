@@ -295,6 +295,7 @@ func TestScriptBreakEveryRequest(t *testing.T) {
 // TestScriptResumes cuts every body of a large blob until the script gives up. Another run
 // goes on where the registry stands, with what the first one wrote down.
 func TestScriptResumes(t *testing.T) {
+	t.Parallel()
 	s := newStore(t)
 	desc := s.image(t, 3_000_000)
 	layer := s.blobs(t, desc)[1]

@@ -77,6 +77,7 @@ func TestStepsThroughPipes(t *testing.T) {
 
 // By hand with a file: head -c | chunk -, status, tail -c | chunk -, finish.
 func TestStepsThroughFile(t *testing.T) {
+	t.Parallel()
 	reg := servetest.NewQuirky(t)
 	c := newClient(t, servetest.Serve(t, reg), patient).Client
 	name := filepath.Join(t.TempDir(), "up.json")

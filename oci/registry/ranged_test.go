@@ -193,6 +193,7 @@ func (w *flipWriter) Write(p []byte) (int, error) {
 
 // Answers to ranges that are wrong: the blob comes all the same.
 func TestWrongRanges(t *testing.T) {
+	t.Parallel()
 	data := largeBlob(26 << 20)
 	for name, spoil := range map[string]func(http.ResponseWriter, *http.Request) http.ResponseWriter{
 		"ignored": func(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
@@ -209,6 +210,7 @@ func TestWrongRanges(t *testing.T) {
 		"other bytes": func(w http.ResponseWriter, _ *http.Request) http.ResponseWriter { return &flipWriter{w} },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			reg := servetest.New(t, serve.Options{})
 			image(reg, "app", "v1", data)
 			slow := &slowServer{Handler: reg, perMilli: 12 << 10, spoil: spoil}
@@ -237,6 +239,7 @@ func TestWrongRanges(t *testing.T) {
 
 // A blob of which a byte comes now and then is given up after a while, and so is a document.
 func TestDrips(t *testing.T) {
+	t.Parallel()
 	const size = 1 << 20 // of which a reader that gets no time finds many bytes at once, and never all
 	reg := servetest.New(t, serve.Options{})
 	_, blob := image(reg, "app", "v1", make([]byte, size))
