@@ -1,12 +1,13 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"runtime"
 	"strings"
 	"sync/atomic"
 
@@ -17,6 +18,7 @@ import (
 	"ocikit/oci/source"
 	"ocikit/tarutil"
 	"ocikit/tarutil/stack"
+	"ocikit/tarutil/zstd"
 )
 
 // NewStack applies the layers of an image, and verifies all of them while it does: their
@@ -89,31 +91,43 @@ func stackLayers(src source.Source, descs []oci.Descriptor) []stack.Layer {
 	return layers
 }
 
-// stackWorkers returns how many of the layers are read at once if n are asked for: one after
-// the other if a layer is of zstd, for each may take a window of 128 MiB.
+// stackWorkers returns how many of the layers are read at once if n are asked for, 0 for one a processor.
+// All windows of zstd that are held together have the bound of a single one.
 func stackWorkers(src source.Source, descs []oci.Descriptor, n int) int {
-	if slices.ContainsFunc(descs, func(d oci.Descriptor) bool { return isZstd(src, d) }) {
-		return 1
+	window := 0
+	for _, d := range descs {
+		window = max(window, zstdWindow(src, d))
 	}
-	return n
+	if window == 0 {
+		return n
+	}
+	return min(cmp.Or(n, runtime.GOMAXPROCS(0)), max(1, zstd.MaxWindow/2/window))
 }
 
-// isZstd says whether a blob is that by its first bytes, whatever its type; where they cost a request,
-// by its type. Errors are left for those who read all of it.
-func isZstd(src source.Source, desc oci.Descriptor) bool {
+// zstdWindow returns how much memory it takes to read a layer of zstd, 0 for another. What the layer is
+// its first bytes say, whatever its type; where they cost a request, its type. Errors are left for those
+// who read all of it.
+func zstdWindow(src source.Source, desc oci.Descriptor) int {
 	if source.Remote(src) {
 		t, _ := oci.ParseLayerType(desc.MediaType)
-		return t.Compression == oci.Zstd
+		if t.Compression == oci.Zstd {
+			return zstd.MaxWindow
+		}
+		return 0
 	}
+
 	f, err := src.BlobAt(desc)
 	if err != nil {
-		return false
+		return 0
 	}
 	defer f.Close()
 
 	head := make([]byte, tarutil.SniffLen)
 	n, _ := f.ReadAt(head, 0)
-	return tarutil.Sniff(head[:n]) == tarutil.FormatZstd
+	if tarutil.Sniff(head[:n]) != tarutil.FormatZstd {
+		return 0
+	}
+	return max(1, zstd.LargestWindow(f, desc.Size))
 }
 
 // stackLayer returns a layer of a source as [stack.Apply] takes it. Its digest is verified

@@ -47,8 +47,9 @@ type Reader struct {
 
 // A header is what stands at the start of a frame.
 type header struct {
-	window  int // how far back matches may lead
-	block   int // the size of the largest block
+	framed  bool // it is not one to be skipped
+	window  int  // how far back matches may lead
+	block   int  // the size of the largest block
 	hasSum  bool
 	hasSize bool
 	size    uint64 // of the content, if hasSize
@@ -89,14 +90,12 @@ func (z *Reader) next() error {
 		return z.nextFrame()
 	}
 
-	// A "Block_Header" is 24 bits: last, type, size.
 	head, err := z.bytes(3)
 	if err != nil {
 		return err
 	}
 
-	h := int(little(head))
-	last, kind, size := h&1 == 1, h>>1&3, h>>3
+	last, kind, size := blockHeader(head)
 	if size > z.block {
 		return corrupt("block of %d bytes, over the limit of %d", size, z.block)
 	}
@@ -172,27 +171,14 @@ func (z *Reader) nextFrame() error {
 	}
 
 	z.frame++
-	b, err := z.bytes(4)
+	z.header = header{}
+	skip, err := z.frameHead()
 	if err != nil {
 		return err
 	}
-
-	// A frame to be skipped holds what other programs put there (section 3.1.2).
-	switch m := binary.LittleEndian.Uint32(b); {
-	case m&magicSkipMask == magicSkip:
-		if b, err = z.bytes(4); err != nil {
-			return err
-		}
-		_, err := io.CopyN(io.Discard, z.src, int64(binary.LittleEndian.Uint32(b)))
+	if !z.framed {
+		_, err := io.CopyN(io.Discard, z.src, skip)
 		return unexpected(err)
-	case m != magic && z.frame > 1:
-		return corrupt("bytes behind the last frame")
-	case m != magic:
-		return corrupt("it does not begin with a frame")
-	}
-
-	if err := z.readHeader(); err != nil {
-		return err
 	}
 
 	if z.blocks == nil {
@@ -217,7 +203,7 @@ func (z *Reader) readHeader() error {
 		return corrupt("reserved bit in the header")
 	}
 
-	z.header = header{hasSum: d&0x04 != 0}
+	z.header = header{framed: true, hasSum: d&0x04 != 0}
 
 	// The window is a power of two, and some eighths of that more. A frame of a single segment has
 	// none: its window is all of its content.
