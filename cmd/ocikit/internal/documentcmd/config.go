@@ -35,7 +35,7 @@ error. The platform is linux/amd64 unless flags say otherwise, on every machine.
 			c.platform = commonflags.BindPlatform(fs)
 			c.places = operands.BindPlaces(fs)
 			c.places.Documents = true
-			return c.run
+			return c.checked(c.run)
 		},
 	}
 }

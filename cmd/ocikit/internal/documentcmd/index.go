@@ -34,7 +34,7 @@ stay are as they were. On standard error stands what goes on naming the index th
 			x.platforms = cli.List(fs, "platform", "", "say that the manifest in the same place is for `PLATFORM` (repeatable)")
 			x.annotations = commonflags.BindAnnotations(fs)
 			x.edit = bindIndexEdit(fs)
-			return x.run
+			return x.checked(x.run)
 		},
 	}
 }

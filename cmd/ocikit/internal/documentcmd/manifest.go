@@ -38,7 +38,7 @@ ocikit registry referrers localhost:5000/hello:latest`,
 			m.annotations = commonflags.BindAnnotations(fs)
 			m.artifactType = commonflags.BindMediaType(fs, "artifact-type", "make an artifact of the type `TYPE`")
 			m.in.subject = fs.String("subject", "", "refer to the manifest or descriptor in `INPUT`")
-			return m.run
+			return m.checked(m.run)
 		},
 	}
 }

@@ -1,6 +1,7 @@
 package documentcmd
 
 import (
+	"context"
 	"flag"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -23,15 +24,21 @@ func bindTarget(fs *flag.FlagSet) *target {
 	return &target{out: commonflags.BindOutput(fs), algorithm: commonflags.Algorithm(fs)}
 }
 
+// checked returns run behind a check of the command line, which must come before anything is read.
+func (t *target) checked(run cli.Action) cli.Action {
+	return func(ctx context.Context, env *cli.Env, args []string) error {
+		if len(args) == 1 && *t.out != "" {
+			return cli.Usagef("-o goes without LAYOUT")
+		}
+		return run(ctx, env, args)
+	}
+}
+
 // open opens LAYOUT, if it is there.
 func (t *target) open(args []string) (err error) {
-	if len(args) == 0 {
-		return nil
+	if len(args) == 1 {
+		t.layout, err = operands.OpenLayout(args[0])
 	}
-	if *t.out != "" {
-		return cli.Usagef("-o goes without LAYOUT")
-	}
-	t.layout, err = operands.OpenLayout(args[0])
 	return err
 }
 
