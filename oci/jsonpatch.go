@@ -138,8 +138,8 @@ func parsePointer(s string) (pointer, error) {
 const maxPatched = 2 * MaxDocument
 
 // Apply returns doc as the patch makes it, in the form that [Encode] gives. It is all or nothing,
-// and doc itself is not changed. An error about an operation gives its number, counted from 0, and
-// wraps [errPatch]. An outcome over the limits of [Decode] gives [ErrMalformed].
+// and doc itself is not changed. An error about an operation gives its number, counted from 0. An
+// outcome over the limits of [Decode] gives [ErrMalformed].
 func (p JSONPatch) Apply(doc []byte) ([]byte, error) {
 	root, err := decodeAny(doc)
 	if err != nil {

@@ -37,8 +37,7 @@ func NewWriter(w io.Writer) *Writer {
 }
 
 // WriteHeader begins an entry; hdr.Size bytes of content must follow through [Writer.Write]
-// or [Writer.ReadFrom]. It returns an error wrapping [errContentSize] when the entry before
-// is not complete.
+// or [Writer.ReadFrom]. It returns an error when the entry before is not complete.
 //
 // The rule of the format: a POSIX ustar header, if every field fits it. Otherwise a PAX extended header
 // comes before it (type flag x, named "././@PaxHeader", all its numbers but the size zero), with the
@@ -89,7 +88,7 @@ func (t *Writer) WriteHeader(hdr *tar.Header) error {
 }
 
 // Write writes content of the open entry. Bytes beyond the size in the header are not
-// written, and are an error wrapping [errContentSize].
+// written, and are an error.
 func (t *Writer) Write(p []byte) (int, error) {
 	if err := t.ready(); err != nil {
 		return 0, err
@@ -137,7 +136,7 @@ func (t *Writer) ReadFrom(r io.Reader) (int64, error) {
 
 // Close writes the two zero blocks that make a tar whole. Call it only when all went well: without them
 // readers see that the stream is torn. If the last entry is not complete, Close writes nothing and returns
-// an error wrapping [errContentSize]. It does not close the underlying writer. A second Close does
+// an error. It does not close the underlying writer. A second Close does
 // nothing.
 func (t *Writer) Close() error {
 	if t.closed {

@@ -92,7 +92,7 @@ func (z *Writer) Write(p []byte) (int, error) {
 // Close ends the tar, and does not close the underlying writer. Without an error the blob is whole and
 // Info describes it. After an error no footer was written, so no reader takes the output for eStargz.
 // A tar without its two final blocks of zeros is an error wrapping io.ErrUnexpectedEOF; an entry that
-// eStargz cannot describe is one wrapping [errUnsupported].
+// eStargz cannot describe is an error, too.
 func (z *Writer) Close() (Info, error) {
 	z.pipe.Close()
 	<-z.done

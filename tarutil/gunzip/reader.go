@@ -20,8 +20,8 @@ type Reader struct {
 // NewReader reads the header of the first member from r, and returns a Reader of all
 // members. r is read to its end, in pieces of 64 KiB.
 //
-// Errors take the place of io.EOF: one that wraps [errCorrupt] or io.ErrUnexpectedEOF says
-// that the stream was damaged or cut. Zero bytes behind the last member, which some programs
+// Errors take the place of io.EOF: that of r as it is, one that wraps io.ErrUnexpectedEOF if the
+// stream was cut, and others if it was damaged. Zero bytes behind the last member, which some programs
 // write as padding, are dropped; other bytes are an error.
 func NewReader(r io.Reader) (*Reader, error) {
 	z := &Reader{member: 1}

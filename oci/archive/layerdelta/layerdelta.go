@@ -201,7 +201,7 @@ func sniff(open func() (io.ReadCloser, error)) (tarutil.Format, error) {
 
 // Apply writes the layer that a delta makes of its bases: size bytes, of a tar of tarSize bytes,
 // and never more. Whether it is the right one is for the caller to check. A delta that is none,
-// or not for these bases, is an error wrapping [errDamaged].
+// or not for these bases, is an error.
 func Apply(ctx context.Context, w io.Writer, file *io.SectionReader, bases *Bases, tarSize, size int64) error {
 	head := make([]byte, len(magic)+binary.MaxVarintLen64)
 	n, err := file.ReadAt(head, 0)

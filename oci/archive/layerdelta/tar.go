@@ -49,7 +49,7 @@ func Unpack(ctx context.Context, r io.Reader) (*Tar, error) {
 }
 
 // UnpackBase is Unpack for a layer that is only copied from: the Tar has no DiffID. A tar of over limit
-// bytes gives [errDamaged]; a limit below 0 is none.
+// bytes is an error; a limit below 0 is none.
 func UnpackBase(ctx context.Context, r io.Reader, limit int64) (*Tar, error) {
 	return unpack(ctx, r, limit, io.Discard)
 }
@@ -186,7 +186,7 @@ type Lazy struct {
 	err  error
 }
 
-// NewLazy returns the layer base as a base. Its tar has size bytes; another size gives [errDamaged]
+// NewLazy returns the layer base as a base. Its tar has size bytes; another size is an error
 // when the base is read. open is called once, and not before that. at opens the same blob for
 // reading anywhere, after open. The caller closes the Lazy when nothing reads it any more.
 func NewLazy(ctx context.Context, base digest.Digest, size int64, open func() (io.ReadCloser, error), at func() (Blob, error)) *Lazy {
