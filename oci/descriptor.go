@@ -39,6 +39,8 @@ const (
 	// about another entry, whose digest AnnotationAttested holds. They are BuildKit's.
 	AnnotationAttestation = "vnd.docker.reference.type"
 	AnnotationAttested    = "vnd.docker.reference.digest"
+	// AnnotationTitle is the name of the file that a blob of an artifact holds (annotations.md).
+	AnnotationTitle = "org.opencontainers.image.title"
 )
 
 type plainDescriptor Descriptor

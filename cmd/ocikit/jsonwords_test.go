@@ -24,6 +24,7 @@ ls app --json
 inspect app --json
 inspect app --all --json
 inspect app@$LAYER --json
+inspect attached:latest --json
 files app --json
 files app --all --json
 files app --wasted --json
@@ -85,6 +86,9 @@ ocikit save app:latest -o app.tar
 cp app damaged
 ocikit layers damaged | field digest > layer.digest
 set LAYER layer.digest
+cp app attached
+ocikit resolve attached:latest > subject.json
+ocikit manifest attached --artifact-type application/x-sig --subject subject.json
 blob damaged $LAYER > path
 set BLOB path
 chmod 644 $BLOB

@@ -14,12 +14,8 @@ import (
 	"ocikit/tarutil/stack"
 )
 
-const (
-	// annotationTitle is the name of the file that a blob of an artifact holds (annotations.md).
-	annotationTitle = "org.opencontainers.image.title"
-	// annotationUnpack is what oras puts on a directory, which it packs as a tar.
-	annotationUnpack = "io.deis.oras.content.unpack"
-)
+// annotationUnpack is what oras puts on a directory, which it packs as a tar.
+const annotationUnpack = "io.deis.oras.content.unpack"
 
 // ErrArtifact means that a manifest is that of an artifact, which has no file system.
 var ErrArtifact = errors.New("it is an artifact, not an image with a file system")
@@ -39,7 +35,7 @@ func ArtifactFiles(m oci.Manifest) ([]ArtifactFile, error) {
 	var files []ArtifactFile
 	seen := map[string]bool{}
 	for i, desc := range m.Layers {
-		title := desc.Annotations[annotationTitle]
+		title := desc.Annotations[oci.AnnotationTitle]
 		if title == "" {
 			continue
 		}

@@ -6,10 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"maps"
-	"slices"
-	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
@@ -29,7 +25,8 @@ func inspectCommand() cli.Command {
 their sizes and how they were made, steps that made no layer. Of each index and manifest it says how
 many bytes it takes, each blob counted once, and how many of them other images in the layout share, where
 those are at most 10,000, or with --all.
-Absent blobs are named as such. --all shows all entries of the layout. With --json it is one document.
+What refers to the image in the same layout or archive, as a signature does, stands below it. Absent blobs
+are named as such. --all shows all entries of the layout. With --json it is one document.
 
 DIR@DIGEST may be any blob, also one that is absent: below it stands who needs it, manifests, the
 indexes that name them, and their names.
@@ -88,9 +85,13 @@ type node struct {
 	Config     json.RawMessage `json:"config,omitempty"` // the config document
 	Steps      []inspectStep   `json:"steps,omitempty"`  // the history, each step with its layer
 	Subject    *oci.Descriptor `json:"subject,omitempty"`
+	// ArtifactType is what the manifest or index says it holds, if that is not an image.
+	ArtifactType string `json:"artifactType,omitempty"`
 	// Annotations are those of the manifest or index itself, not of its descriptor.
 	Annotations map[string]string `json:"annotations,omitempty"`
 	Children    []*node           `json:"children,omitempty"`
+	// Referrers are the manifests of the same place that belong to this one: signatures, SBOMs.
+	Referrers []*node `json:"referrers,omitempty"`
 	// Names and NeededBy are set if the operand is a digest: what index.json calls it, and who
 	// needs it, nobody if it is empty.
 	Names    []string `json:"names,omitempty"`
@@ -155,8 +156,13 @@ func inspect(ctx context.Context, env *cli.Env, places *operands.Places, operand
 	}
 	defer src.Close()
 
-	n, err := newInspector(src, []oci.Descriptor{desc}).node(desc, 0)
-	if err != nil || !byDigest || source.Remote(src) {
+	in := newInspector(src, []oci.Descriptor{desc})
+	n, err := in.node(desc, 0)
+	if err != nil || source.Remote(src) {
+		return n, err
+	}
+
+	if err := in.addReferrers(n); err != nil || !byDigest {
 		return n, err
 	}
 
@@ -347,7 +353,7 @@ func (in *inspector) addIndex(n *node, doc []byte, depth int) error {
 		return err
 	}
 
-	n.Subject, n.Annotations = x.Subject, x.Annotations
+	n.Subject, n.Annotations, n.ArtifactType = x.Subject, x.Annotations, x.ArtifactType
 	for _, d := range x.Manifests {
 		child, err := in.node(d, depth+1)
 		if err != nil {
@@ -367,7 +373,7 @@ func (in *inspector) addManifest(n *node, doc []byte, depth int) error {
 		return err
 	}
 
-	n.Subject, n.Annotations = m.Subject, m.Annotations
+	n.Subject, n.Annotations, n.ArtifactType = m.Subject, m.Annotations, m.ArtifactType
 	config, err := in.node(m.Config, depth+1)
 	if err != nil {
 		return err
@@ -423,149 +429,4 @@ func (in *inspector) addManifest(n *node, doc []byte, depth int) error {
 	}
 
 	return nil
-}
-
-// write prints the tree for people, two blanks for each level: what the blob is, what there is to know
-// of it, then its children.
-func (n *node) write(w io.Writer, depth int) error {
-	indent := strings.Repeat("  ", depth)
-	for _, line := range append([]string{n.title()}, n.details()...) {
-		if _, err := fmt.Fprintln(w, indent+line); err != nil {
-			return err
-		}
-	}
-
-	for _, c := range n.Children {
-		if err := c.write(w, depth+1); err != nil {
-			return err
-		}
-	}
-
-	return nil
-}
-
-// title says in a line what the blob is.
-func (n *node) title() string {
-	line := n.Kind
-	if n.Name != "" {
-		line += " " + show.Printable(n.Name)
-	}
-
-	if d := n.Descriptor; d != nil {
-		line += fmt.Sprintf(" %s %s", d.Digest, show.Size(d.Size))
-	}
-
-	if n.Platform != "" {
-		line += " " + show.Printable(n.Platform)
-	}
-
-	if d := n.Descriptor; d != nil && !oci.IsConfig(d.MediaType) {
-		line += " " + show.Printable(d.MediaType)
-	}
-
-	if n.Attests != "" {
-		line += " about " + show.Printable(n.Attests)
-	}
-
-	// An index may name images that are left out on purpose. What a manifest names has to be there.
-	switch {
-	case n.Missing && n.inIndex:
-		line += " ABSENT"
-	case n.Missing:
-		line += " MISSING"
-	}
-
-	if n.Again {
-		line += " (above)"
-	}
-
-	return line
-}
-
-// details returns the lines below the title, indented.
-func (n *node) details() []string {
-	var lines []string
-	if n.Usage != nil {
-		takes := fmt.Sprintf("  takes %s in %d blobs", show.Size(n.Usage.Bytes), n.Usage.Blobs)
-		if n.Usage.Shared != nil {
-			takes += fmt.Sprintf(", %s shared", show.Size(*n.Usage.Shared))
-		}
-		lines = append(lines, takes)
-	}
-
-	if n.Subject != nil {
-		lines = append(lines, "  subject "+n.Subject.Digest.String())
-	}
-
-	for _, key := range slices.Sorted(maps.Keys(n.Annotations)) {
-		lines = append(lines, fmt.Sprintf("  annotation %s=%s", show.Printable(key), show.Printable(n.Annotations[key])))
-	}
-
-	if n.DiffID != nil {
-		lines = append(lines, "  diff ID "+n.DiffID.String())
-	}
-
-	if n.History != nil && n.History.CreatedBy != "" {
-		lines = append(lines, "  made by "+show.Printable(n.History.CreatedBy))
-	}
-
-	for _, f := range viewLines(n.view) {
-		lines = append(lines, "  "+show.Printable(f))
-	}
-
-	for _, step := range n.Steps {
-		if step.EmptyLayer && step.CreatedBy != "" {
-			lines = append(lines, "  step "+show.Printable(step.CreatedBy))
-		}
-	}
-
-	return lines
-}
-
-// viewLines says how an image runs, a line for each thing that is set.
-func viewLines(v oci.View) []string {
-	var lines []string
-	add := func(name string, value any) {
-		if s := fmt.Sprint(value); s != "" && s != "[]" {
-			lines = append(lines, name+" "+s)
-		}
-	}
-
-	quoted := func(words []string) string {
-		if len(words) == 0 {
-			return ""
-		}
-		data, _ := oci.Encode(words) // strings always encode
-		return string(data)
-	}
-
-	// A view without a rootfs was not read from the config of an image.
-	if v.RootFS.Type == "" {
-		return nil
-	}
-
-	add("created", v.Created)
-	add("author", v.Author)
-	add("entrypoint", quoted(v.Config.Entrypoint))
-	add("cmd", quoted(v.Config.Cmd))
-	for _, e := range v.Config.Env {
-		add("env", e)
-	}
-
-	add("workdir", v.Config.WorkingDir)
-	add("user", v.Config.User)
-	for _, k := range slices.Sorted(maps.Keys(v.Config.Labels)) {
-		add("label", k+"="+v.Config.Labels[k])
-	}
-
-	for _, k := range slices.Sorted(maps.Keys(v.Config.ExposedPorts)) {
-		add("port", k)
-	}
-
-	for _, k := range slices.Sorted(maps.Keys(v.Config.Volumes)) {
-		add("volume", k)
-	}
-
-	add("stop signal", v.Config.StopSignal)
-	return lines
 }
