@@ -66,9 +66,50 @@ func TestParsePlatform(t *testing.T) {
 			t.Errorf("ParsePlatform(%q) = %+v", in, p)
 		}
 	}
-	wish, _ := ParsePlatform("linux/arm64/v8")
-	if !(Platform{OS: "linux", Architecture: "arm64"}).Matches(wish) || (Platform{OS: "linux", Architecture: "arm", Variant: "v8"}).Matches(wish) {
-		t.Error("arm64 without a variant is v8, and arm is not arm64")
+}
+
+// TestPlatformServes holds the order in which images come for a wish: the platform itself, earlier
+// variants from the nearest down, and later ones only if the wish names no variant.
+func TestPlatformServes(t *testing.T) {
+	for _, tt := range []struct {
+		wish string
+		runs []string // the nearest first
+		not  []string
+		same int // how many of runs match
+	}{
+		{"linux/arm64/v8", []string{"linux/arm64"}, []string{"linux/arm/v8", "linux/arm64/v8.1", "linux/arm64/v9"}, 1},
+		{"linux/arm64/v9", []string{"linux/arm64/v9", "linux/arm64/v8.5", "linux/arm64/v8"}, []string{"linux/arm64/v9.1"}, 1},
+		{"linux/arm", []string{"linux/arm/v7", "linux/arm/v6", "linux/arm/v5", "linux/arm/v8", "linux/arm/odd"}, []string{"linux/arm64"}, 5},
+		{"linux/arm/v6", []string{"linux/arm/v6", "linux/arm/v5"}, []string{"linux/arm", "linux/arm/v7", "linux/arm/odd"}, 1},
+		{"linux/arm/v8", []string{"linux/arm/v8", "linux/arm", "linux/arm/v6"}, nil, 1},
+		{"linux/amd64", []string{"linux/amd64/v1", "linux/amd64/v2", "linux/amd64/v3"}, nil, 3},
+		{"linux/amd64/v3", []string{"linux/amd64/v3", "linux/amd64/v2", "linux/amd64"}, []string{"linux/amd64/v4"}, 1},
+		{"linux/riscv64/rva22", []string{"linux/riscv64/rva22"}, []string{"linux/riscv64", "linux/riscv64/rva20"}, 1},
+		{"windows/amd64:10.0.20348", []string{"windows/amd64:10.0.20348.2582"}, []string{"windows/amd64", "windows/amd64:10.0.2034", "windows/amd64:10.0.203481"}, 1},
+		{"windows/amd64:10", []string{"windows/amd64:10"}, []string{"windows/amd64:10.0.20348"}, 1},
+	} {
+		wish, err := ParsePlatform(tt.wish)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := -1
+		for i, s := range tt.runs {
+			p, _ := ParsePlatform(s)
+			steps, ok := p.Serves(wish)
+			if !ok || steps <= last {
+				t.Errorf("%s for %s: %d steps, %v, after %d", s, tt.wish, steps, ok, last)
+			}
+			if p.Matches(wish) != (i < tt.same) {
+				t.Errorf("%s for %s: matches is %v", s, tt.wish, p.Matches(wish))
+			}
+			last = steps
+		}
+		for _, s := range tt.not {
+			p, _ := ParsePlatform(s)
+			if steps, ok := p.Serves(wish); ok || p.Matches(wish) {
+				t.Errorf("%s for %s: %d steps, %v", s, tt.wish, steps, ok)
+			}
+		}
 	}
 }
 

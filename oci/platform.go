@@ -128,16 +128,62 @@ func (p Platform) String() string {
 	return s
 }
 
-// Matches reports whether an image for p serves a wish: os and architecture are equal, and
-// variant and version are too where the wish names them. arm64 without a variant is v8.
+// Matches reports whether an image for p is for what is wished: os and architecture are equal, and
+// variant and version are too where the wish names them. A version of three numbers, as Windows has,
+// stands for all builds of it.
 func (p Platform) Matches(wish Platform) bool {
-	variant := func(p Platform) string {
-		if p.Variant == "" && p.Architecture == "arm64" {
-			return "v8"
-		}
-		return p.Variant
-	}
-	return p.OS == wish.OS && p.Architecture == wish.Architecture &&
-		(wish.Variant == "" || variant(p) == variant(wish)) &&
-		(wish.OSVersion == "" || p.OSVersion == wish.OSVersion)
+	steps, ok := p.Serves(wish)
+	return ok && (steps == 0 || wish.Variant == "")
 }
+
+// Serves reports whether what is wished runs an image for p, and how many steps the image is away from
+// it: 0 means that it is the very platform. A processor of a later variant runs images for earlier
+// ones. A wish without a variant is for the usual one, arm/v7, arm64/v8 or amd64/v1, as in the
+// engines, but takes any other if there is no nearer one.
+func (p Platform) Serves(wish Platform) (steps int, ok bool) {
+	if p.OS != wish.OS || p.Architecture != wish.Architecture || !p.isVersion(wish.OSVersion) {
+		return 0, false
+	}
+
+	has, hasNumber := p.variantNumber()
+	wants, wantsNumber := wish.variantNumber()
+	switch {
+	case p.Variant == wish.Variant:
+		return 0, true
+	case hasNumber && wantsNumber && has <= wants:
+		return wants - has, true
+	case wish.Variant != "":
+		return 0, false
+	case hasNumber && wantsNumber:
+		return maxVariant + has - wants, true // later than the usual one
+	}
+	return 2 * maxVariant, true
+}
+
+// isVersion reports whether the operating system has a version, or one that begins with it.
+func (p Platform) isVersion(wish string) bool {
+	return wish == "" || p.OSVersion == wish || strings.Count(wish, ".") >= 2 && strings.HasPrefix(p.OSVersion, wish+".")
+}
+
+// maxVariant is above all numbers of variants.
+const maxVariant = 1000
+
+// variantNumber returns what orders the variants of an architecture, v6 before v7 and v8.1 before
+// v8.2. Without a variant the usual one is meant. Other words than such numbers have no order.
+func (p Platform) variantNumber() (int, bool) {
+	variant := p.Variant
+	if variant == "" {
+		variant = map[string]string{"amd64": "v1", "arm": "v7", "arm64": "v8"}[p.Architecture]
+	}
+
+	// Versions have one digit each.
+	switch n := []byte(variant); {
+	case len(n) == 2 && n[0] == 'v' && isDigit(n[1]):
+		return 10 * int(n[1]-'0'), true
+	case len(n) == 4 && n[0] == 'v' && isDigit(n[1]) && n[2] == '.' && isDigit(n[3]):
+		return 10*int(n[1]-'0') + int(n[3]-'0'), true
+	}
+	return 0, false
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }

@@ -183,6 +183,7 @@ func TestLimits(t *testing.T) {
 func TestChoose(t *testing.T) {
 	m := memory{}
 	amd, arm, s390x := m.image(t, "linux/amd64"), m.image(t, "linux/arm64/v8"), m.image(t, "linux/s390x")
+	armv6 := m.image(t, "linux/arm/v6")
 	silent := s390x
 	silent.Platform = nil
 	absent, also := arm, s390x
@@ -210,6 +211,8 @@ func TestChoose(t *testing.T) {
 		{"none is there", m.index(t, absent, also), "", oci.Descriptor{}, ErrIncomplete},
 		{"the entry says nothing, the config does", m.index(t, amd, silent), "linux/s390x", silent, nil},
 		{"in an index in the index", m.index(t, m.index(t, arm), m.index(t, amd)), "linux/amd64", amd, nil},
+		{"the nearest variant", m.index(t, amd, m.image(t, "linux/arm/v5"), armv6), "linux/arm/v7", armv6, nil},
+		{"an earlier processor", m.index(t, m.image(t, "linux/arm/v7")), "linux/arm/v6", oci.Descriptor{}, ErrPlatform},
 		{"nothing", m.index(t), "", oci.Descriptor{}, ErrPlatform},
 		{"one image beside an index with it", m.index(t, m.index(t, amd), amd.WithAnnotation("a", "b")), "", amd, nil},
 	} {

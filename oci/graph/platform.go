@@ -16,12 +16,16 @@ type Choice struct {
 	// Absent are the platforms of the index whose images are not in the store. They are told
 	// only where the choice was made because the others are absent.
 	Absent []string
+	// Serves is the platform of the image if it is an earlier variant of the one that was wished,
+	// which runs it; else nil.
+	Serves *oci.Platform
 }
 
 // Choose returns the image that root stands for: root itself, or the one image of an index. With a
-// platform, it is the first image for that platform. Without one, it is the only image of the
-// index, or the only one that is there. Attestations do not count as images. The platform of an
-// image is what its entry says; the manifest is read only if the entry says nothing.
+// platform, it is the first image for that platform, or the one that comes nearest to it, see
+// [oci.Platform.Serves]. Without one, it is the only image of the index, or the only one that is
+// there. Attestations do not count as images. The platform of an image is what its entry says; the
+// manifest is read only if the entry says nothing.
 //
 // Choose returns [ErrPlatform] if there is no such image, or several where one is needed. It
 // returns [ErrNotFound] if the image is named and absent.
@@ -80,6 +84,8 @@ func IsAttestation(d oci.Descriptor) bool {
 
 func choosePlatform(s Store, root oci.Descriptor, entries []oci.Descriptor, wish oci.Platform) (Choice, error) {
 	var offered []string
+	var best nearest
+
 	for _, d := range entries {
 		p, err := PlatformOf(s, d)
 		switch {
@@ -89,19 +95,41 @@ func choosePlatform(s Store, root oci.Descriptor, entries []oci.Descriptor, wish
 			return Choice{}, err
 		case p == nil:
 			continue
-		case !p.Matches(wish):
-			offered = append(offered, p.String())
-			continue
 		}
 
-		// The image for the platform is this one. If it is absent, no other takes its place.
-		if _, err := s.Stat(d.Digest); err != nil && d.Data == nil {
-			return Choice{}, fmt.Errorf("image for %s: %w", p, err)
+		offered = append(offered, p.String())
+		if best.take(d, p, wish); best.is != nil && best.steps == 0 {
+			break
 		}
-		return Choice{Desc: d}, nil
 	}
 
-	return Choice{}, fmt.Errorf("%s: %w", root.Digest, noImage(wish, offered))
+	if best.is == nil {
+		return Choice{}, fmt.Errorf("%s: %w", root.Digest, noImage(wish, offered))
+	}
+
+	// The image for the platform is this one. If it is absent, no other takes its place.
+	if _, err := s.Stat(best.desc.Digest); err != nil && best.desc.Data == nil {
+		return Choice{}, fmt.Errorf("image for %s: %w", best.is, err)
+	}
+
+	if best.is.Matches(wish) {
+		return Choice{Desc: best.desc}, nil
+	}
+	return Choice{Desc: best.desc, Serves: best.is}, nil
+}
+
+// A nearest is the image of an index that comes nearest to a wish.
+type nearest struct {
+	desc  oci.Descriptor
+	is    *oci.Platform // nil if none was found
+	steps int
+}
+
+// take looks at one more image. Of two that are as near, the first stays.
+func (n *nearest) take(d oci.Descriptor, p *oci.Platform, wish oci.Platform) {
+	if steps, ok := p.Serves(wish); ok && (n.is == nil || steps < n.steps) {
+		*n = nearest{d, p, steps}
+	}
 }
 
 // noImage is the error that nothing is for a platform. It matches [ErrPlatform].
@@ -269,9 +297,11 @@ func withInner(s Store, index oci.Descriptor, entries []oci.Descriptor) ([]oci.D
 	return leaves(s, index, func(d oci.Descriptor) bool { return !isIndex(d) })
 }
 
+// forPlatforms returns the entries that are left for some wishes. Of each wish all images stay that
+// match it, or, if there are none, the one that comes nearest to it.
 func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]oci.Descriptor, error) {
-	met := make([]bool, len(wishes))
 	kept := map[string]bool{}
+	best := make([]nearest, len(wishes))
 	var offered []string
 
 	for _, d := range entries {
@@ -288,14 +318,18 @@ func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]o
 
 		offered = append(offered, p.String())
 		for i, wish := range wishes {
+			best[i].take(d, p, wish)
 			if p.Matches(wish) {
-				met[i], kept[d.Digest.String()] = true, true
+				kept[d.Digest.String()] = true
 			}
 		}
 	}
 
-	if i := slices.Index(met, false); i >= 0 {
-		return nil, noImage(wishes[i], offered)
+	for i, b := range best {
+		if b.is == nil {
+			return nil, noImage(wishes[i], offered)
+		}
+		kept[b.desc.Digest.String()] = true
 	}
 
 	// An attestation stays where the image stays that it is about.

@@ -136,6 +136,10 @@ func Edit(store graph.Store, desc oci.Descriptor, o EditOptions) (*Plan, error) 
 		if err != nil {
 			return nil, err
 		}
+		// What is changed is what was named. Another image would only do to run.
+		if only.Serves != nil {
+			return nil, fmt.Errorf("%s: %w: none is for %s, but %s runs there", desc.Digest, graph.ErrPlatform, o.Platform, only.Serves)
+		}
 		e.only = only.Desc.Digest
 	}
 

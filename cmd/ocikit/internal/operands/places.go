@@ -385,6 +385,10 @@ func choose(env *cli.Env, src source.Source, operand string, desc oci.Descriptor
 		env.Notice("ocikit: %s: the index names images that are not here: %s", operand, strings.Join(choice.Absent, ", "))
 	}
 
+	if choice.Serves != nil {
+		env.Notice("ocikit: %s: there is no image for %s: that for %s runs there and is taken", operand, wish, choice.Serves)
+	}
+
 	return choice.Desc, nil
 }
 
