@@ -62,15 +62,13 @@ func TestPlacesAndCommands(t *testing.T) {
 		run(line)
 	}
 
-	places := map[string][]string{
-		"layout":   {"app:latest", "app", "oci:app:latest"},
-		"archive":  {"app.tar", "app.tar:latest", "oci-archive:app.tar", "app.tar.gz", "app.tar.zst", "parts"},
-		"registry": {"docker://" + host + "/app", host + "/app:latest"},
+	places := [][]string{
+		operands.AtLayout:   {"app:latest", "app", "oci:app:latest"},
+		operands.AtArchive:  {"app.tar", "app.tar:latest", "oci-archive:app.tar", "app.tar.gz", "app.tar.zst", "parts"},
+		operands.AtRegistry: {"docker://" + host + "/app", host + "/app:latest"},
 	}
-	for _, kind := range operands.Kinds() {
-		if len(places[kind]) == 0 {
-			t.Errorf("the table has no %s", kind)
-		}
+	if next := operands.Place(len(places)); next.Is() != "" {
+		t.Errorf("the table has nothing that %s", next.Is())
 	}
 
 	for _, c := range program().Commands {
@@ -86,10 +84,10 @@ func TestPlacesAndCommands(t *testing.T) {
 	taken := 0
 	for _, r := range reading {
 		want := ""
-		for _, kind := range operands.Kinds() {
-			for _, operand := range places[kind] {
-				if got, err := operands.Kind(operand); got != kind || err != nil {
-					t.Errorf("Kind(%q) = %q, %v, want %q", operand, got, err, kind)
+		for at, named := range places {
+			for _, operand := range named {
+				if got, err := operands.PlaceOf(operand); got != operands.Place(at) || err != nil {
+					t.Errorf("PlaceOf(%q) = %v, %v, want %v", operand, got, err, at)
 				}
 				taken++
 				args := strings.NewReplacer("IMAGE", operand, "NEW", fmt.Sprintf("new%d", taken), "HOST", host).Replace(r.args)

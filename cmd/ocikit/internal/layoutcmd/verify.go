@@ -91,20 +91,20 @@ func (v *verifying) run(ctx context.Context, env *cli.Env, operand string) error
 		return cli.Usagef("--fast reads no layers, --deep and --lint do")
 	}
 
-	to, err := operands.ParseTarget(operand, false)
+	at, err := operands.PlaceOf(operand)
 	switch {
-	case err == nil && to.Place == operands.AtRegistry:
-		if *v.from != "" || *v.fast || *v.lint {
-			return cli.Usagef("--fast, --lint and --repair-from are about layouts, %q is in a registry", operand)
-		}
+	case err != nil:
+		return err
+	case at == operands.AtLayout:
+		return v.layout(ctx, env, operand)
+	case at == operands.AtRegistry && (*v.from != "" || *v.fast || *v.lint):
+		return cli.Usagef("--fast, --lint and --repair-from are about layouts, %q %s", operand, at.Is())
+	case at == operands.AtRegistry:
 		return v.registry(ctx, env, operand)
-	case err == nil && to.Place == operands.AtArchive:
-		if *v.from != "" || *v.lint {
-			return cli.Usagef("--lint and --repair-from are about layouts, %q is an archive: `ocikit load` makes one of it", operand)
-		}
-		return v.archive(ctx, env, operand)
+	case *v.from != "" || *v.lint:
+		return cli.Usagef("--lint and --repair-from are about layouts, %q %s", operand, at.Is())
 	}
-	return v.layout(ctx, env, operand)
+	return v.inPlace(ctx, env, operand)
 }
 
 func (v *verifying) options() layout.VerifyOptions {
@@ -154,9 +154,9 @@ func (v *verifying) layout(ctx context.Context, env *cli.Env, operand string) er
 	return verified(env, operand, findings, sum)
 }
 
-// archive verifies the images of an archive, or one of them, in place. Files that no image names are
-// not looked at.
-func (v *verifying) archive(ctx context.Context, env *cli.Env, operand string) error {
+// inPlace verifies the images of an archive, or of any place with an index, or one of them. Files that no
+// image names are not looked at.
+func (v *verifying) inPlace(ctx context.Context, env *cli.Env, operand string) error {
 	a, n, err := v.places.Open(ctx, env, operand)
 	if err != nil {
 		return err

@@ -98,14 +98,14 @@ func (c *Choice) named(m Member) oci.Descriptor {
 
 // open opens the place of an operand, or returns the one that another operand has opened.
 func (c *Choice) open(ctx context.Context, env *cli.Env, operand string) (source.Source, oci.ImageName, error) {
-	at, n, err := splitOperand(operand)
+	_, n, err := kindOf(operand)
 	if err != nil {
 		return nil, n, err
 	}
 
 	key := filepath.Clean(n.Dir)
-	if at == AtRegistry {
-		key = operand // each has a client of its own
+	if n.Dir == "" {
+		key = operand // each image of a registry has a client of its own
 	}
 
 	if o, ok := c.opened[key]; ok {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -38,60 +37,6 @@ func BindPlaces(fs *flag.FlagSet) *Places {
 // NewPlaces is [BindPlaces] for a command that has the flags of registries for another reason.
 func NewPlaces(remote *commonflags.Registry) *Places { return &Places{remote: remote} }
 
-// A place is what an operand names before anything of it is read.
-type place int
-
-// The places.
-const (
-	AtLayout place = iota
-	AtArchive
-	AtRegistry
-)
-
-// splitOperand says where an IMAGE is, and gives its name there. The disk decides: a bare HOST/REPO
-// means a registry only where no file and no directory has that name.
-func splitOperand(operand string) (place, oci.ImageName, error) {
-	if strings.HasPrefix(operand, "docker://") {
-		return AtRegistry, oci.ImageName{}, nil
-	}
-	if operand == "-" {
-		return AtArchive, oci.ImageName{Dir: "-"}, nil
-	}
-
-	// A prefix says what is meant, whatever has that name.
-	if rest, ok := cutArchivePrefix(operand); ok {
-		n, err := oci.ParseImageName(rest)
-		if err != nil {
-			return 0, n, cli.Usagef("%v", err)
-		}
-		return AtArchive, n, nil
-	}
-
-	n, err := ParseImage(operand)
-	if err != nil {
-		return 0, n, err
-	}
-
-	info, err := os.Stat(n.Dir)
-	switch {
-	case err != nil && isArchiveName(n.Dir):
-		return AtArchive, n, nil // which is not there
-	case err != nil && NamesRegistry(operand):
-		return AtRegistry, n, nil
-	case err != nil:
-		return AtLayout, n, nil
-	case !info.IsDir():
-		return AtArchive, n, nil
-	}
-
-	// A directory may hold the parts of an archive.
-	if parts, err := archive.IsArchive(n.Dir); err == nil && parts {
-		return AtArchive, n, nil
-	}
-
-	return AtLayout, n, nil
-}
-
 // cutArchivePrefix takes off the word that says that an operand is an archive.
 func cutArchivePrefix(operand string) (rest string, ok bool) {
 	for _, prefix := range []string{"oci-archive:", "docker-archive:"} {
@@ -112,53 +57,13 @@ func isArchiveName(name string) bool {
 	return false
 }
 
-// A kind is a kind of place: what it is called, and how an IMAGE in it is opened.
-type kind struct {
-	at   place
-	name string
-	open func(p *Places, ctx context.Context, env *cli.Env, operand string, n oci.ImageName) (source.Source, oci.ImageName, error)
-}
-
-// kinds is the table of the places that images are read from. A new one is a line here, and a case in
-// splitOperand, which knows it by its name; every command that reads images takes it then.
-func kinds() []kind {
-	return []kind{
-		{AtLayout, "layout", (*Places).openLayout},
-		{AtArchive, "archive", (*Places).openArchive},
-		{AtRegistry, "registry", (*Places).openRemote},
-	}
-}
-
-// Kinds returns the names of the kinds of places.
-func Kinds() []string {
-	var names []string
-	for _, k := range kinds() {
-		names = append(names, k.name)
-	}
-	return names
-}
-
-// Kind returns the name of the kind of place that an operand means.
-func Kind(operand string) (string, error) {
-	at, _, err := splitOperand(operand)
-	if err != nil {
-		return "", err
-	}
-	return kinds()[slices.IndexFunc(kinds(), func(k kind) bool { return k.at == at })].name, nil
-}
-
 // Open opens the place of an IMAGE, which need not be in it, and returns its name there.
 func (p *Places) Open(ctx context.Context, env *cli.Env, operand string) (source.Source, oci.ImageName, error) {
-	at, n, err := splitOperand(operand)
+	k, n, err := kindOf(operand)
 	if err != nil {
 		return nil, n, err
 	}
-	for _, k := range kinds() {
-		if k.at == at {
-			return k.open(p, ctx, env, operand, n)
-		}
-	}
-	panic("a place without a line in the table")
+	return k.open(p, ctx, env, operand, n)
 }
 
 // openLayout opens a layout on the disk.
@@ -244,48 +149,6 @@ func repositoryOf(src source.Source) (repo, host string, ok bool) {
 		return "", "", false
 	}
 	return r.ref.Repo, r.ref.Host, true
-}
-
-// A Target is where a copy goes.
-type Target struct {
-	Place place
-	Name  oci.ImageName      // its Dir is the layout or the archive, "-" for standard output
-	Ref   registry.Reference // of a registry
-}
-
-// ParseTarget reads the operand that says where to copy to: one image, or many, which go below
-// HOST[/PREFIX] of a registry. An archive need not be there; a layout is meant where nothing says
-// otherwise.
-func ParseTarget(operand string, many bool) (Target, error) {
-	if operand == "-" {
-		return Target{Place: AtArchive, Name: oci.ImageName{Dir: "-"}}, nil
-	}
-
-	at, n, err := splitOperand(operand)
-	if err != nil {
-		return Target{}, err
-	}
-
-	if at == AtRegistry {
-		parse := registry.ParseReference
-		if many {
-			parse = registry.ParsePrefix
-		}
-		ref, err := commonflags.ParseRef(parse, operand)
-		return Target{at, oci.ImageName{Tag: ref.Tag, Digest: ref.Digest}, ref}, err
-	}
-
-	if n.Tag != "" {
-		if err := oci.CheckTag(n.Tag); err != nil {
-			return Target{}, cli.Usagef("%v", err)
-		}
-	}
-
-	if _, isSaid := cutArchivePrefix(operand); at == AtArchive && !isSaid {
-		err = checkReplaceable(n.Dir)
-	}
-
-	return Target{Place: at, Name: n}, err
 }
 
 // ParseDestination reads the REF that images are pushed to, with a parser. One that tells no registry
