@@ -53,7 +53,7 @@ func main() {
 	}()
 
 	env := &cli.Env{
-		Stdin:    newInterruptible(ctx, os.Stdin),
+		Stdin:    standardInput(ctx, os.Stdin),
 		Stdout:   os.Stdout,
 		Stderr:   os.Stderr,
 		Getenv:   os.Getenv,
@@ -113,61 +113,4 @@ func regular(f *os.File) fs.FileInfo {
 func newTicker(d time.Duration) (<-chan time.Time, func()) {
 	t := time.NewTicker(d)
 	return t.C, t.Stop
-}
-
-// An interruptible reader returns from Read when its context ends, even if the file below does not:
-// a command that waits for a pipe must be able to clean up on SIGTERM. The read below goes on until
-// the process ends, and its bytes are lost.
-type interruptible struct {
-	ctx  context.Context
-	r    io.Reader
-	want chan int
-	got  chan result
-	rest []byte
-	err  error
-}
-
-type result struct {
-	data []byte
-	err  error
-}
-
-func newInterruptible(ctx context.Context, r io.Reader) io.Reader {
-	return &interruptible{ctx: ctx, r: r}
-}
-
-// pump reads once for each wish, into the one buffer.
-func (i *interruptible) pump() {
-	buf := make([]byte, 256<<10)
-	for range i.want {
-		n, err := i.r.Read(buf)
-		i.got <- result{buf[:n], err}
-	}
-}
-
-// Read implements io.Reader.
-func (i *interruptible) Read(p []byte) (int, error) {
-	if i.want == nil {
-		i.want, i.got = make(chan int, 1), make(chan result, 1)
-		go i.pump()
-	}
-
-	// One read at a time is asked for, so that the buffer of pump is not written while it is read
-	// here.
-	for len(i.rest) == 0 {
-		if i.err != nil {
-			return 0, i.err
-		}
-		i.want <- 1
-		select {
-		case <-i.ctx.Done():
-			i.err = context.Cause(i.ctx)
-		case r := <-i.got:
-			i.rest, i.err = r.data, r.err
-		}
-	}
-
-	n := copy(p, i.rest)
-	i.rest = i.rest[n:]
-	return n, nil
 }

@@ -130,7 +130,8 @@ func openReader(ctx context.Context, name string, r io.Reader, o OpenOptions) (*
 			if err != nil {
 				return nil, oci.Pathless(err)
 			}
-			return openAt(ctx, name, io.NewSectionReader(f, start, info.Size()-start), info.Size()-start, o)
+			size := max(0, info.Size()-start)
+			return openAt(ctx, name, io.NewSectionReader(f, start, size), size, o)
 		}
 	}
 
