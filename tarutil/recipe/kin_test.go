@@ -14,6 +14,8 @@ import (
 	"runtime"
 	"testing"
 	"testing/iotest"
+
+	own "ocikit/tarutil/gzip"
 )
 
 // An edit keeps n bytes of a base from off on, behind new bytes.
@@ -248,4 +250,35 @@ func FuzzKin(f *testing.F) {
 			t.Errorf("%d bytes, want %d: %v", got.Len(), len(blob), err)
 		}
 	})
+}
+
+// Other files are asked for where no encoder of ours wrote the file, and what fails then is an error of
+// Make.
+func TestKinIsAskedWhereItIsNeeded(t *testing.T) {
+	plain := mixed(mixedSize)
+	var ours bytes.Buffer
+	z, err := own.NewWriter(&ours, 6, 1)
+	if err == nil {
+		_, err = z.Write(plain)
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for name, c := range map[string]struct {
+		blob []byte
+		want error
+	}{
+		"ours":    {ours.Bytes(), nil},
+		"another": {compress(t, 6, plain), io.ErrClosedPipe},
+	} {
+		file := Source{Open: open(c.blob), Contents: func() io.Reader { return bytes.NewReader(plain) }}
+		_, err := Make(t.Context(), io.Discard, io.Discard, file, func() (*Kin, error) { return nil, io.ErrClosedPipe })
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: Make = %v, want %v", name, err, c.want)
+		}
+	}
 }

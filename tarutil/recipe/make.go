@@ -51,12 +51,13 @@ type Source struct {
 // proof and Info.Proven is false: then Make has compressed the contents at this level, and compared
 // all bytes with those of the file.
 //
-// kin may say what is in other files too, and then the recipe can be run only with the same. It may
-// be nil.
+// kin, which may be nil, is called where no encoder of ours wrote the file. It may wait until what is in
+// other files too is known. The recipe can then be run only with the same; without a Kin, an error of kin
+// is that of Make.
 //
 // Make uses up to three processors, and needs up to 50 MiB of memory for each.
-func Make(ctx context.Context, w, proof io.Writer, file Source, kin *Kin) (Info, error) {
-	m := &maker{ctx: ctx, open: file.Open, contents: file.Contents, kin: kin, w: w, proof: joiner{w: proof, left: math.MaxInt64}, plain: sha256.New()}
+func Make(ctx context.Context, w, proof io.Writer, file Source, kin func() (*Kin, error)) (Info, error) {
+	m := &maker{ctx: ctx, open: file.Open, contents: file.Contents, askKin: kin, w: w, proof: joiner{w: proof, left: math.MaxInt64}, plain: sha256.New()}
 	return m.make(usualCuts())
 }
 
@@ -93,6 +94,11 @@ func (m *maker) make(c cuts) (Info, error) {
 	m.info = Info{}
 	m.plain.Reset()
 	m.style = m.detect(first)
+	if m.askKin != nil {
+		if m.kin, err = m.askKin(); err != nil {
+			return Info{}, err
+		}
+	}
 	err = m.segments(p, first)
 	m.info.Encoder = m.style.String()
 	return m.info, err
@@ -110,7 +116,9 @@ type maker struct {
 	info  Info
 	style style
 	tries int
-	kin   *Kin
+
+	askKin func() (*Kin, error) // or nil
+	kin    *Kin
 }
 
 func (m *maker) write(p []byte) error {

@@ -62,15 +62,8 @@ func Make(ctx context.Context, out *os.File, l Layer, bases *Bases) (encoder str
 	}
 	defer diff.Close()
 
-	// The difference is proven while it is written. The recipe comes after, since what the difference
-	// copies helps it.
 	w := &capped{w: diff, left: l.Size}
-	kin := bases.kin()
-	err = makeDiff(ctx, w, l.Tar, bases, kin)
-	size := l.Size - w.left
-	if err == nil {
-		encoder, err = writeRecipe(ctx, out, l, kin)
-	}
+	encoder, err = makeBoth(ctx, w, out, l, bases)
 	if errors.Is(err, errDamaged) || errors.Is(err, digest.ErrMismatch) {
 		err = fmt.Errorf("%w: it does not give the layer: %v", ErrNoUse, err)
 	}
@@ -78,6 +71,7 @@ func Make(ctx context.Context, out *os.File, l Layer, bases *Bases) (encoder str
 		return "", err
 	}
 
+	size := l.Size - w.left
 	if _, err := io.Copy(out, io.NewSectionReader(diff, 0, size)); err != nil {
 		return "", err
 	}
@@ -85,6 +79,36 @@ func Make(ctx context.Context, out *os.File, l Layer, bases *Bases) (encoder str
 	size, err = out.Seek(0, io.SeekEnd)
 	if err == nil && size >= l.Size {
 		err = fmt.Errorf("%w: it has %d bytes, the layer %d", ErrNoUse, size, l.Size)
+	}
+	return encoder, err
+}
+
+// makeBoth writes the difference to diff and the recipe to out, at the same time.
+func makeBoth(ctx context.Context, diff io.Writer, out *os.File, l Layer, bases *Bases) (encoder string, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	kin := bases.kin()
+	made := make(chan error, 1)
+	go func() {
+		err := makeDiff(ctx, diff, l.Tar, bases, kin)
+		if err != nil {
+			cancel(err)
+		}
+		made <- err
+	}()
+
+	// Where the encoder is ours, the recipe needs the tar alone. With another one it waits for the
+	// difference, since what that copies is of help.
+	waited := false
+	encoder, err = writeRecipe(ctx, out, l, func() (*recipe.Kin, error) {
+		waited = true
+		return kin, <-made
+	})
+
+	// A difference that fails ends the recipe by its error. A recipe that fails does not end the
+	// difference: of two errors it is always the same one that is told.
+	if !waited {
+		err = cmp.Or(<-made, err)
 	}
 	return encoder, err
 }
@@ -107,7 +131,7 @@ func hasRecipe(l Layer) error {
 	return fmt.Errorf("%w: %s cannot be made again", ErrNoUse, format)
 }
 
-// makeDiff writes the difference of a tar to the bases, and proves it as it comes.
+// makeDiff writes the difference of a tar to the bases, and proves it while it is written.
 func makeDiff(ctx context.Context, w io.Writer, tar *Tar, bases *Bases, kin *recipe.Kin) error {
 	r, p := io.Pipe()
 	proven := make(chan error, 1)
@@ -144,7 +168,7 @@ func IsDelta(r io.ReaderAt) bool {
 }
 
 // writeRecipe writes what comes before the difference of the tars.
-func writeRecipe(ctx context.Context, out *os.File, l Layer, kin *recipe.Kin) (encoder string, err error) {
+func writeRecipe(ctx context.Context, out *os.File, l Layer, kin func() (*recipe.Kin, error)) (encoder string, err error) {
 	format, err := sniff(l.Open)
 	if err != nil {
 		return "", err
