@@ -1,6 +1,7 @@
 package delta
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -89,6 +90,8 @@ type pages struct {
 	last  *page
 	clock int
 	err   error // the first; what is read after it are zeros
+
+	passing [pageSize]byte // compared, and not kept
 }
 
 type page struct {
@@ -154,10 +157,16 @@ func (p *pages) byte(off int64) byte {
 	return 0
 }
 
-// same returns how many bytes of t are those from off on.
+// same returns how many bytes of t are those from off on. Of a long stretch whole pages are compared
+// outside the cache, where they would take the place of what is needed again.
 func (p *pages) same(t []byte, off int64) int {
 	n := 0
 	for n < len(t) && off >= 0 {
+		if at := off + int64(n); n > 0 && len(t)-n >= pageSize && p.isPage(t[n:n+pageSize], at) {
+			n += pageSize
+			continue
+		}
+
 		b := p.at(off + int64(n))
 		k := min(len(b), len(t)-n)
 		if k == 0 {
@@ -169,6 +178,15 @@ func (p *pages) same(t []byte, off int64) int {
 		n += k
 	}
 	return n
+}
+
+// isPage reports whether t is the page at off, unless that is in the cache.
+func (p *pages) isPage(t []byte, off int64) bool {
+	if p.page[off/pageSize] != nil || off > p.b.size-pageSize {
+		return false
+	}
+	_, err := p.b.ReadAt(p.passing[:], off)
+	return err == nil && bytes.Equal(t, p.passing[:])
 }
 
 // sameBefore returns how many bytes at the end of t are those before off.

@@ -141,11 +141,12 @@ func TestUsedCoder(t *testing.T) {
 	copy(gap[100:], ten)
 	copy(gap[612:], old[size-500:size-480])
 	copy(gap[1100:], ten)
-	data := append(bytes.Clone(old[size-4000:size-1000]), gap...)
+	const behind = 1001 // so that the nine bytes are at a place of the part that is entered
+	data := append(bytes.Clone(old[size-behind-3000:size-behind]), gap...)
 
 	// An earlier segment loads a longer part, whose byte stands there.
-	const begin = 23000 - margin/4
-	stale := old[begin+margin/4+1000+1]
+	begin := 23000 - margin(500)/4
+	stale := old[begin+margin(1400)/4+behind+1]
 	data[3000+1100+10] = stale
 	earlier := append(bytes.Clone(old[20000:23000]), noise(7, 500)...)
 

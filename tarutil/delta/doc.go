@@ -30,7 +30,7 @@
 // # Design
 //
 // Long copies are found by hashes of 32 bytes at places that the content itself selects, one in
-// 32 or fewer, so that the index of bases of any size has room. The gaps between them are searched
+// 32 to 256 or fewer, so that the index of bases of any size has room. The gaps between them are searched
 // for short copies from the bytes that stood in their place, by chains of hashes of four bytes.
 // A suffix array would find the same, in ten times the memory.
 package delta

@@ -10,6 +10,12 @@ import (
 const (
 	window    = 32 // bytes that a hash is of
 	indexBits = 23 // most entries, of 8 bytes
+
+	// One place in 32 is selected. Where that is over a million, it is fewer, down to one in 256, which
+	// finds hardly less: files that moved are longer. Fewer than these are selected where the table ends.
+	mostBits   = 5
+	sparseBits = 8
+	manyPlaces = 1 << 20
 )
 
 // gear holds the number that each byte adds to a rolling hash: one that forgets a byte after
@@ -46,9 +52,8 @@ func mix(h uint32) uint64 { return uint64(h) * 0x9E3779B97F4A7C15 }
 
 // newIndex reads all bases and enters their selected places.
 func newIndex(ctx context.Context, b *Bases) (*index, error) {
-	// One place in 32 is selected, or fewer if they would not have room.
-	n, every := 5, b.size>>5
-	for every > 1<<(indexBits-1) {
+	n, every := mostBits, b.size>>mostBits
+	for every > manyPlaces && n < sparseBits || every > 1<<(indexBits-1) {
 		n++
 		every >>= 1
 	}

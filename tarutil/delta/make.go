@@ -190,11 +190,18 @@ type basePart struct {
 const (
 	hashBits  = 20
 	depth     = 4
-	goodRep   = 32       // a match with a remembered alignment is taken if it is so long
-	margin    = 32 << 10 // of the bases around a gap
-	maxAround = 1 << 20  // of the bases for one gap
-	maxParts  = 5 << 20  // and for one segment
+	goodRep   = 32      // a match with a remembered alignment is taken if it is so long
+	maxAround = 1 << 20 // of the bases for one gap
+	maxParts  = 5 << 20 // and for one segment
+
+	// Of the parts, and of the inside of long matches, one place in so many is entered: what begins
+	// between two of them is mostly found a few bytes later.
+	stride    = 8
+	longMatch = 32
 )
+
+// margin is how much of the bases counts as around a gap: little, if the gap is small.
+func margin(gap int64) int64 { return min(max(1<<10, 8*gap), 32<<10) }
 
 // segment codes data that has been read into buf, which begins at pos in the target.
 func (c *coder) segment(size int, pos int64) ([]byte, error) {
@@ -262,6 +269,7 @@ func (c *coder) surround(runs []run) error {
 			// A gap of a few bytes in one alignment is left to the expected bytes. If the two
 			// places are close together, all that lies between them is loaded, and otherwise a
 			// part at each of them.
+			margin := margin(gap)
 			reach := min(gap, maxAround/2) + margin
 			switch {
 			case gap < 16 && i > 0 && r.end > r.start && runs[i-1].off == r.off: // some bytes changed
@@ -314,10 +322,10 @@ func (c *coder) want(runs []run) {
 	clear(c.latest)
 }
 
-// insert enters the places from from to to of buf that are looked up.
-func (c *coder) insert(from, to int) {
+// insert enters one in step of the places from from to to of buf, if they are looked up.
+func (c *coder) insert(from, to, step int) {
 	to = min(to, maxParts+len(c.data)-3)
-	for i := from; i < to; i++ {
+	for i := from; i < to; i += step {
 		if h := c.hash(i); c.wanted.has(h) {
 			c.latest[c.wanted.number(h)].add(i)
 		}
@@ -329,7 +337,7 @@ func (c *coder) insertParts(gap int) {
 	for len(c.parts) > c.entered && c.parts[c.entered].gap == gap {
 		p := c.parts[c.entered]
 		c.entered++
-		c.insert(p.at, p.at+p.n-3)
+		c.insert(p.at, p.at+p.n-3, stride)
 	}
 }
 
@@ -360,7 +368,7 @@ func (c *coder) gap(from, to int) {
 			st, score = c.best(i, to)
 		}
 
-		c.insert(maxParts+i, maxParts+i+1)
+		c.insert(maxParts+i, maxParts+i+1, 1)
 		if score <= 0 {
 			c.literal(i)
 			i++
@@ -379,7 +387,14 @@ func (c *coder) gap(from, to int) {
 		}
 
 		c.put(st)
-		c.insert(maxParts+i+1, maxParts+i+st.length)
+
+		// What follows on a match is often found by its last bytes.
+		inside, end := maxParts+i+1, maxParts+i+st.length
+		if st.length >= longMatch {
+			c.insert(inside, end-longMatch/2, stride)
+			inside = end - longMatch/2
+		}
+		c.insert(inside, end, 1)
 
 		i += st.length
 	}
