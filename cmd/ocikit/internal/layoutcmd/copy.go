@@ -28,7 +28,7 @@ refers to the images, too: signatures, SBOMs.
 
 Several images go to the place that the last operand names, each under its own name: those of one place
 under the names that they have there, those of several under full names, as "ocikit help names" says.
---all copies every entry of the places under its own name. --from-file copies those that a list
+--all copies every entry of the places under its own name, of a repository every tag. --from-file copies those that a list
 names: of the first place, or, if the target stands alone, of the registries in their names, as
 "pull --from-file" does. A registry as the target is docker://HOST or docker://HOST/PREFIX then, as with
 "push --all". One image that cannot be copied is named and does not keep the others.

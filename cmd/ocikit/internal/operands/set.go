@@ -39,27 +39,8 @@ func SetOf(env *cli.Env, flags *commonflags.Set, src source.Source, platforms st
 		return nil, err
 	}
 
-	x, err := src.Index()
-	if errors.Is(err, errors.ErrUnsupported) {
-		err = cli.WithHint(err, "`ocikit pull --all` brings all tags of a repository")
-	}
+	all, err := entriesOf(env, flags, src)
 	if err != nil {
-		return nil, err
-	}
-
-	if len(x.Manifests) == 0 {
-		return nil, fmt.Errorf("layout %q: it holds no image: %w", src.Name(), graph.ErrNotFound)
-	}
-
-	var all []Member
-	if flags.FromFile == "" {
-		for _, desc := range x.Manifests {
-			if takes(flags.Filter, desc) {
-				all = append(all, Member{Name: NameOf(desc), Desc: desc})
-			}
-		}
-		all = distinct(all)
-	} else if all, err = listed(env, flags, src, x); err != nil {
 		return nil, err
 	}
 
@@ -73,6 +54,63 @@ func SetOf(env *cli.Env, flags *commonflags.Set, src source.Source, platforms st
 			all[i].Src, all[i].Desc, all[i].Err = narrowed(src, m.Desc, wishes, true)
 			all[i].Desc = withNames(all[i].Desc, m.Desc)
 		}
+	}
+
+	return all, nil
+}
+
+// entriesOf returns the images of a place that are meant, whole.
+func entriesOf(env *cli.Env, flags *commonflags.Set, src source.Source) ([]Member, error) {
+	// A registry has no index.json. It lists tags, and each is asked for.
+	if r, ok := source.Unwrap(src).(*repository); ok && flags.FromFile == "" {
+		return r.tagged(flags.Filter)
+	}
+
+	x, err := src.Index()
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = cli.WithHint(err, "--from-file names images of registries where the target stands alone")
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	if len(x.Manifests) == 0 {
+		return nil, fmt.Errorf("layout %q: it holds no image: %w", src.Name(), graph.ErrNotFound)
+	}
+
+	if flags.FromFile != "" {
+		return listed(env, flags, src, x)
+	}
+
+	var all []Member
+	for _, desc := range x.Manifests {
+		if takes(flags.Filter, desc) {
+			all = append(all, Member{Name: NameOf(desc), Desc: desc})
+		}
+	}
+
+	return distinct(all), nil
+}
+
+// tagged returns the images of a repository that have tags which a filter takes. One that the registry
+// lists and does not have, or whose name is none, is a member with an error.
+func (r *repository) tagged(filter set.Filter) ([]Member, error) {
+	var all []Member
+	for tag, err := range r.Tags() {
+		if err != nil {
+			return nil, err
+		}
+
+		name := oci.Name{Repo: r.ref.Repository(), Tag: tag}
+		m := Member{Name: name.String(), Err: registry.CheckTag(tag)}
+		if m.Err == nil && !filter.Takes(name) {
+			continue
+		}
+		if m.Err == nil {
+			m.Desc, m.Err = r.Resolve(oci.ImageName{Tag: tag})
+			m.Desc = m.Desc.WithAnnotation(oci.AnnotationRefName, tag).WithAnnotation(oci.AnnotationImageName, name.String())
+		}
+		all = append(all, m)
 	}
 
 	return all, nil
