@@ -15,6 +15,7 @@ const (
 	blockSize  = 480 << 10 // input bytes compressed on their own: part of the format, frozen
 	windowSize = 32 << 10  // the farthest a DEFLATE match may reach back (RFC 1951, section 2)
 	maxWorkers = 16        // what "one per processor" is capped at, for memory
+	waiting    = 2         // blocks that are filled before an encoder is idle
 )
 
 var errClosed = errors.New("gzip: write after close")
@@ -204,11 +205,11 @@ func (z *Writer) start(b *block) {
 	go b.run(z.encoders, z.level)
 }
 
-// take makes the current block an empty one with this window. It waits for the oldest block if as many
-// are under way as there are workers. So there is one block more than workers, and these stay busy
-// while that one is filled.
+// take makes the current block an empty one with this window. It waits for the oldest block if all
+// encoders have one and some more are waiting for them: so the encoders stay busy while the oldest is
+// written and the next one is filled, even if the bytes for that come late.
 func (z *Writer) take(window []byte) error {
-	if err := z.drain(cap(z.encoders)); err != nil {
+	if err := z.drain(cap(z.encoders) + waiting); err != nil {
 		return err
 	}
 	if n := len(z.free); n > 0 {
