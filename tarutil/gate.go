@@ -2,7 +2,6 @@ package tarutil
 
 import (
 	"archive/tar"
-	"bufio"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -26,9 +25,10 @@ const DefaultMaxEntries = 1 << 20
 // some 40 bytes each, of which there may be [DefaultMaxEntries]. A Gate has a goroutine until it is
 // closed, so Close must be called in any case.
 type Gate struct {
-	pipe *io.PipeWriter
-	done chan struct{}
-	err  error // once done is closed
+	to     passage
+	closed bool
+	done   chan struct{}
+	err    error // once done is closed
 
 	entries, behind int64 // the same
 }
@@ -36,31 +36,34 @@ type Gate struct {
 // NewGate returns a Gate. If allowNoEnd is set, the two zero blocks at the end may be absent, as with
 // [Checker.AllowNoEnd].
 func NewGate(allowNoEnd bool) *Gate {
-	r, w := io.Pipe()
-	g := &Gate{pipe: w, done: make(chan struct{})}
+	g := &Gate{to: newPassage(), done: make(chan struct{})}
 	go func() {
 		defer close(g.done)
-		g.err = g.checkLayer(bufio.NewReaderSize(r, copySize), allowNoEnd)
-		if g.err == nil {
-			g.err = io.EOF
-		}
-		r.CloseWithError(g.err)
+		g.err = g.checkLayer(&passageReader{passage: g.to}, allowNoEnd)
 	}()
 	return g
 }
 
 // Write follows more of the tar. An error about the tar names entry and offset, and is final. It may come
 // from a later Write than the one with the bytes it is about, but at the latest from Close.
-func (g *Gate) Write(p []byte) (int, error) { return g.pipe.Write(p) }
+func (g *Gate) Write(p []byte) (int, error) {
+	if g.closed {
+		return 0, io.ErrClosedPipe
+	}
+	if len(p) > 0 && !g.to.pass(p, g.done) {
+		return 0, g.err
+	}
+	return len(p), nil
+}
 
 // Close reports whether the tar that ends here can be a layer. It may be called again, and then returns
 // the same.
 func (g *Gate) Close() error {
-	g.pipe.Close()
-	<-g.done
-	if g.err == io.EOF {
-		return nil
+	if !g.closed {
+		g.closed = true
+		close(g.to.pieces)
 	}
+	<-g.done
 	return g.err
 }
 
