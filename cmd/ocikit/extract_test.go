@@ -216,9 +216,10 @@ func treeText(t *testing.T, dir, except string) string {
 	return b.String()
 }
 
-// TestExportToFile exports and flattens layers that can be written in one reading, and one that cannot,
-// since a path comes twice: what a file and a new layer hold is what a pipe gets.
-func TestExportToFile(t *testing.T) {
+// TestExportOnce exports and flattens layers that can be written in one reading, and others that cannot,
+// since a path comes twice: what a pipe gets, with a temporary file or without, and what a file and a new
+// layer hold is what two readings give, as they do for paths.
+func TestExportOnce(t *testing.T) {
 	for name, layers := range map[string][][]byte{
 		"one reading":            {plainTar("d/f right", "l -> d/f", "h = d/f")},
 		"a path twice":           {plainTar("f wrong and longer", "g x", "f right")},
@@ -229,15 +230,24 @@ func TestExportToFile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			badImage{layers: layers}.store(t, "app")
-			status, want, stderr := runOcikit(t.Context(), nil, "export", "app")
+			status, want, stderr := runOcikit(t.Context(), nil, "export", "app", "/")
 			if status != 0 {
-				t.Fatalf("export to a pipe: status %d, %s", status, stderr)
+				t.Fatalf("export of the root: status %d, %s", status, stderr)
+			}
+			for _, temp := range []string{t.TempDir(), "absent"} {
+				t.Setenv("TMPDIR", temp)
+				if status, got, stderr := runOcikit(t.Context(), nil, "export", "app"); status != 0 || got != want {
+					t.Errorf("export to a pipe by %q: status %d, %d bytes, want %d\n%s", temp, status, len(got), len(want), stderr)
+				}
+				if left, _ := os.ReadDir(temp); len(left) > 0 {
+					t.Errorf("temporary files are left: %v", left)
+				}
 			}
 			if status, _, stderr := runOcikit(t.Context(), nil, "export", "app", "-o", "file"); status != 0 {
 				t.Fatalf("export to a file: status %d, %s", status, stderr)
 			}
 			if got, err := os.ReadFile("file"); err != nil || string(got) != want {
-				t.Errorf("a file of %d bytes, %v; a pipe got %d", len(got), err, len(want))
+				t.Errorf("a file of %d bytes, %v; want %d", len(got), err, len(want))
 			}
 
 			if status, _, stderr := runOcikit(t.Context(), nil, "flatten", "app", "-t", "flat"); status != 0 {

@@ -42,10 +42,11 @@ func Extract(ctx context.Context, src source.Source, desc oci.Descriptor, root *
 	return extractLayers(ctx, src, layers, root, how)
 }
 
-// MayWriteOnce reports whether [WriteOnce] is worth a try: for images of a single layer it is.
-func MayWriteOnce(src source.Source, desc oci.Descriptor) bool {
+// MayWriteOnce reports whether [WriteOnce] is worth a try: for images of a single layer it is, if the
+// blob of that has no more bytes than most.
+func MayWriteOnce(src source.Source, desc oci.Descriptor, most int64) bool {
 	layers, err := imageLayers(src, desc)
-	return err == nil && len(layers) == 1
+	return err == nil && len(layers) == 1 && layers[0].Size <= most
 }
 
 // WriteOnce writes the files of an image to w as a tar, as [NewStack] and [stack.Stack.WriteTar] do, if
