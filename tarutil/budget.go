@@ -3,8 +3,9 @@ package tarutil
 import "fmt"
 
 // DefaultMaxMemory is how many bytes of memory the names and headers of an input may take if no other
-// budget is given.
-const DefaultMaxMemory = 160 << 20
+// budget is given. It is enough for an image of a million files, see [PathTable], and leaves room for
+// buffers below the 256 MiB that the program promises.
+const DefaultMaxMemory = 192 << 20
 
 // A Budget bounds the memory that an input makes a program hold: a few compressed bytes can stand for a
 // million names. Code that keeps something of an input takes about as many bytes from the Budget. A

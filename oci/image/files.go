@@ -2,12 +2,14 @@ package image
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
+	"sort"
 	"strings"
+	"unsafe"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -53,11 +55,20 @@ type LayerUse struct {
 type FileList struct {
 	Layers []LayerUse
 
-	budget  *tarutil.Budget
-	root    fileNode
-	entries map[stack.EntryID]*entry
-	lastDir string
-	last    *fileNode // of that path
+	paths    *tarutil.PathTable // of the stack as well
+	entries  tarutil.Slab[entry]
+	links    map[uint32]string    // what links lead to, by the number of their entry
+	last     tarutil.Slab[uint32] // by path: one more than the number of its last entry
+	children tarutil.PathChildren
+}
+
+// newFileList returns a list for the entries of layers.
+func newFileList(layers []oci.Descriptor) *FileList {
+	f := &FileList{paths: tarutil.NewPathTable(tarutil.NewBudget(0)), links: map[uint32]string{}}
+	for i, layer := range layers {
+		f.Layers = append(f.Layers, LayerUse{Layer: i, Digest: layer.Digest, Size: layer.Size})
+	}
+	return f
 }
 
 // ListFiles applies the layers of the image that desc describes, as [stack.Apply] does, and
@@ -68,174 +79,173 @@ func ListFiles(ctx context.Context, src source.Source, desc oci.Descriptor) (*Fi
 	if err != nil {
 		return nil, err
 	}
-	list := &FileList{budget: tarutil.NewBudget(0), entries: map[stack.EntryID]*entry{}}
-	for i, layer := range layers {
-		list.Layers = append(list.Layers, LayerUse{Layer: i, Digest: layer.Digest, Size: layer.Size})
-	}
-	if _, err := applyLayers(ctx, src, layers, stack.Options{Observer: list, Budget: list.budget}); err != nil {
-		return nil, err
-	}
-	return list, nil
+	list := newFileList(layers)
+	return list, list.apply(ctx, src, layers, list)
 }
 
-// A fileNode is a name that something in the image has or had.
-type fileNode struct {
-	name     string
-	parent   *fileNode
-	children map[string]*fileNode
-	entries  []*entry // in the order of the layers
+// apply applies the layers. The observer hands what it is told on to the list.
+func (f *FileList) apply(ctx context.Context, src source.Source, layers []oci.Descriptor, watch stack.Observer) error {
+	_, err := applyLayers(ctx, src, layers, stack.Options{Observer: watch, Paths: f.paths})
+	f.children = f.paths.Children()
+	return err
 }
 
-// An entry is what a layer holds under a name.
+// An entry is what a layer holds under a name. There may be a million, so it is kept small.
 type entry struct {
-	hdr    File
-	target *entry // of a hard link: who has the bytes
-	names  int    // that lead to the bytes
-	gone   bool
+	size         int64
+	uid, gid     uint32
+	layer, index int32  // in which it is, and its number there
+	fateBy       int32  // the layer that did it
+	names        int32  // that lead to its bytes
+	target       uint32 // of a hard link: the number of the entry with the bytes; else its own
+	before       uint32 // one more than the number of the entry that had its path before, if any
+	mode         uint16
+	kind         byte
+	fate         byte // an index of fates
 }
 
-// listMemory is about what an entry of a list needs, in bytes.
-const listMemory = 650
+// fates are what the entries say of theirs.
+var fates = [...]Fate{"", Deleted, Replaced}
+
+// file returns what is known of an entry.
+func (f *FileList) file(i uint32) File {
+	e := f.entries.At(i)
+	return File{
+		Type: string(e.kind), Mode: int64(e.mode), UID: int(e.uid), GID: int(e.gid), Size: e.size,
+		Link: f.links[i], Layer: int(e.layer), Fate: fates[e.fate], FateBy: int(e.fateBy),
+	}
+}
+
+// listMemory is what an entry of a list needs, linkMemory what a link needs besides, in bytes.
+const (
+	listMemory = int(unsafe.Sizeof(entry{}) + unsafe.Sizeof(uint32(0)))
+	linkMemory = 60
+)
 
 // Placed implements [stack.Observer].
-func (f *FileList) Placed(id, file stack.EntryID, name string, hdr *tar.Header) error {
-	if len(f.entries) == tarutil.DefaultMaxEntries {
+func (f *FileList) Placed(id, file stack.EntryID, path tarutil.PathID, hdr *tar.Header) error {
+	if f.entries.Len() == tarutil.DefaultMaxEntries {
 		return fmt.Errorf("%w: over %d in all layers", tarutil.ErrTooMany, tarutil.DefaultMaxEntries)
 	}
 
-	if err := f.budget.Take(listMemory + 2*len(name) + len(hdr.Linkname)); err != nil {
+	needs := listMemory
+	if hdr.Linkname != "" {
+		needs += linkMemory + len(hdr.Linkname)
+	}
+	if err := f.paths.Budget.Take(needs); err != nil {
 		return err
 	}
 
-	e := &entry{hdr: fileOf(id.Layer, hdr), names: 1}
+	i, e := f.entries.New()
+	*e = entry{
+		layer: int32(id.Layer), index: int32(id.Entry), names: 1, target: i,
+		mode: uint16(hdr.Mode & 0o7777), uid: uint32(hdr.Uid), gid: uint32(hdr.Gid), kind: kindOf(hdr.Typeflag),
+	}
+	if e.kind == 'f' {
+		e.size = hdr.Size
+	}
+	if hdr.Linkname != "" {
+		f.links[i] = strings.Clone(hdr.Linkname)
+	}
 
 	// A hard link has no bytes of its own: they are wasted when the last name is gone.
 	if file != id {
-		e.target = f.entries[file]
-		e.target.names++
+		e.target = f.number(file)
+		f.entries.At(e.target).names++
 	}
 
-	f.entries[id] = e
 	use := &f.Layers[id.Layer]
 	use.Files++
-	use.Bytes += e.hdr.Size
+	use.Bytes += e.size
 
-	n := f.node(name)
-	n.entries = append(n.entries, e)
+	for f.last.Len() <= int(path) {
+		f.last.New()
+	}
+	last := f.last.At(uint32(path))
+	e.before, *last = *last, i+1
 	return nil
 }
 
 // Gone implements [stack.Observer]. Bytes are wasted once no name leads to them.
 func (f *FileList) Gone(id stack.EntryID, layer int, whiteout bool) {
-	e := f.entries[id]
-	e.gone, e.hdr.Fate, e.hdr.FateBy = true, Replaced, layer
+	e := f.entries.At(f.number(id))
+	e.fate, e.fateBy = 2, int32(layer)
 	if whiteout {
-		e.hdr.Fate = Deleted
+		e.fate = 1
 	}
-	if e.target != nil {
-		e = e.target
-	}
+	e = f.entries.At(e.target)
 	if e.names--; e.names == 0 {
-		f.Layers[e.hdr.Layer].Wasted += e.hdr.Size
+		f.Layers[e.layer].Wasted += e.size
 	}
 }
 
-func fileOf(i int, hdr *tar.Header) File {
-	file := File{Type: "f", Mode: hdr.Mode & 0o7777, UID: hdr.Uid, GID: hdr.Gid, Link: hdr.Linkname, Layer: i}
-	switch hdr.Typeflag {
+// number returns the number of an entry. They were placed in order.
+func (f *FileList) number(id stack.EntryID) uint32 {
+	return uint32(sort.Search(f.entries.Len(), func(i int) bool {
+		e := f.entries.At(uint32(i))
+		return cmp.Or(cmp.Compare(int(e.layer), id.Layer), cmp.Compare(int(e.index), id.Entry)) >= 0
+	}))
+}
+
+func kindOf(flag byte) byte {
+	switch flag {
 	case tar.TypeDir:
-		file.Type = "d"
+		return 'd'
 	case tar.TypeSymlink:
-		file.Type = "l"
+		return 'l'
 	case tar.TypeLink:
-		file.Type = "h"
+		return 'h'
 	case tar.TypeChar:
-		file.Type = "c"
+		return 'c'
 	case tar.TypeBlock:
-		file.Type = "b"
+		return 'b'
 	case tar.TypeFifo:
-		file.Type = "p"
-	default:
-		file.Size = hdr.Size
+		return 'p'
 	}
-
-	return file
-}
-
-// node returns the node of a real path.
-func (f *FileList) node(name string) *fileNode {
-	dirName, base := path.Split(name)
-
-	// Tars go from directory to directory, so the last one is remembered.
-	if f.last == nil || dirName != f.lastDir {
-		f.last, f.lastDir = &f.root, dirName
-		for part := range strings.SplitSeq(dirName, "/") {
-			f.last = f.last.child(part)
-		}
-	}
-	return f.last.child(base)
-}
-
-// child returns the node of a name in n, or n itself if that is empty.
-func (n *fileNode) child(name string) *fileNode {
-	if name == "" {
-		return n
-	}
-	c := n.children[name]
-	if c == nil {
-		c = &fileNode{name: strings.Clone(name), parent: n}
-		if n.children == nil {
-			n.children = map[string]*fileNode{}
-		}
-		n.children[c.name] = c
-	}
-	return c
+	return 'f'
 }
 
 // Walk calls fn for each entry that the image shows at name and below, or with all also for
 // those that it does not show, in the order of their names; the root is "". It reports
 // whether there was anything.
 func (f *FileList) Walk(name string, all bool, fn func(File) error) (found bool, err error) {
-	n := &f.root
-	for part := range strings.SplitSeq(path.Clean("/" + name)[1:], "/") {
-		if part != "" && n != nil {
-			n = n.children[part]
-		}
-	}
-	if n == nil {
+	id, ok := f.paths.Lookup(path.Clean("/" + name)[1:])
+	if !ok {
 		return false, nil
 	}
-	err = n.walk(n.path(), all, func(file File) error { found = true; return fn(file) })
+	err = f.walk(id, all, func(file File) error { found = true; return fn(file) })
 	return found, err
 }
 
-// path returns the path of n, without a slash in front.
-func (n *fileNode) path() string {
-	var parts []string
-	for ; n.parent != nil; n = n.parent {
-		parts = append(parts, n.name)
-	}
-	slices.Reverse(parts)
-	return strings.Join(parts, "/")
-}
-
-func (n *fileNode) walk(at string, all bool, fn func(File) error) error {
-	for _, e := range n.entries {
-		if e.gone && !all {
+func (f *FileList) walk(id tarutil.PathID, all bool, fn func(File) error) error {
+	for _, i := range f.entriesOf(id) {
+		if f.entries.At(i).fate != 0 && !all {
 			continue
 		}
-		file := e.hdr
-		file.Path = at
+		file := f.file(i)
+		file.Path = f.paths.Path(id)
 		if err := fn(file); err != nil {
 			return err
 		}
 	}
 
-	for _, name := range slices.Sorted(maps.Keys(n.children)) {
-		if err := n.children[name].walk(path.Join(at, name), all, fn); err != nil {
+	for _, c := range f.children.Of(id) {
+		if err := f.walk(c, all, fn); err != nil {
 			return err
 		}
 	}
 
 	return nil
+}
+
+// entriesOf returns the numbers of the entries of a path, in the order of the layers.
+func (f *FileList) entriesOf(id tarutil.PathID) (list []uint32) {
+	if int(id) >= f.last.Len() {
+		return nil
+	}
+	for next := *f.last.At(uint32(id)); next != 0; next = f.entries.At(next - 1).before {
+		list = append(list, next-1)
+	}
+	slices.Reverse(list)
+	return list
 }

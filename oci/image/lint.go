@@ -70,7 +70,7 @@ func Lint(ctx context.Context, l *layout.Layout, roots []oci.Descriptor) ([]layo
 	var findings []layout.Finding
 	seen := map[layout.Finding]bool{}
 	for _, desc := range images {
-		x := &linter{l: l, desc: desc, counts: map[string]int{}, files: &FileList{budget: tarutil.NewBudget(0), entries: map[stack.EntryID]*entry{}}}
+		x := &linter{l: l, desc: desc, counts: map[string]int{}}
 		if err := x.run(ctx); ctx.Err() != nil {
 			return findings, context.Cause(ctx)
 		} else if err != nil {
@@ -106,13 +106,13 @@ func (x *linter) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	for i, d := range x.layers {
-		x.files.Layers = append(x.files.Layers, LayerUse{Layer: i, Digest: d.Digest, Size: d.Size})
+	x.files = newFileList(x.layers)
+	for range x.layers {
 		x.owners = append(x.owners, map[string]int{})
 		x.suspects = append(x.suspects, map[string]secret{})
 	}
 
-	if _, err := applyLayers(ctx, x.l, x.layers, stack.Options{Observer: x, Budget: x.files.budget}); err != nil {
+	if err := x.files.apply(ctx, x.l, x.layers, x); err != nil {
 		return err
 	}
 
@@ -120,7 +120,7 @@ func (x *linter) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	x.names(&x.files.root)
+	x.names(0)
 	x.ownerNames()
 	if err := x.wasted(); err != nil {
 		return err
@@ -158,8 +158,8 @@ const (
 )
 
 // Placed implements [stack.Observer].
-func (x *linter) Placed(id, file stack.EntryID, name string, hdr *tar.Header) error {
-	if err := x.files.Placed(id, file, name, hdr); err != nil {
+func (x *linter) Placed(id, file stack.EntryID, path tarutil.PathID, hdr *tar.Header) error {
+	if err := x.files.Placed(id, file, path, hdr); err != nil {
 		return err
 	}
 
@@ -179,8 +179,9 @@ func (x *linter) Placed(id, file stack.EntryID, name string, hdr *tar.Header) er
 
 	// peek looks for the name in the tar, which need not be the path that the file got.
 	isFile := hdr.Typeflag == tar.TypeReg && hdr.Size > 0
+	name := x.files.paths.Path(path)
 	if s, ok := secretOf(name); ok && isFile && len(x.suspects[id.Layer]) < maxSuspects {
-		s.path = strings.Clone(name)
+		s.path = name
 		x.suspects[id.Layer][strings.Clone(hdr.Name)] = s
 	}
 
@@ -207,14 +208,16 @@ func (x *linter) modes() error {
 
 // names looks for names in a directory, and below, that some systems take for one. It reports whether
 // the image shows anything there.
-func (x *linter) names(n *fileNode) (shown bool) {
-	shown = slices.ContainsFunc(n.entries, func(e *entry) bool { return !e.gone })
+func (x *linter) names(dir tarutil.PathID) (shown bool) {
+	f := x.files
+	shown = slices.ContainsFunc(f.entriesOf(dir), func(i uint32) bool { return f.entries.At(i).fate == 0 })
 	folded := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(n.children)) {
-		if !x.names(n.children[name]) {
+	for _, c := range f.children.Of(dir) {
+		if !x.names(c) {
 			continue
 		}
 		shown = true
+		name := f.paths.Name(c)
 		key := foldName(name)
 		twin, ok := folded[key]
 		switch {
@@ -223,7 +226,7 @@ func (x *linter) names(n *fileNode) (shown bool) {
 		case x.counts[lintNames] >= maxLint: // there may be millions, with long paths
 			x.counts[lintNames]++
 		default:
-			x.add(lintNames, x.desc.Digest, fmt.Sprintf("%q and %q in %q", twin, name, "/"+n.path()))
+			x.add(lintNames, x.desc.Digest, fmt.Sprintf("%q and %q in %q", twin, name, "/"+f.paths.Path(dir)))
 		}
 	}
 

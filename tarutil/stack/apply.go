@@ -37,9 +37,10 @@ type Options struct {
 	// MaxSparse is how large all sparse files together may be; 0 stands for
 	// [tarutil.DefaultMaxSparse].
 	MaxSparse int64
-	// Budget bounds the memory that the names take. An Observer may draw on it, too; nil stands
-	// for a new one of [tarutil.DefaultMaxMemory].
-	Budget *tarutil.Budget
+	// Paths is an empty table that the names of all layers are kept in. Its budget bounds the memory
+	// that the stack takes. An Observer may use both, too; nil stands for a new one of
+	// [tarutil.DefaultMaxMemory].
+	Paths *tarutil.PathTable
 	// Workers is how many layers are read at once; 0 stands for one a processor.
 	Workers int
 	// Observer, if there is one, is told what becomes of each entry.
@@ -86,12 +87,11 @@ func apply(ctx context.Context, layers []Layer, opts Options, st *stage) (*Stack
 	if opts.Workers <= 0 {
 		opts.Workers = runtime.GOMAXPROCS(0)
 	}
-	if opts.Budget == nil {
-		opts.Budget = tarutil.NewBudget(0)
+	if opts.Paths == nil {
+		opts.Paths = tarutil.NewPathTable(tarutil.NewBudget(0))
 	}
 
-	s := &Stack{layers: layers, opts: opts, tree: newStackTree(opts.MaxEntries, opts.Base, opts.Observer)}
-	s.tree.budget = opts.Budget
+	s := &Stack{layers: layers, opts: opts, tree: newStackTree(opts.Paths, opts.MaxEntries, opts.Base, opts.Observer)}
 	if opts.Surprise != nil {
 		s.tree.surprise = &surpriser{t: s.tree, tell: opts.Surprise}
 	}

@@ -299,27 +299,32 @@ func TestRandomStacks(t *testing.T) {
 	t.Logf("%d of %d stacks are good", good, seeds)
 }
 
-// TestBudget makes sure that a stack holds just the memory of what is left of its layers.
+// TestBudget makes sure that a stack holds just the memory of what is left of its layers, and of the
+// names that it ever had.
 func TestBudget(t *testing.T) {
 	const all = 1 << 30
 	check := func(what string, layers []Layer) {
 		t.Helper()
 		b := tarutil.NewBudget(all)
-		s, err := Apply(t.Context(), layers, Options{Budget: b})
+		s, err := Apply(t.Context(), layers, Options{Paths: tarutil.NewPathTable(b)})
 		if err != nil {
 			return
 		}
 
 		held, files := 0, map[*stackFile]bool{}
-		s.tree.root.visit(func(n *node) {
-			if n.dir != nil {
-				held += nodeMemory + len(n.name)
+		tree := s.tree
+		tree.visit(tree.root, func(n *node) {
+			if n != tree.root {
+				held += fileMemory
 			}
-			if !files[n.file] {
-				held += n.file.memory()
+			if f := tree.file(n); !files[f] {
+				held += tree.memory(f)
+				files[f] = true
 			}
-			files[n.file] = true
 		})
+		for id := 1; id < tree.paths.Len(); id++ {
+			held += tarutil.PathMemory + nodeMemory + len(tree.paths.Name(tarutil.PathID(id)))
+		}
 
 		// What is left can be taken, and nothing more.
 		if err := b.Take(all - held); err != nil {

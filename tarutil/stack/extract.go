@@ -71,8 +71,8 @@ func Extract(ctx context.Context, root *os.Root, layers []Layer, opts Options, h
 		return nil, Extracted{}, err
 	}
 
-	x := &extraction{stack: s, opts: how, stage: st, refused: make(map[*stackFile]bool)}
-	if x.dirs, err = newDirCache(root, s.tree.root); err == nil {
+	x := &extraction{tree: s.tree, opts: how, stage: st, refused: make(map[*stackFile]bool)}
+	if x.dirs, err = newDirCache(root, s.tree); err == nil {
 		err = x.run(ctx)
 		x.dirs.close()
 	}
@@ -85,7 +85,7 @@ func Extract(ctx context.Context, root *os.Root, layers []Layer, opts Options, h
 
 // An extraction gives the files of a stack their names.
 type extraction struct {
-	stack *Stack
+	tree  *stackTree
 	opts  ExtractOptions
 	stage *stage
 	dirs  *dirCache
@@ -96,11 +96,12 @@ type extraction struct {
 
 func (x *extraction) run(ctx context.Context) error {
 	var dirs, files, others []*node
-	x.stack.tree.root.visit(func(n *node) {
-		switch {
-		case n.file.flag == tar.TypeDir:
+	t := x.tree
+	t.visit(t.root, func(n *node) {
+		switch flag := t.file(n).flag; {
+		case flag == tar.TypeDir:
 			dirs = append(dirs, n)
-		case n.file.flag == tar.TypeReg && n.isFirst():
+		case flag == tar.TypeReg && t.isFirst(n):
 			files = append(files, n)
 		default:
 			others = append(others, n)
@@ -110,7 +111,7 @@ func (x *extraction) run(ctx context.Context) error {
 	// Directories come first. Until they are finished nobody else may enter them. The root, which
 	// is dirs[0], was made by the caller.
 	for _, n := range dirs[1:] {
-		if err := x.at(ctx, n, func(d *openedDir) error { return d.mkdir(n.name, 0o700) }); err != nil {
+		if err := x.at(ctx, n, func(d *openedDir) error { return d.mkdir(t.name(n), 0o700) }); err != nil {
 			return err
 		}
 	}
@@ -127,7 +128,7 @@ func (x *extraction) run(ctx context.Context) error {
 
 	// Further names of regular files: both paths are real, and no link is there yet.
 	for _, n := range others {
-		if n.file.flag == tar.TypeReg {
+		if t.file(n).flag == tar.TypeReg {
 			if err := x.link(ctx, n); err != nil {
 				return err
 			}
@@ -137,7 +138,7 @@ func (x *extraction) run(ctx context.Context) error {
 	// No content is written any more, so symbolic links can be made now, and what lies beside
 	// them: fifos and devices.
 	for _, n := range others {
-		if n.file.flag != tar.TypeReg && n.isFirst() {
+		if t.file(n).flag != tar.TypeReg && t.isFirst(n) {
 			if err := x.special(ctx, n); err != nil {
 				return err
 			}
@@ -146,7 +147,7 @@ func (x *extraction) run(ctx context.Context) error {
 
 	// Further names of symbolic links, fifos and devices: only now are the first ones there.
 	for _, n := range others {
-		if n.file.flag != tar.TypeReg && !n.isFirst() {
+		if t.file(n).flag != tar.TypeReg && !t.isFirst(n) {
 			if err := x.link(ctx, n); err != nil {
 				return err
 			}
@@ -156,7 +157,7 @@ func (x *extraction) run(ctx context.Context) error {
 	// No name is made any more, which would change the time of its directory. The deepest one is
 	// finished first: what is below a directory that nobody may enter cannot be reached.
 	for i := len(dirs) - 1; i >= 0; i-- {
-		if n := dirs[i]; n.dir != nil || !n.file.implied {
+		if n := dirs[i]; n != t.root || !t.file(n).implied {
 			if err := x.finishDir(ctx, n); err != nil {
 				return err
 			}
@@ -173,20 +174,20 @@ func (x *extraction) at(ctx context.Context, n *node, do func(*openedDir) error)
 		return err
 	}
 
-	if err := checkSystemName(n.name); err != nil {
-		return fmt.Errorf("file %q: %w", n.path(), err)
+	if err := checkSystemName(x.tree.name(n)); err != nil {
+		return fmt.Errorf("file %q: %w", x.tree.path(n), err)
 	}
 
-	d, err := x.dirs.open(n.dir)
+	d, err := x.dirs.open(x.tree.dir(n))
 	if err == nil {
 		defer x.dirs.release(d)
 		err = do(d)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		err = sameName(n)
+		err = x.sameName(n)
 	}
 	if err != nil {
-		return fmt.Errorf("file %q: %w", n.path(), handle.Cause(err))
+		return fmt.Errorf("file %q: %w", x.tree.path(n), handle.Cause(err))
 	}
 
 	return nil
@@ -194,10 +195,10 @@ func (x *extraction) at(ctx context.Context, n *node, do func(*openedDir) error)
 
 // sameName says why a name is there already in a directory that was empty: the file system takes
 // two names for one.
-func sameName(n *node) error {
-	for other := n.dir.child; other != nil; other = other.next {
-		if other != n && strings.EqualFold(other.name, n.name) {
-			return fmt.Errorf("%w: to this file system %q is the same name", fs.ErrExist, other.name)
+func (x *extraction) sameName(n *node) error {
+	for other := range x.tree.in(x.tree.dir(n)) {
+		if name := x.tree.name(other); other != n && strings.EqualFold(name, x.tree.name(n)) {
+			return fmt.Errorf("%w: to this file system %q is the same name", fs.ErrExist, name)
 		}
 	}
 	return fmt.Errorf("%w: this file system may take names for one that differ by case or Unicode form", fs.ErrExist)
@@ -240,25 +241,27 @@ func isWindowsName(name string) bool {
 // place moves a regular file from the stage to its name.
 func (x *extraction) place(ctx context.Context, n *node) error {
 	return x.at(ctx, n, func(d *openedDir) error {
-		staged := stagedName(n.file.layer, n.file.entry)
-		err := d.take(x.stage.dirHandle, staged, n.name)
+		f, name := x.tree.file(n), x.tree.name(n)
+		staged := stagedName(f.layer, f.entry)
+		err := d.take(x.stage.dirHandle, staged, name)
 		if errors.Is(err, errors.ErrUnsupported) {
-			err = x.stage.moveByPath(staged, n.path())
+			err = x.stage.moveByPath(staged, x.tree.path(n))
 		}
 		if err != nil {
 			return err
 		}
 
 		x.done.Files++
-		x.done.Xattrs += int(n.file.lacks.xattrs)
-		if n.file.lacks.setID {
+		x.done.Xattrs += int(f.lacks.xattrs)
+		if f.lacks.setID {
 			x.done.SetID++
 		}
-		if n.file.attrs == nil {
+		a := x.tree.attributes(f)
+		if a == nil {
 			return nil
 		}
 
-		refused, err := x.stage.setPrivileges(d.dirHandle, n.name, n.file.attrs)
+		refused, err := x.stage.setPrivileges(d.dirHandle, name, a)
 		x.done.Xattrs += refused
 		return err
 	})
@@ -267,13 +270,14 @@ func (x *extraction) place(ctx context.Context, n *node) error {
 // link makes one more name of a file. Neither path leads through a link, for they are real
 // paths, and symbolic links to lead elsewhere are not there yet or not on the way.
 func (x *extraction) link(ctx context.Context, n *node) error {
-	if x.skips(n.file) {
+	f := x.tree.file(n)
+	if x.skips(f) {
 		x.done.Devices++
 		return nil
 	}
 	return x.at(ctx, n, func(*openedDir) error {
 		x.done.Files++
-		return x.dirs.root.Link(n.file.first.path(), n.path())
+		return x.dirs.root.Link(x.tree.paths.Path(f.first), x.tree.path(n))
 	})
 }
 
@@ -290,18 +294,19 @@ func (x *extraction) skips(f *stackFile) bool {
 
 // special makes a symbolic link, a fifo or a device.
 func (x *extraction) special(ctx context.Context, n *node) error {
-	f := n.file
+	f := x.tree.file(n)
 	if x.skips(f) {
 		x.done.Devices++
 		return nil
 	}
 
+	a, name := x.tree.attributes(f), x.tree.name(n)
 	return x.at(ctx, n, func(d *openedDir) error {
 		var err error
 		if f.flag == tar.TypeSymlink {
-			err = d.symlink(f.target, n.name)
+			err = d.symlink(a.rare.target, name)
 		} else {
-			err = d.makeNode(n.name, f.flag, f.attrs)
+			err = d.makeNode(name, f.flag, a)
 
 			// The root of a user namespace may not make devices. Further names find none to lead to.
 			if f.flag != tar.TypeFifo && errors.Is(err, fs.ErrPermission) {
@@ -313,7 +318,7 @@ func (x *extraction) special(ctx context.Context, n *node) error {
 
 		if err == nil {
 			x.done.Files++
-			err = x.setAttributes(d.dirHandle, n.name, nil, f.attrs, f.flag, have{owner: x.stage.made.Load().owner(f.attrs)})
+			err = x.setAttributes(d.dirHandle, name, nil, a, f.flag, have{owner: x.stage.made.Load().owner(a)})
 		}
 
 		return err
@@ -340,12 +345,13 @@ func (x *extraction) finishDir(ctx context.Context, n *node) error {
 		if f, err = d.self(); err == nil {
 			defer f.Close()
 			// The root was not made here.
-			had := have{owner: n.dir != nil && x.stage.made.Load().owner(n.file.attrs)}
-			err = x.setAttributes(d.dirHandle, ".", f, n.file.attrs, tar.TypeDir, had)
+			a := x.tree.attributes(x.tree.file(n))
+			had := have{owner: n != x.tree.root && x.stage.made.Load().owner(a)}
+			err = x.setAttributes(d.dirHandle, ".", f, a, tar.TypeDir, had)
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("directory %q: %w", n.path(), handle.Cause(err))
+		return fmt.Errorf("directory %q: %w", x.tree.path(n), handle.Cause(err))
 	}
 
 	return nil

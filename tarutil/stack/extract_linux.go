@@ -256,7 +256,7 @@ func (d dirHandle) makeNode(name string, flag byte, a *attributes) error {
 	}
 
 	// A dev_t is 8 bits of the minor and 12 of the major number, then the rest of each.
-	major, minor := uint64(a.major), uint64(a.minor)
+	major, minor := uint64(a.more().major), uint64(a.more().minor)
 	dev := minor&0xff | major&0xfff<<8 | minor&^0xff<<12 | major&^0xfff<<32
 
 	if err := oneName(name); err != nil {

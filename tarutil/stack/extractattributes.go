@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"strings"
 
 	"ocikit/tarutil"
@@ -31,8 +32,8 @@ type have struct{ owner, mode bool }
 
 // A lack says which attributes a file did not get.
 type lack struct {
-	setID  bool  // a setuid or setgid bit
-	xattrs int32 // so many extended attributes
+	setID  bool   // a setuid or setgid bit
+	xattrs uint16 // so many extended attributes
 }
 
 const setIDBits = 0o6000
@@ -49,14 +50,14 @@ func (o ExtractOptions) mode(a *attributes, flag byte) int32 {
 // has it: its setuid and setgid bits with the other permissions, and its capability.
 func (o ExtractOptions) privileges(a *attributes) *attributes {
 	const key = tarutil.XattrPrefix + tarutil.CapabilityXattr
-	capability, capable := a.records[key]
+	capability, capable := a.more().records[key]
 	if !capable && o.mode(a, tar.TypeReg)&setIDBits == 0 {
 		return nil
 	}
 
 	p := &attributes{mode: a.mode}
 	if capable {
-		p.records = map[string]string{key: capability}
+		p.rare = &rareAttributes{records: map[string]string{key: capability}}
 	}
 	return p
 }
@@ -101,7 +102,7 @@ func (o ExtractOptions) setAttributes(d dirHandle, name string, f *outFile, a *a
 		return lacks, err
 	}
 
-	lacks.xattrs = int32(refused + more)
+	lacks.xattrs = uint16(min(refused+more, math.MaxUint16))
 	return lacks, d.setTime(name, f, a)
 }
 
@@ -133,7 +134,7 @@ const userXattr = "user."
 // setXattrs sets those extended attributes that are wanted. One that this file system or this user
 // cannot have is counted, and no error: most files are used without.
 func setXattrs(d dirHandle, name string, f *outFile, a *attributes, wanted func(attr string) bool) (refused int, err error) {
-	for key, value := range a.records {
+	for key, value := range a.more().records {
 		attr, ok := strings.CutPrefix(key, tarutil.XattrPrefix)
 		if !ok || !wanted(attr) {
 			continue

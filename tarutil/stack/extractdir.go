@@ -13,6 +13,7 @@ const maxOpenDirs = 128
 // the one above, and keeps those open that were used last. It is safe for concurrent use.
 type dirCache struct {
 	root *os.Root
+	tree *stackTree
 	top  *openedDir
 	mu   sync.Mutex
 	dirs map[*node]*openedDir
@@ -27,14 +28,14 @@ type openedDir struct {
 	idle  *lru.Element
 }
 
-// newDirCache opens root as the directory top.
-func newDirCache(root *os.Root, top *node) (*dirCache, error) {
+// newDirCache opens root as the root of a tree.
+func newDirCache(root *os.Root, tree *stackTree) (*dirCache, error) {
 	h, err := openTop(root)
 	if err != nil {
 		return nil, err
 	}
-	d := &openedDir{dirHandle: h, node: top}
-	return &dirCache{root: root, top: d, dirs: map[*node]*openedDir{top: d}}, nil
+	d := &openedDir{dirHandle: h, node: tree.root}
+	return &dirCache{root: root, tree: tree, top: d, dirs: map[*node]*openedDir{tree.root: d}}, nil
 }
 
 // open returns the directory n. It stays open until release; several may use it at once.
@@ -43,14 +44,14 @@ func (c *dirCache) open(n *node) (*openedDir, error) {
 	defer c.mu.Unlock()
 
 	var missing []*node
-	for at := n; c.dirs[at] == nil; at = at.dir {
+	for at := n; c.dirs[at] == nil; at = c.tree.dir(at) {
 		missing = append(missing, at)
 	}
 
 	// From the top down, one name each: no path is ever looked up as a whole.
 	for i := len(missing) - 1; i >= 0; i-- {
 		at := missing[i]
-		h, err := c.dirs[at.dir].openDir(at.name)
+		h, err := c.dirs[c.tree.dir(at)].openDir(c.tree.name(at))
 		if err != nil {
 			return nil, err
 		}

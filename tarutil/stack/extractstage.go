@@ -231,7 +231,7 @@ func (st *stage) create(name string, a *attributes) (*outFile, have, error) {
 
 	// Some permissions would not let the user set attributes. The sticky bit is not given to files
 	// that are made.
-	if right && final&0o7000 == 0 && (final&0o200 != 0 || len(a.records) == 0) {
+	if right && final&0o7000 == 0 && (final&0o200 != 0 || len(a.more().records) == 0) {
 		open = final
 	}
 

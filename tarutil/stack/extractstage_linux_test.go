@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"ocikit/tarutil"
 )
 
 // stageLayers are layers with all that a stage treats differently: small and large files, files that
@@ -203,7 +205,7 @@ type placedObserver struct {
 	done chan struct{}
 }
 
-func (o *placedObserver) Placed(EntryID, EntryID, string, *tar.Header) error {
+func (o *placedObserver) Placed(EntryID, EntryID, tarutil.PathID, *tar.Header) error {
 	if o.n--; o.n == 0 {
 		close(o.done)
 	}

@@ -6,20 +6,23 @@ import (
 	"maps"
 	"slices"
 	"testing"
+
+	"ocikit/tarutil"
 )
 
 // A liveEntries follows what Apply says, and keeps what should be left.
 type liveEntries struct {
 	t     *testing.T
+	table *tarutil.PathTable
 	paths map[EntryID]string
 	files map[EntryID]EntryID
 }
 
-func (l *liveEntries) Placed(id, file EntryID, path string, _ *tar.Header) error {
+func (l *liveEntries) Placed(id, file EntryID, path tarutil.PathID, _ *tar.Header) error {
 	if _, ok := l.files[id]; ok {
 		l.t.Errorf("entry %v is placed twice", id)
 	}
-	l.paths[id], l.files[id] = path, file
+	l.paths[id], l.files[id] = l.table.Path(path), file
 	return nil
 }
 
@@ -35,8 +38,8 @@ func (l *liveEntries) Gone(id EntryID, layer int, _ bool) {
 func TestObserver(t *testing.T) {
 	good := 0
 	for seed := range uint64(200) {
-		l := &liveEntries{t, map[EntryID]string{}, map[EntryID]EntryID{}}
-		s, err := Apply(t.Context(), stackLayers(t, randomStack(seed)), Options{Observer: l})
+		l := &liveEntries{t, tarutil.NewPathTable(tarutil.NewBudget(0)), map[EntryID]string{}, map[EntryID]EntryID{}}
+		s, err := Apply(t.Context(), stackLayers(t, randomStack(seed)), Options{Observer: l, Paths: l.table})
 		if err != nil {
 			continue
 		}
@@ -47,15 +50,17 @@ func TestObserver(t *testing.T) {
 		for id, path := range l.paths {
 			byPath[path] = l.files[id]
 		}
-		s.tree.root.visit(func(n *node) {
-			if n.file.implied {
+		tree := s.tree
+		tree.visit(tree.root, func(n *node) {
+			f := tree.file(n)
+			if f.implied {
 				return
 			}
-			want = append(want, n.path())
-			id, ok := files[n.file]
-			files[n.file] = byPath[n.path()]
-			if ok && id != byPath[n.path()] {
-				t.Errorf("seed %d: %q is of entry %v, and of %v", seed, n.path(), id, byPath[n.path()])
+			want = append(want, tree.path(n))
+			id, ok := files[f]
+			files[f] = byPath[tree.path(n)]
+			if ok && id != byPath[tree.path(n)] {
+				t.Errorf("seed %d: %q is of entry %v, and of %v", seed, tree.path(n), id, byPath[tree.path(n)])
 			}
 		})
 		slices.Sort(want)
@@ -71,8 +76,8 @@ func TestObserver(t *testing.T) {
 // failingObserver refuses its first entry.
 type failingObserver struct{ err error }
 
-func (f failingObserver) Placed(EntryID, EntryID, string, *tar.Header) error { return f.err }
-func (f failingObserver) Gone(EntryID, int, bool)                            {}
+func (f failingObserver) Placed(EntryID, EntryID, tarutil.PathID, *tar.Header) error { return f.err }
+func (f failingObserver) Gone(EntryID, int, bool)                                    {}
 
 func TestObserverFails(t *testing.T) {
 	_, err := Apply(t.Context(), layersOf(t, []string{"a x"}), Options{Observer: failingObserver{context.Canceled}})

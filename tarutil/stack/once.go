@@ -24,7 +24,7 @@ func WriteOnce(ctx context.Context, w io.Writer, l Layer) (bool, error) {
 
 	to := &failWriter{w: w}
 	tw := tarutil.NewWriter(to)
-	tree := newStackTree(tarutil.DefaultMaxEntries, 0, nil)
+	tree := newStackTree(tarutil.NewPathTable(tarutil.NewBudget(0)), tarutil.DefaultMaxEntries, 0, nil)
 	s := &Stack{tree: tree, walks: 1}
 	o := &onceWalk{stackWalk{s: s, fn: tarEntries(tw)}, in}
 
@@ -64,15 +64,11 @@ type onceWalk struct {
 func (o *onceWalk) entry(hdr *tar.Header) bool {
 	t := o.s.tree
 	t.placedLast, t.staged = nil, stagedFile{}
-	had := len(t.names)
+	had := t.count
 
-	// The attributes of all files are kept, for hard links to them. Nothing of the tree is given
-	// back, so the budget bounds them as well.
+	// The attributes of all files are kept, for hard links to them.
 	if isRegular(hdr.Typeflag) {
 		t.staged.later = newAttributes(hdr)
-		if t.budget.Take(fileMemory) != nil {
-			return false
-		}
 	}
 
 	if t.apply(hdr, o.in.index) != nil || t.disturbed {
@@ -81,27 +77,28 @@ func (o *onceWalk) entry(hdr *tar.Header) bool {
 
 	n := t.placedLast
 	if n == nil { // a whiteout, which hides nothing here
-		return len(t.names) == had
+		return t.count == had
 	}
 
 	// Besides the name itself only directories above it can be new. A link on the way may have made
 	// others, for which a walk has another place.
 	news := 0
-	for at := n; at.dir != nil && at.file.walk != o.s.walks; at = at.dir {
+	for at := n; at != t.root && t.file(at).walk != o.s.walks; at = t.dir(at) {
 		news++
 	}
-	if len(t.names) != had+news {
+	if t.count != had+news {
 		return false
 	}
 
-	if n.file.first == nil {
-		n.file.first = n
+	f := t.file(n)
+	if f.first == 0 {
+		f.first = n.id
 	}
 	if o.above(n) != nil {
 		return false
 	}
-	if n.file.flag != tar.TypeReg || !n.isFirst() {
+	if f.flag != tar.TypeReg || !t.isFirst(n) {
 		return o.plain(n) == nil
 	}
-	return o.fn(tarutil.TreeEntry{Header: n.file.attrs.header(tar.TypeReg, n.path(), "", hdr.Size), Content: o.in}) == nil
+	return o.fn(tarutil.TreeEntry{Header: t.attributes(f).header(tar.TypeReg, t.path(n), hdr.Size), Content: o.in}) == nil
 }

@@ -18,7 +18,7 @@ import (
 func (s *Stack) Select(paths ...string) (*Stack, error) {
 	sel := &selection{
 		from:   s,
-		tree:   newStackTree(math.MaxInt, 0, nil), // smaller than s
+		tree:   newStackTree(tarutil.NewPathTable(tarutil.NewBudget(0)), math.MaxInt, 0, nil), // smaller than s
 		cloned: make(map[*stackFile]*stackFile),
 	}
 
@@ -81,11 +81,12 @@ func (sel *selection) add(path string) error {
 // copy adds n, and all that is below it, as name in dir.
 func (sel *selection) copy(dir *node, name string, n *node) error {
 	at, err := sel.put(dir, name, n)
-	if err != nil || n.file.flag != tar.TypeDir {
+	from := sel.from.tree
+	if err != nil || !from.isDir(n) {
 		return err
 	}
-	for c := n.child; c != nil; c = c.next {
-		if err := sel.copy(at, c.name, c); err != nil {
+	for c := range from.in(n) {
+		if err := sel.copy(at, from.name(c), c); err != nil {
 			return err
 		}
 	}
@@ -94,24 +95,30 @@ func (sel *selection) copy(dir *node, name string, n *node) error {
 
 // put adds one more name for what has the name from, or returns what was added before.
 func (sel *selection) put(dir *node, name string, from *node) (*node, error) {
-	if n := sel.tree.names[childKey{dir, name}]; n != nil {
-		return n, nil
+	n, err := sel.tree.node(dir, name)
+	if err == nil && n.file == 0 {
+		sel.tree.layer, sel.tree.entry = from.layer, from.entry
+		err = sel.tree.add(n, dir, sel.clone(sel.from.tree.file(from)))
 	}
-
-	file := from.file
-	out := sel.cloned[file]
-	if out == nil || file.flag == tar.TypeDir { // by two paths it is two directories
-		c := *file
-		c.first, c.many, c.walk, c.names = nil, false, 0, 0
-		out = &c
-		sel.cloned[file] = out
-	}
-
-	sel.tree.layer, sel.tree.entry = from.layer, from.entry
-	n, err := sel.tree.add(dir, name, out)
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w", tarutil.JoinPath(dir.path(), name), err)
+		return nil, fmt.Errorf("%q: %w", tarutil.JoinPath(sel.tree.path(dir), name), err)
 	}
 
 	return n, nil
+}
+
+// clone returns what stands for a file of the stack in the selection. A directory by two paths is two
+// directories.
+func (sel *selection) clone(file *stackFile) *stackFile {
+	if out := sel.cloned[file]; out != nil && file.flag != tar.TypeDir {
+		return out
+	}
+
+	out := sel.tree.newFile(file.flag)
+	out.layer, out.entry, out.lacks, out.implied = file.layer, file.entry, file.lacks, file.implied
+	if a := sel.from.tree.attributes(file); a != nil {
+		sel.tree.setAttributes(out, a)
+	}
+	sel.cloned[file] = out
+	return out
 }

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -33,73 +34,69 @@ type Stack struct {
 	layers []Layer
 	opts   Options
 	tree   *stackTree
-	names  [][]*node // those left of each layer, in the order of its entries
+	names  [][]tarutil.PathID // those left of each layer, in the order of its entries
 	walks  int32
 }
 
 // Files returns the number of names in the stack; the root is not counted.
-func (s *Stack) Files() int { return len(s.tree.names) }
+func (s *Stack) Files() int { return s.tree.count }
 
 // index lists the names that come with the entries of each layer. The first name of a file comes
 // with the file's own entry, each further one with the hard link that made it.
 func (s *Stack) index() {
-	s.names = make([][]*node, len(s.layers))
+	s.names = make([][]tarutil.PathID, len(s.layers))
 	if len(s.layers) == 0 {
 		return
 	}
 
 	// The name that was put there first is the one that the content is written under.
-	s.tree.root.visit(func(n *node) {
-		f := n.file
-		f.many = f.first != nil
-		if f.first == nil || n.before(f.first) {
-			f.first = n
+	t := s.tree
+	t.visit(t.root, func(n *node) {
+		if f := t.file(n); f.first == 0 || n.before(t.nodes.At(uint32(f.first))) {
+			f.first = n.id
 		}
 	})
 
-	s.tree.root.visit(func(n *node) {
+	t.visit(t.root, func(n *node) {
 		// The entry with the content may be of a lower layer than its first name: the name that it
 		// had itself may be gone.
 		layer := n.layer
-		if n.isFirst() {
-			layer = n.file.layer
+		if t.isFirst(n) {
+			layer = t.file(n).layer
 		}
-		s.names[layer] = append(s.names[layer], n)
+		s.names[layer] = append(s.names[layer], n.id)
 	})
 
 	for _, names := range s.names {
 		// Several may come with one entry: the directories that were made for it.
-		slices.SortStableFunc(names, func(a, b *node) int { return cmp.Compare(a.place(), b.place()) })
+		slices.SortStableFunc(names, func(a, b tarutil.PathID) int { return cmp.Compare(t.place(a), t.place(b)) })
 	}
 }
 
 // visit calls fn for n and all below it, in tree order.
-func (n *node) visit(fn func(*node)) {
+func (t *stackTree) visit(n *node, fn func(*node)) {
 	fn(n)
-	if n.file.flag == tar.TypeDir {
-		for _, c := range n.children() {
-			c.visit(fn)
+	if t.isDir(n) {
+		for _, c := range t.children(n) {
+			t.visit(c, fn)
 		}
 	}
 }
 
-func (n *node) isFirst() bool { return n.file.first == n }
+func (t *stackTree) isFirst(n *node) bool { return t.file(n).first == n.id }
 
 // before says whether n was put there before the name m.
 func (n *node) before(m *node) bool {
 	return cmp.Or(cmp.Compare(n.layer, m.layer), cmp.Compare(n.entry, m.entry)) < 0
 }
 
-// place returns the entry, of its layer, that the name comes with.
-func (n *node) place() int32 {
-	if n.isFirst() {
-		return n.file.entry
+// place returns the entry, of its layer, that a name comes with.
+func (t *stackTree) place(id tarutil.PathID) int32 {
+	n := t.nodes.At(uint32(id))
+	if t.isFirst(n) {
+		return t.file(n).entry
 	}
 	return n.entry
-}
-
-func sortNodes(list []*node) {
-	slices.SortFunc(list, func(a, b *node) int { return tarutil.CompareNames(a.name, b.name) })
 }
 
 // Walk calls fn for each file: in the order of the layers and of their entries, but for
@@ -113,13 +110,15 @@ func sortNodes(list []*node) {
 func (s *Stack) Walk(ctx context.Context, fn func(tarutil.TreeEntry) error) error {
 	s.walks++
 	w := &stackWalk{s: s, fn: fn, upper: make(map[*stackFile]bool)}
+	t := s.tree
 
 	// A file of the layers below that has a new name is written whole, with all its names: a
 	// hard link to a file of another layer would make a copy.
 	for _, names := range s.names {
-		for _, n := range names {
-			if n.file.flag != tar.TypeDir && n.file.layer < s.tree.base && n.layer >= s.tree.base {
-				w.upper[n.file] = true
+		for _, id := range names {
+			n := t.nodes.At(uint32(id))
+			if f := t.file(n); f.flag != tar.TypeDir && f.layer < t.base && n.layer >= t.base {
+				w.upper[f] = true
 			}
 		}
 	}
@@ -149,7 +148,9 @@ type stackWalk struct {
 // layer emits what comes with layer i.
 func (w *stackWalk) layer(ctx context.Context, i int) error {
 	var in *layerEntries
-	for _, n := range w.s.names[i] {
+	t := w.s.tree
+	for _, id := range w.s.names[i] {
+		n := t.nodes.At(uint32(id))
 		if !w.wanted(n) {
 			continue
 		}
@@ -158,10 +159,10 @@ func (w *stackWalk) layer(ctx context.Context, i int) error {
 			return err
 		}
 
-		f := n.file
+		f := t.file(n)
 
 		// Only the first name of a regular file needs the layer; for all else the tree knows enough.
-		if f.flag != tar.TypeReg || !n.isFirst() {
+		if f.flag != tar.TypeReg || !t.isFirst(n) {
 			if err := w.plain(n); err != nil {
 				return err
 			}
@@ -184,14 +185,14 @@ func (w *stackWalk) layer(ctx context.Context, i int) error {
 
 		// The tree holds no attributes of regular files, so that it stays small. Those of a file
 		// with more names are kept for them from here on; some may come with later layers.
-		if f.many {
-			f.attrs = attrs
-			if err := w.records.Take(attrs.records); err != nil {
+		if f.names > 1 {
+			t.setAttributes(f, attrs)
+			if err := w.records.Take(attrs.more().records); err != nil {
 				return layerError(w.s.layers[i], in.EntryError(err))
 			}
 		}
 
-		hdr := attrs.header(tar.TypeReg, n.path(), "", size)
+		hdr := attrs.header(tar.TypeReg, t.path(n), size)
 		if err := w.fn(tarutil.TreeEntry{Header: hdr, Content: in}); err != nil {
 			return err
 		}
@@ -212,17 +213,18 @@ func (w *stackWalk) layer(ctx context.Context, i int) error {
 // plain emits a name that needs no content: all but the first names of regular files. A directory
 // may have been emitted for what is in it.
 func (w *stackWalk) plain(n *node) error {
-	f := n.file
+	t := w.s.tree
+	f := t.file(n)
 	switch {
 	case f.flag == tar.TypeDir:
 		if f.walk == w.s.walks {
 			return nil
 		}
 		f.walk = w.s.walks
-	case !n.isFirst():
-		return w.fn(tarutil.TreeEntry{Header: tarutil.HardLink(*f.attrs.header(f.flag, n.path(), "", 0), f.first.path())})
+	case !t.isFirst(n):
+		return w.fn(tarutil.TreeEntry{Header: tarutil.HardLink(*t.attributes(f).header(f.flag, t.path(n), 0), t.paths.Path(f.first))})
 	}
-	return w.fn(tarutil.TreeEntry{Header: f.attrs.header(f.flag, n.path(), f.target, 0)})
+	return w.fn(tarutil.TreeEntry{Header: t.attributes(f).header(f.flag, t.path(n), 0)})
 }
 
 // seek goes on to the entry of the regular file f, and returns its attributes and its size. The
@@ -263,26 +265,37 @@ func isRegular(flag byte) bool {
 
 // wanted says whether n is in the result, and is not only there to lead to others.
 func (w *stackWalk) wanted(n *node) bool {
-	if n.dir == nil && n.file.implied {
+	t := w.s.tree
+	f := t.file(n)
+	if n == t.root && f.implied {
 		return false
 	}
-	return w.s.tree.base == 0 || n.file.layer >= w.s.tree.base || w.upper[n.file]
+	return t.base == 0 || f.layer >= t.base || w.upper[f]
 }
 
 // above emits the directories that n is in, as far as they were not yet.
 func (w *stackWalk) above(n *node) error {
-	dir := n.dir
-	if dir == nil || dir.file.walk == w.s.walks {
+	if n == w.s.tree.root {
+		return nil
+	}
+	return w.enter(w.s.tree.dir(n))
+}
+
+// enter emits a directory, and those that it is in, as far as they were not yet.
+func (w *stackWalk) enter(dir *node) error {
+	t := w.s.tree
+	f := t.file(dir)
+	if f.walk == w.s.walks {
 		return nil
 	}
 	if err := w.above(dir); err != nil {
 		return err
 	}
-	dir.file.walk = w.s.walks
-	if dir.dir == nil && (dir.file.implied || dir.file.layer < w.s.tree.base) {
+	f.walk = w.s.walks
+	if dir == t.root && (f.implied || f.layer < t.base) {
 		return nil // the root is there without an entry
 	}
-	return w.fn(tarutil.TreeEntry{Header: dir.file.attrs.header(tar.TypeDir, dir.path(), "", 0)})
+	return w.fn(tarutil.TreeEntry{Header: t.attributes(f).header(tar.TypeDir, t.path(dir), 0)})
 }
 
 // whiteouts emits those for what the layers below have, and the result does not.
@@ -292,29 +305,32 @@ func (w *stackWalk) whiteouts() error {
 	dirs := make(map[string]*node) // that the names are in
 	opaque := make(map[*node]bool)
 
+	// Of a directory that was removed, and is there again, nothing is left that could be hidden.
+	maps.DeleteFunc(t.lost, func(id tarutil.PathID, l loss) bool { return t.dir(t.nodes.At(uint32(id))).removals != l.in })
+
 	// A directory that took the place of a directory shows nothing of what that one held.
-	for key, wasDir := range t.lost {
-		if n := t.names[key]; n != nil && wasDir && n.file.flag == tar.TypeDir {
+	for id, l := range t.lost {
+		if n := t.nodes.At(uint32(id)); n.file != 0 && l.wasDir && t.isDir(n) {
 			opaque[n] = true
-			names = append(names, tarutil.JoinPath(n.path(), tarutil.OpaqueName))
+			names = append(names, tarutil.JoinPath(t.path(n), tarutil.OpaqueName))
 			dirs[names[len(names)-1]] = n
 		}
 	}
 
 	// All other names that are lost get a whiteout each, unless a whiteout of their directory,
 	// or its opaque mark, says it already.
-	for key := range t.lost {
-		if t.names[key] == nil && !key.dir.removed && key.dir.file.flag == tar.TypeDir && !opaque[key.dir] {
-			names = append(names, tarutil.JoinPath(key.dir.path(), tarutil.WhiteoutPrefix+key.name))
-			dirs[names[len(names)-1]] = key.dir
+	for id := range t.lost {
+		n := t.nodes.At(uint32(id))
+		if dir := t.dir(n); n.file == 0 && dir.file != 0 && t.isDir(dir) && !opaque[dir] {
+			names = append(names, tarutil.JoinPath(t.path(dir), tarutil.WhiteoutPrefix+t.name(n)))
+			dirs[names[len(names)-1]] = dir
 		}
 	}
 
 	// The maps gave them in no order.
 	slices.SortFunc(names, tarutil.ComparePaths)
 	for _, name := range names {
-		dir := dirs[name]
-		if err := w.above(&node{dir: dir}); err != nil {
+		if err := w.enter(dirs[name]); err != nil {
 			return err
 		}
 		if err := w.fn(tarutil.TreeEntry{Header: &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644}, Content: strings.NewReader("")}); err != nil {
@@ -365,7 +381,7 @@ func (s *Stack) Resolve(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return n.path(), nil
+	return s.tree.path(n), nil
 }
 
 func (s *Stack) resolve(name string) (*node, error) {
@@ -388,20 +404,21 @@ func (s *Stack) resolve(name string) (*node, error) {
 
 		n := dir
 		if dir != nil && base != "" {
-			n = t.names[childKey{dir, base}]
+			n = t.find(dir, base)
 		}
 		if n == nil {
 			return nil, fmt.Errorf("%q: %w", name, fs.ErrNotExist)
 		}
 
-		if n.file.flag != tar.TypeSymlink {
+		f := t.file(n)
+		if f.flag != tar.TypeSymlink {
 			return n, nil
 		}
 
 		// A relative target begins at the directory of the link.
-		rest = n.file.target
+		rest = t.attributes(f).rare.target
 		if rest[0] != '/' {
-			rest = dir.path() + "/" + rest
+			rest = t.path(dir) + "/" + rest
 		}
 	}
 

@@ -123,6 +123,11 @@ type surpriser struct {
 	opaque  map[*node]string     // directories that it has an opaque whiteout in, with its path
 }
 
+type childKey struct {
+	dir  *node
+	name string
+}
+
 // A modeChange is a directory of a layer below that got other permissions, and those that it had.
 type modeChange struct {
 	n   *node
@@ -165,8 +170,9 @@ func (s *surpriser) meets(n *node, f *stackFile) {
 
 	// For a directory, the file tells whether this layer has put it there, since its name stays that
 	// of a lower layer.
-	if n.file.flag == tar.TypeDir && n.file.layer == s.t.layer && !n.file.implied || n.file.flag != tar.TypeDir && !s.below(n) {
-		s.add(Twice, n.path(), "", "")
+	was := s.t.file(n)
+	if was.flag == tar.TypeDir && was.layer == s.t.layer && !was.implied || was.flag != tar.TypeDir && !s.below(n) {
+		s.add(Twice, s.t.path(n), "", "")
 	}
 
 	if !s.below(n) {
@@ -174,23 +180,25 @@ func (s *surpriser) meets(n *node, f *stackFile) {
 	}
 
 	// Other permissions are judged at the end, when it is known whether the layer only passed through.
-	n.dir.touched = s.t.layer + 1
-	was := n.file
+	s.t.dir(n).touched = s.t.layer + 1
 	switch {
 	case was.flag != f.flag && (was.flag == tar.TypeDir || was.flag == tar.TypeSymlink):
-		s.add(typeChanged, n.path(), flagName(was.flag), flagName(f.flag))
+		s.add(typeChanged, s.t.path(n), flagName(was.flag), flagName(f.flag))
 	case was.flag == tar.TypeDir && f.flag == tar.TypeDir && was.layer < s.t.layer && !was.implied && !f.implied &&
-		was.attrs.mode != f.attrs.mode && len(s.pending) < maxPending:
-		s.pending = append(s.pending, modeChange{n, was.attrs.mode})
+		s.mode(was) != s.mode(f) && len(s.pending) < maxPending:
+		s.pending = append(s.pending, modeChange{n, s.mode(was)})
 	}
 }
+
+// mode returns the permissions of a directory.
+func (s *surpriser) mode(f *stackFile) int32 { return s.t.attributes(f).mode }
 
 // into is told that something, a whiteout too, comes into dir.
 func (s *surpriser) into(dir *node) {
 	if s == nil {
 		return
 	}
-	for ; dir != nil && dir.dir != nil; dir = dir.dir {
+	for ; dir != nil && dir != s.t.root; dir = s.t.dir(dir) {
 		if _, known := s.parents[dir]; known || s.full() {
 			return
 		}
@@ -201,7 +209,7 @@ func (s *surpriser) into(dir *node) {
 // follows is told that a name leads through the symbolic link n.
 func (s *surpriser) follows(n *node) {
 	if s != nil && s.below(n) {
-		s.add(throughLink, n.path(), n.file.target, "")
+		s.add(throughLink, s.t.path(n), s.t.attributes(s.t.file(n)).rare.target, "")
 	}
 }
 
@@ -209,7 +217,7 @@ func (s *surpriser) follows(n *node) {
 // rest.
 func (s *surpriser) makesWithin(n *node, rest string) {
 	if s != nil && (rest == ".." || strings.HasPrefix(rest, "../")) {
-		s.add(throughNothing, n.path(), "", "")
+		s.add(throughNothing, s.t.path(n), "", "")
 	}
 }
 
@@ -222,23 +230,23 @@ func (s *surpriser) links(name string, target *node) {
 
 // linksOver is told that the hard link to target takes the place of n, unless that is nil.
 func (s *surpriser) linksOver(n, target *node) {
-	if s == nil || n == nil || n.file.flag != tar.TypeDir {
+	if s == nil || n == nil || !s.t.isDir(n) {
 		return
 	}
-	for dir := target.dir; dir != nil; dir = dir.dir {
+	for dir := s.t.dir(target); dir != nil; dir = s.t.dir(dir) {
 		if dir == n {
-			s.add(linkInside, n.path(), "", "")
+			s.add(linkInside, s.t.path(n), "", "")
 		}
 	}
 }
 
-// makes is told that a file that no layer had gets the name.
-func (s *surpriser) makes(key childKey, n *node) {
-	if s == nil || n.file.flag != tar.TypeDir {
+// makes is told that a file gets the name n in dir, which nothing had.
+func (s *surpriser) makes(dir, n *node) {
+	if s == nil || !s.t.isDir(n) {
 		return
 	}
-	if wasDir, ok := s.erased[key]; ok && (wasDir || n.file.implied) {
-		s.add(hidesItself, n.path(), "", "")
+	if wasDir, ok := s.erased[childKey{dir, s.t.name(n)}]; ok && (wasDir || s.t.file(n).implied) {
+		s.add(hidesItself, s.t.path(n), "", "")
 	}
 }
 
@@ -261,7 +269,7 @@ func (s *surpriser) hides(path string, dir *node, base string) {
 	}
 
 	if base == "" {
-		if dir.dir == nil {
+		if dir == s.t.root {
 			s.add(opaqueRoot, path, "", "")
 		} else {
 			s.opaque[dir] = path
@@ -269,7 +277,7 @@ func (s *surpriser) hides(path string, dir *node, base string) {
 		return
 	}
 
-	if dir.dir != nil && s.holes[dir] == "" { // the root is the same to all layers
+	if dir != s.t.root && s.holes[dir] == "" { // the root is the same to all layers
 		s.holes[dir] = path
 	}
 
@@ -280,23 +288,23 @@ func (s *surpriser) hides(path string, dir *node, base string) {
 	}
 
 	// Something of this layer may be there already; if it comes later, makes will find it in erased.
-	n := s.t.names[key]
-	s.erased[key] = n != nil && n.file.flag == tar.TypeDir
+	n := s.t.find(dir, base)
+	s.erased[key] = n != nil && s.t.isDir(n)
 	if n == nil {
 		return
 	}
-	if !s.below(n) || n.file.layer == s.t.layer || s.holds(n) {
-		s.add(hidesItself, n.path(), "", "")
+	if !s.below(n) || s.t.file(n).layer == s.t.layer || s.holds(n) {
+		s.add(hidesItself, s.t.path(n), "", "")
 	}
 }
 
 // holds says whether the layer has put something below the directory n of a lower one.
 func (s *surpriser) holds(n *node) bool {
-	if n.file.flag != tar.TypeDir {
+	if !s.t.isDir(n) {
 		return false
 	}
-	for c := n.child; c != nil; c = c.next {
-		if !s.below(c) || c.file.layer == s.t.layer || s.holds(c) {
+	for c := range s.t.in(n) {
+		if !s.below(c) || s.t.file(c).layer == s.t.layer || s.holds(c) {
 			return true
 		}
 	}
@@ -305,8 +313,11 @@ func (s *surpriser) holds(n *node) bool {
 
 // places is told of each file that an entry holds.
 func (s *surpriser) places(n *node) {
-	if s != nil && n.file.flag == tar.TypeChar && n.file.attrs.major == 0 && n.file.attrs.minor == 0 {
-		s.add(looksRemoved, n.path(), "", "")
+	if s == nil || s.t.file(n).flag != tar.TypeChar {
+		return
+	}
+	if rare := s.t.attributes(s.t.file(n)).more(); rare.major == 0 && rare.minor == 0 {
+		s.add(looksRemoved, s.t.path(n), "", "")
 	}
 }
 
@@ -321,13 +332,13 @@ func (s *surpriser) end() {
 	// A directory that has whiteouts may have been removed since, or made by this layer alone.
 	var nowhere []string
 	for dir, path := range s.holes {
-		if dir.removed || !s.below(dir) || dir.hidden == s.t.layer+1 {
+		if dir.file == 0 || !s.below(dir) || dir.hidden == s.t.layer+1 {
 			nowhere = append(nowhere, path)
 		}
 	}
 
 	for dir, path := range s.opaque {
-		if dir.removed {
+		if dir.file == 0 {
 			nowhere = append(nowhere, path)
 		}
 	}
@@ -342,20 +353,23 @@ func (s *surpriser) end() {
 // and of those that it put something into without an entry for them.
 func (s *surpriser) endModes() {
 	for _, c := range s.pending {
-		if f := c.n.file; !c.n.removed && c.n.touched != s.t.layer+1 && f.flag == tar.TypeDir && f.attrs.mode != c.was {
-			s.add(modeChanged, c.n.path(), fmt.Sprintf("%04o", c.was), fmt.Sprintf("%04o", f.attrs.mode))
+		if c.n.file == 0 || c.n.touched == s.t.layer+1 || !s.t.isDir(c.n) {
+			continue
+		}
+		if mode := s.mode(s.t.file(c.n)); mode != c.was {
+			s.add(modeChanged, s.t.path(c.n), fmt.Sprintf("%04o", c.was), fmt.Sprintf("%04o", mode))
 		}
 	}
 
 	// 0755 of 0:0 is what programs make that know nothing of the directory: then nothing is lost.
 	lost := make(map[string]string)
 	for n := range s.parents {
-		f := n.file
-		if n.removed || f.flag != tar.TypeDir || f.layer == s.t.layer || f.implied {
+		f := s.t.file(n)
+		if n.file == 0 || f.flag != tar.TypeDir || f.layer == s.t.layer || f.implied {
 			continue
 		}
-		if a := f.attrs; a.mode != 0o755 || a.uid != 0 || a.gid != 0 {
-			lost[n.path()] = fmt.Sprintf("%04o of %d:%d", a.mode, a.uid, a.gid)
+		if a := s.t.attributes(f); a.mode != 0o755 || a.uid != 0 || a.gid != 0 {
+			lost[s.t.path(n)] = fmt.Sprintf("%04o of %d:%d", a.mode, a.uid, a.gid)
 		}
 	}
 

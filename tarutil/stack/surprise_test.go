@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"fmt"
 	"testing"
+
+	"ocikit/tarutil"
 )
 
 // TestSurpriseAcrossLayers has a layer begin in the directory that the one below ended in: the link on
@@ -35,7 +37,7 @@ func TestSurpriseMemory(t *testing.T) {
 			return &tar.Header{Typeflag: tar.TypeDir, Name: fmt.Sprintf("b/%d/c", i)}
 		},
 	} {
-		tree := newStackTree(1<<20, 0, nil)
+		tree := newStackTree(tarutil.NewPathTable(tarutil.NewBudget(0)), 1<<20, 0, nil)
 		s := &surpriser{t: tree, tell: func(Surprise) {}}
 		tree.surprise = s
 		s.start()
