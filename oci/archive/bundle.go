@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/archive/layerdelta"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
 	"ocikit/oci/source"
@@ -66,7 +68,9 @@ type BundlePlan struct {
 	candidates []layerAt // that a delta may replace
 	deltas     []Member
 	bases      *baseList
+	unpacked   []*layerdelta.Tar // bases
 	closers    []func()
+	closing    sync.WaitGroup // of what was unpacked
 	seen       map[digest.Digest]bool
 	config     map[digest.Digest]bool
 	claims     map[claim]bool           // that Roots have, also with no name

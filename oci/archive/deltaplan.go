@@ -33,6 +33,13 @@ type baseList struct {
 // findDeltas finds layers to carry that the other side can make: of the same contents under
 // another digest, or else of what is different from what it has.
 func (b *BundlePlan) findDeltas(ctx context.Context) error {
+	// Large files take a while to be removed.
+	defer func() {
+		for _, t := range b.unpacked {
+			b.closing.Go(t.Close)
+		}
+	}()
+
 	same := b.contents()
 	for _, at := range b.candidates {
 		if !oci.IsLayer(at.desc.MediaType) {
@@ -56,7 +63,7 @@ func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, same map[digest.D
 	if err != nil {
 		return err
 	}
-	defer t.Close()
+	defer b.closing.Go(t.Close)
 
 	// The other side may have the same contents in another compression. The tar is its own base
 	// then, and the delta says no more than how to compress it.
@@ -144,6 +151,7 @@ func (b *BundlePlan) Close() {
 		f()
 	}
 	b.closers = nil
+	b.closing.Wait()
 }
 
 // sources are where layers are looked for.
@@ -244,7 +252,7 @@ func (b *BundlePlan) baseLayers(ctx context.Context) (*baseList, error) {
 		}
 
 		// Each layer to carry is compared with all of them, so they stay unpacked.
-		b.closers = append(b.closers, t.Close)
+		b.unpacked = append(b.unpacked, t)
 		list.names = append(list.names, layout.DeltaBase{Digest: at.desc.Digest, Size: t.Size})
 		parts = append(parts, t)
 

@@ -11,7 +11,12 @@ import (
 	"ocikit/tarutil/rangecoder"
 )
 
-const maxWorkers = 2 // segments under way, for memory
+// What bounds the memory: segments that are coded at once, and segments that wait for one that takes
+// longer, as payloads.
+const (
+	maxWorkers = 2
+	maxWaiting = 6
+)
 
 // Make writes to w the delta that makes target from the bases. It reads the target once, to its
 // end, and the bases in any order, from several goroutines, but not after it has returned. It needs
@@ -93,25 +98,22 @@ func (m *maker) run(target io.Reader) error {
 			return err
 		}
 
-		// While more follows, one segment fewer than there are coders may be under way, so that
-		// one is free to read into.
-		if ferr := queue.Finish(bit(err == nil) * (workers - 1)); ferr != nil {
-			return ferr
-		}
 		if err != nil {
 			break
 		}
+		if err := queue.FinishDone(); err != nil {
+			return err
+		}
+		if err := queue.Finish(maxWaiting); err != nil {
+			return err
+		}
 	}
 
+	if err := queue.Finish(0); err != nil {
+		return err
+	}
 	_, err := m.w.Write([]byte{0})
 	return err
-}
-
-func bit(yes bool) int {
-	if yes {
-		return 1
-	}
-	return 0
 }
 
 // A coder codes one segment after another.

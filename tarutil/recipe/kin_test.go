@@ -255,7 +255,7 @@ func FuzzKin(f *testing.F) {
 // Other files are asked for where no encoder of ours wrote the file, and what fails then is an error of
 // Make.
 func TestKinIsAskedWhereItIsNeeded(t *testing.T) {
-	plain := mixed(mixedSize)
+	plain := mixed(40_000)
 	var ours bytes.Buffer
 	z, err := own.NewWriter(&ours, 6, 1)
 	if err == nil {

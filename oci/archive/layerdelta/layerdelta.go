@@ -23,6 +23,7 @@ import (
 	"os"
 
 	"ocikit/digest"
+	"ocikit/oci/disk"
 	"ocikit/tarutil"
 	"ocikit/tarutil/delta"
 	"ocikit/tarutil/recipe"
@@ -62,8 +63,8 @@ func Make(ctx context.Context, out *os.File, l Layer, bases *Bases) (encoder str
 	}
 	defer diff.Close()
 
-	w := &capped{w: diff, left: l.Size}
-	encoder, err = makeBoth(ctx, w, out, l, bases)
+	m := &maker{Layer: l, bases: bases, kin: bases.kin(), diff: diff, w: &capped{w: diff, left: l.Size}}
+	encoder, err = m.both(ctx, out)
 	if errors.Is(err, errDamaged) || errors.Is(err, digest.ErrMismatch) {
 		err = fmt.Errorf("%w: it does not give the layer: %v", ErrNoUse, err)
 	}
@@ -71,26 +72,39 @@ func Make(ctx context.Context, out *os.File, l Layer, bases *Bases) (encoder str
 		return "", err
 	}
 
-	size := l.Size - w.left
-	if _, err := io.Copy(out, io.NewSectionReader(diff, 0, size)); err != nil {
+	if _, err := io.Copy(out, io.NewSectionReader(diff, 0, l.Size-m.w.left)); err != nil {
 		return "", err
 	}
 
-	size, err = out.Seek(0, io.SeekEnd)
+	size, err := out.Seek(0, io.SeekEnd)
 	if err == nil && size >= l.Size {
 		err = fmt.Errorf("%w: it has %d bytes, the layer %d", ErrNoUse, size, l.Size)
 	}
 	return encoder, err
 }
 
-// makeBoth writes the difference to diff and the recipe to out, at the same time.
-func makeBoth(ctx context.Context, diff io.Writer, out *os.File, l Layer, bases *Bases) (encoder string, err error) {
+// A maker makes one delta.
+type maker struct {
+	Layer
+	bases *Bases
+	kin   *recipe.Kin
+	diff  *disk.TempFile // the difference
+	w     *capped        // writes to diff
+}
+
+// recipeLag is how far the recipe stays behind the difference, in bytes of the tar. The last segments of a
+// difference leave a processor idle, and so it has something to do then.
+const recipeLag = 32 << 20
+
+// both writes the difference, and the recipe to out, at the same time.
+func (m *maker) both(ctx context.Context, out *os.File) (encoder string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	kin := bases.kin()
+	p := newPace(recipeLag)
 	made := make(chan error, 1)
 	go func() {
-		err := makeDiff(ctx, diff, l.Tar, bases, kin)
+		err := m.difference(ctx, p.reader(m.Tar.reader()))
+		p.end()
 		if err != nil {
 			cancel(err)
 		}
@@ -100,9 +114,10 @@ func makeBoth(ctx context.Context, diff io.Writer, out *os.File, l Layer, bases 
 	// Where the encoder is ours, the recipe needs the tar alone. With another one it waits for the
 	// difference, since what that copies is of help.
 	waited := false
-	encoder, err = writeRecipe(ctx, out, l, func() (*recipe.Kin, error) {
+	contents := func() io.Reader { return p.behind(m.Tar.reader()) }
+	encoder, err = writeRecipe(ctx, out, m.Layer, contents, func() (*recipe.Kin, error) {
 		waited = true
-		return kin, <-made
+		return m.kin, <-made
 	})
 
 	// A difference that fails ends the recipe by its error. A recipe that fails does not end the
@@ -131,30 +146,36 @@ func hasRecipe(l Layer) error {
 	return fmt.Errorf("%w: %s cannot be made again", ErrNoUse, format)
 }
 
-// makeDiff writes the difference of a tar to the bases, and proves it while it is written.
-func makeDiff(ctx context.Context, w io.Writer, tar *Tar, bases *Bases, kin *recipe.Kin) error {
-	r, p := io.Pipe()
+// difference writes the difference of the tar, which plain reads, and proves it meanwhile.
+func (m *maker) difference(ctx context.Context, plain io.Reader) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+
+	// The proof reads the file as far as it is written. One that fails ends the writing by its error.
+	p := newPace(0)
 	proven := make(chan error, 1)
 	go func() {
-		err := proveDiff(ctx, r, tar, bases, kin)
-		r.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
+		err := m.prove(ctx, p.behind(io.NewSectionReader(m.diff, 0, m.Size)))
+		if err != nil {
+			cancel(err)
+		}
 		proven <- err
 	}()
 
-	// A proof that failed ends the writing by its error.
-	err := delta.Make(ctx, io.MultiWriter(w, p), tar.reader(), bases.Bases)
-	p.CloseWithError(err)
-	if proof := <-proven; err == nil {
-		err = proof
+	err := delta.Make(ctx, io.MultiWriter(m.w, p), plain, m.bases.Bases)
+	if err != nil {
+		cancel(err)
 	}
-	return err
+	p.end()
+	proof := <-proven
+	return cmp.Or(err, proof)
 }
 
-// proveDiff makes the tar of its difference to the bases, and tells kin what is copied.
-func proveDiff(ctx context.Context, diff io.Reader, tar *Tar, bases *Bases, kin *recipe.Kin) error {
+// prove makes the tar of its difference to the bases, and tells kin what is copied.
+func (m *maker) prove(ctx context.Context, diff io.Reader) error {
 	h := digest.NewHasher(digest.SHA256)
-	err := damaged(delta.Apply(ctx, h, diff, bases.Bases, tar.Size, adder(kin)))
-	if err == nil && h.Digest() != tar.DiffID {
+	err := damaged(delta.Apply(ctx, h, diff, m.bases.Bases, m.Tar.Size, adder(m.kin)))
+	if err == nil && h.Digest() != m.Tar.DiffID {
 		err = fmt.Errorf("got %s: %w", h.Digest(), digest.ErrMismatch)
 	}
 	return err
@@ -168,7 +189,7 @@ func IsDelta(r io.ReaderAt) bool {
 }
 
 // writeRecipe writes what comes before the difference of the tars.
-func writeRecipe(ctx context.Context, out *os.File, l Layer, kin func() (*recipe.Kin, error)) (encoder string, err error) {
+func writeRecipe(ctx context.Context, out *os.File, l Layer, contents func() io.Reader, kin func() (*recipe.Kin, error)) (encoder string, err error) {
 	format, err := sniff(l.Open)
 	if err != nil {
 		return "", err
@@ -188,7 +209,7 @@ func writeRecipe(ctx context.Context, out *os.File, l Layer, kin func() (*recipe
 	// A recipe counts if it makes the blob, bit for bit, of the very tar that the difference
 	// gives.
 	h := digest.NewHasher(l.Digest.Algorithm())
-	info, err := recipe.Make(ctx, &capped{w: temp, left: l.Size}, h, recipe.Source{Open: l.Open, Contents: l.Tar.reader}, kin)
+	info, err := recipe.Make(ctx, &capped{w: temp, left: l.Size}, h, recipe.Source{Open: l.Open, Contents: contents}, kin)
 	ofTar := info.Contents == [len(info.Contents)]byte{} || hex.EncodeToString(info.Contents[:]) == l.Tar.DiffID.Encoded()
 	if err == nil && (info.Proven && h.Digest() != l.Digest || !ofTar) {
 		err = fmt.Errorf("%w: its recipe makes another layer, of %d bytes", ErrNoUse, info.Size)

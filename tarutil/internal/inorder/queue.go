@@ -45,6 +45,17 @@ func (q *Queue[T, J]) Start(tool T, j J, work func(tool *T) error) {
 	}()
 }
 
+// FinishDone finishes the oldest jobs as far as they are done, without waiting for any. Its errors are those
+// of [Queue.Finish].
+func (q *Queue[T, J]) FinishDone() error {
+	for len(q.jobs) > 0 && len(q.jobs[0].done) > 0 {
+		if err := q.Finish(len(q.jobs) - 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Finish waits for the oldest jobs and finishes them, until no more than keep are left. It ends with the
 // first error of a job or of finish.
 func (q *Queue[T, J]) Finish(keep int) error {

@@ -2,6 +2,7 @@ package inorder
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"testing"
 )
@@ -52,6 +53,38 @@ func TestTools(t *testing.T) {
 	q.Return(tool)
 	if again := q.Take(); again != tool {
 		t.Errorf("returned %d, took %d", tool, again)
+	}
+}
+
+// FinishDone waits for no job, and leaves those that are done behind one that is not.
+func TestFinishDone(t *testing.T) {
+	var finished []int
+	q := New[int](3, func(n int) error { finished = append(finished, n); return nil })
+	end := []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})}
+	for n := range end {
+		q.Start(q.Take(), n, func(*int) error { <-end[n]; return nil })
+	}
+
+	close(end[2])
+	q.Take() // of the job that is done
+	if err := q.FinishDone(); err != nil || len(finished) > 0 {
+		t.Errorf("with the oldest under way FinishDone = %v, finished %v", err, finished)
+	}
+
+	close(end[0])
+	for len(finished) == 0 { // a job is done a little after its tool is free
+		if err := q.FinishDone(); err != nil {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	if !slices.Equal(finished, []int{0}) {
+		t.Errorf("finished %v, want the oldest alone", finished)
+	}
+
+	close(end[1])
+	if err := q.Finish(0); err != nil || !slices.Equal(finished, []int{0, 1, 2}) {
+		t.Errorf("Finish = %v, finished %v", err, finished)
 	}
 }
 
