@@ -165,6 +165,13 @@ func (t *task) begin(up registry.Upload) {
 
 // attempt sends what is missing and commits.
 func (t *task) attempt(ctx context.Context) error {
+	// A remote blob takes a round trip before its first byte, which passes while the session is opened.
+	from := int64(0)
+	if t.isOpen() {
+		from = t.up.Offset
+	}
+	t.feed.ahead(from)
+
 	if !t.isOpen() {
 		t.phase = opening
 		up, err := t.c.StartUpload(ctx, t.p.repo, t.desc.Digest.Algorithm())

@@ -126,6 +126,7 @@ func (p *pusher) open(desc oci.Descriptor) (source.BlobAt, error) {
 // a blob that turns out to have another digest.
 type feed struct {
 	r      io.ReaderAt
+	far    remote // r, if that is one; else nil
 	desc   oci.Descriptor
 	h      *digest.Hasher // of the bytes from 0 on
 	from   int64          // where the section begins
@@ -134,8 +135,15 @@ type feed struct {
 	report func(at int64) // is called as bytes are taken; may be nil
 }
 
+// A remote blob comes over a network.
+type remote interface {
+	Ahead(off int64)                                 // the bytes from off on are wanted next
+	ReadSome(p []byte, off int64) (n int, err error) // waits for the first byte only
+}
+
 func newFeed(r io.ReaderAt, desc oci.Descriptor) *feed {
-	return &feed{r: r, desc: desc, h: digest.NewHasher(desc.Digest.Algorithm())}
+	far, _ := r.(remote)
+	return &feed{r: r, far: far, desc: desc, h: digest.NewHasher(desc.Digest.Algorithm())}
 }
 
 // section sets what Read returns next: the bytes from one offset to another. Bytes before it
@@ -154,13 +162,26 @@ func (f *feed) section(from, to int64) error {
 	return f.verify()
 }
 
+// ahead lets a remote blob get ready for the section that begins at from.
+func (f *feed) ahead(from int64) {
+	if f.far != nil && f.desc.Size > 0 {
+		f.far.Ahead(min(from, f.h.Size())) // what was never read is hashed first
+	}
+}
+
 func (f *feed) Read(p []byte) (int, error) {
 	if f.at >= f.end {
 		return 0, io.EOF
 	}
 
+	// What a slow network has brought goes on at once: the registry must not wait for a whole p.
+	read := f.r.ReadAt
+	if f.far != nil {
+		read = f.far.ReadSome
+	}
+
 	// A blob that ends too early must not end in io.EOF: the request would look complete.
-	n, err := f.r.ReadAt(p[:min(int64(len(p)), f.end-f.at)], f.at)
+	n, err := read(p[:min(int64(len(p)), f.end-f.at)], f.at)
 	if n == 0 {
 		if err == io.EOF {
 			err = f.short(f.at)

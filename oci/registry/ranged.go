@@ -48,7 +48,7 @@ type rangedReader struct {
 	ahead   []*blobRange // in order, without gaps; the first begins where the connection ends
 	current *bytes.Reader
 
-	start   time.Time
+	start   time.Time     // of the first Read
 	waited  time.Duration // for the first connection
 	first   int64         // bytes that came over it
 	alone   float64       // bytes in a second, of the first connection before the trial
@@ -70,7 +70,7 @@ type blobRange struct {
 func (b *blobRange) end() int64 { return b.offset + b.size }
 
 func newRangedReader(ctx context.Context, b *resumer) *rangedReader {
-	r := &rangedReader{resumer: b, start: b.c.o.Now()}
+	r := &rangedReader{resumer: b}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	return r
 }
@@ -129,6 +129,9 @@ func (r *rangedReader) leave() {
 // consider decides whether ranges pay, and asks for those that are wanted.
 func (r *rangedReader) consider() {
 	now := r.c.o.Now()
+	if r.start.IsZero() {
+		r.start = now // a blob may be asked for long before it is read
+	}
 
 	// The first connection alone is measured first. Then a few ranges run beside it, and what
 	// came over all of them in that time is compared with its speed alone. trialMost ends a

@@ -276,13 +276,57 @@ type remoteBlob struct {
 	r    *Repository
 	desc oci.Descriptor
 
-	mu   sync.Mutex
+	mu     sync.Mutex
+	answer chan answer // to the request that is under way; nil for none
+	body   io.ReadCloser
+	at     int64
+	cancel context.CancelFunc // ends the request
+}
+
+// An answer is what a request for a blob led to.
+type answer struct {
 	body io.ReadCloser
-	at   int64
+	err  error
+}
+
+// Ahead asks for the bytes from off on, which are to be read next, and does not wait for them. If a
+// request is under way already, nothing happens.
+func (b *remoteBlob) Ahead(off int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cancel == nil {
+		b.ask(off)
+	}
+}
+
+// ask begins a request for the bytes from off on. The caller holds b.mu.
+func (b *remoteBlob) ask(off int64) {
+	var ctx context.Context
+	ctx, b.cancel = context.WithCancel(b.r.ctx)
+	b.r.c.placed.Add(1)
+	b.at = off
+
+	come := make(chan answer, 1)
+	b.answer = come
+	go func() {
+		body, err := b.r.c.ResumeBlob(ctx, b.r.ref.Repo, b.desc, off)
+		come <- answer{body, err}
+	}()
 }
 
 // ReadAt implements [io.ReaderAt]. Concurrent calls wait for one another.
 func (b *remoteBlob) ReadAt(p []byte, off int64) (int, error) {
+	return b.read(p, off, io.ReadFull)
+}
+
+// ReadSome reads the bytes at off that have come, up to all of p. It waits for the first of them only,
+// so that they can be passed on while others are under way.
+func (b *remoteBlob) ReadSome(p []byte, off int64) (int, error) {
+	return b.read(p, off, io.Reader.Read)
+}
+
+// read has fill read the bytes from off on.
+func (b *remoteBlob) read(p []byte, off int64, fill func(io.Reader, []byte) (int, error)) (int, error) {
 	if off >= b.desc.Size {
 		return 0, io.EOF
 	}
@@ -290,36 +334,57 @@ func (b *remoteBlob) ReadAt(p []byte, off int64) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	if b.body == nil || b.at != off {
-		if err := b.close(); err != nil {
+	if b.cancel != nil && b.at != off {
+		if err := b.end(); err != nil {
 			return 0, err
 		}
-		body, err := b.r.c.ResumeBlob(b.r.ctx, b.r.ref.Repo, b.desc, off)
-		if err != nil {
-			return 0, err
-		}
-		b.body, b.at = body, off
-		b.r.c.placed.Add(1)
+	}
+
+	if b.cancel == nil {
+		b.ask(off)
+	}
+
+	if err := b.wait(); err != nil {
+		b.end()
+		return 0, err
 	}
 
 	// A read across the end is cut at the size that the descriptor names, whatever the registry
 	// would send behind it.
-	n, err := io.ReadFull(b.body, p[:min(int64(len(p)), b.desc.Size-off)])
+	rest := b.desc.Size - off
+	n, err := fill(b.body, p[:min(int64(len(p)), rest)])
 	b.at += int64(n)
-	if err == nil && n < len(p) {
+	if err == nil && int64(n) == rest && n < len(p) {
 		err = io.EOF
 	}
 
 	return n, err
 }
 
-// close ends the request that is under way, if there is one. The caller holds b.mu.
-func (b *remoteBlob) close() error {
-	if b.body == nil {
+// wait waits for the answer to the request that is under way. The caller holds b.mu.
+func (b *remoteBlob) wait() error {
+	if b.answer == nil {
 		return nil
 	}
-	err := b.body.Close()
-	b.body = nil
+	a := <-b.answer
+	b.answer, b.body = nil, a.body
+	return a.err
+}
+
+// end ends the request that is under way, if there is one. The caller holds b.mu.
+func (b *remoteBlob) end() (err error) {
+	if b.cancel == nil {
+		return nil
+	}
+
+	// What came of a request that is given up does not matter.
+	b.cancel()
+	b.wait()
+	if b.body != nil {
+		err = b.body.Close()
+	}
+
+	b.cancel, b.body = nil, nil
 	b.r.c.placed.Add(-1)
 	return err
 }
@@ -328,7 +393,7 @@ func (b *remoteBlob) close() error {
 func (b *remoteBlob) Close() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.close()
+	return b.end()
 }
 
 // Add makes later calls of Document return data for desc, without a request: a document that the
