@@ -21,6 +21,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/registry"
+	"ocikit/oci/registry/serve"
 	"ocikit/oci/registry/serve/servetest"
 )
 
@@ -867,5 +868,38 @@ func TestDeleteBlob(t *testing.T) {
 	}
 	if _, err := r.HeadBlob(t.Context(), "app", d); err == nil {
 		t.Error("the blob is still there")
+	}
+}
+
+// A piecesReader notes how much it is asked for at a time.
+type piecesReader struct {
+	io.Reader
+	most int
+}
+
+func (r *piecesReader) Read(p []byte) (int, error) {
+	r.most = max(r.most, len(p))
+	return r.Reader.Read(p)
+}
+
+// A body is not sent in the small pieces of the standard library, which cost a call and a packet each.
+func TestBodiesGoInLargePieces(t *testing.T) {
+	data := largeBlob(5 << 20)
+	reg := servetest.New(t, serve.Options{})
+	r := newRig(t, servetest.Serve(t, reg))
+	up, err := r.StartUpload(t.Context(), "app", digest.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := &piecesReader{Reader: bytes.NewReader(data)}
+	d := digest.FromBytes(data)
+	if err := r.PutUpload(t.Context(), &up, d, registry.Body{Reader: body, Size: int64(len(data))}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readBlob(t, r, "app", oci.Descriptor{Digest: d, Size: int64(len(data))}); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes came, %v", len(got), err)
+	}
+	if body.most < 256<<10 {
+		t.Errorf("it was read %d bytes at a time", body.most)
 	}
 }

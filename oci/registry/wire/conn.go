@@ -67,6 +67,8 @@ type Conn struct {
 	away  *http.Transport // to everybody else; the addresses that near and away dial are checked
 	proxy proxyConfig
 
+	pieces sync.Pool // see [pieceConn]
+
 	Hostname string // of the registry, without port
 
 	requests, sent atomic.Int64
@@ -99,6 +101,7 @@ type Authorizer interface {
 // and one that cannot be used is an error.
 func New(o Options, secrets ...string) (*Conn, error) {
 	c := &Conn{o: o, Red: &Redactor{}, base: o.Base, undecided: o.Guessed, seen: map[string]bool{}, wide: map[string]Scope{}}
+	c.pieces.New = newPieces
 	c.Red.Hide(secrets...)
 	c.Hostname = c.base.Hostname()
 	c.proxy = newProxyConfig(o.Getenv)

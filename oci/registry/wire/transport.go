@@ -96,10 +96,13 @@ func (c *Conn) dialer(check control) func(ctx context.Context, network, address 
 			d, address = plain, set
 		}
 		conn, err := d.DialContext(ctx, network, address)
-		if err != nil || c.o.Dialed == nil {
-			return conn, err
+		switch {
+		case err != nil:
+			return nil, err
+		case c.o.Dialed != nil:
+			return c.o.Dialed(conn)
 		}
-		return c.o.Dialed(conn)
+		return c.inPieces(conn), nil
 	}
 }
 
