@@ -32,7 +32,7 @@ const (
 type Options struct {
 	Mode      Mode     // "" is ModeAuto
 	ChunkSize int64    // 0 is 16 MiB in ModeChunk
-	Jobs      int      // blobs at a time; 0 is 4 large ones, or up to 16 small ones
+	Jobs      int      // blobs at a time; 0 is up to 16, and 8 large ones of them
 	MountFrom []string // repositories of the registry that may have the blobs
 	Tags      []string // more tags besides that of the reference
 	State     string   // directory that keeps the sessions of broken uploads for the next process
@@ -300,12 +300,17 @@ func (p *pusher) isNew(ctx context.Context, g *tree) bool {
 	return true
 }
 
+// largeBlobs is how many large blobs are sent at a time. Fewer fill a line, but layers are often of one
+// size: then they end together, and nothing moves until the requests that end them and those that begin the
+// next ones are answered.
+const largeBlobs = 8
+
 // sendBlobs uploads what the plan found missing, the largest first.
 func (p *pusher) sendBlobs(ctx context.Context, g *tree) error {
 	todo := p.neededBlobs(g)
 	slices.SortStableFunc(todo, func(a, b oci.Descriptor) int { return cmp.Compare(b.Size, a.Size) })
-	size := func(i int) int64 { return todo[i].Size }
-	return registry.Parallel(ctx, p.o.Jobs, len(todo), size, func(ctx context.Context, i int) error {
+	s := registry.Slots{Jobs: p.o.Jobs, Size: func(i int) int64 { return todo[i].Size }, Large: largeBlobs}
+	return registry.Parallel(ctx, len(todo), s, func(ctx context.Context, i int) error {
 		step, err := p.sendBlob(ctx, todo[i])
 		p.replaceStep(step)
 		if err != nil {
@@ -318,7 +323,7 @@ func (p *pusher) sendBlobs(ctx context.Context, g *tree) error {
 
 // parallel calls f for 0 to n-1, Options.Jobs at a time.
 func (p *pusher) parallel(ctx context.Context, n int, f func(context.Context, int) error) error {
-	return registry.Parallel(ctx, p.o.Jobs, n, nil, f)
+	return registry.Parallel(ctx, n, registry.Slots{Jobs: p.o.Jobs}, f)
 }
 
 func (p *pusher) isPresent(d digest.Digest) bool {

@@ -52,7 +52,7 @@ func (c *Client) Check(ctx context.Context, ref Reference, deep bool) (oci.Descr
 
 	// Each call writes its own element, so the order of the result is that of the image.
 	found := make([]error, len(blobs))
-	err = Parallel(ctx, 0, len(blobs), nil, func(ctx context.Context, i int) error {
+	err = Parallel(ctx, len(blobs), Slots{}, func(ctx context.Context, i int) error {
 		found[i] = c.checkBlob(ctx, ref.Repo, blobs[i], deep)
 		if found[i] != nil && !isAbout(found[i]) {
 			return found[i]

@@ -15,18 +15,22 @@ import (
 func TestParallel(t *testing.T) {
 	large := func(int) int64 { return 1 << 30 }
 	first := func(i int) int64 { return int64(max(1-i, 0)) << 30 }
+	half := func(i int) int64 { return int64(max(20-i, 0)) << 30 }
 	for _, c := range []struct {
-		name    string
-		jobs, n int
-		size    func(int) int64
-		most    int
+		name  string
+		n     int
+		slots registry.Slots
+		most  int
 	}{
-		{"small ones", 0, 40, nil, 16},
-		{"large ones", 0, 9, large, 4},
-		{"a large one and small ones", 0, 20, first, 13},
-		{"few", 0, 3, large, 3},
-		{"none", 0, 0, nil, 0},
-		{"the user's number", 6, 40, large, 6},
+		{"small ones", 40, registry.Slots{}, 16},
+		{"large ones", 20, registry.Slots{Size: large}, 4},
+		{"more large ones", 20, registry.Slots{Size: large, Large: 7}, 7},
+		{"more large ones than the user's number", 20, registry.Slots{Jobs: 3, Size: large, Large: 7}, 3},
+		{"a large one and small ones", 20, registry.Slots{Size: first}, 16},
+		{"large ones before small ones", 40, registry.Slots{Size: half}, 16},
+		{"few", 3, registry.Slots{Size: large}, 3},
+		{"none", 0, registry.Slots{}, 0},
+		{"the user's number", 40, registry.Slots{Jobs: 6, Size: large}, 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -39,14 +43,14 @@ func TestParallel(t *testing.T) {
 					most = max(most, running)
 					done += max(-n, 0)
 				}
-				err := registry.Parallel(t.Context(), c.jobs, c.n, c.size, func(context.Context, int) error {
+				err := registry.Parallel(t.Context(), c.n, c.slots, func(context.Context, int) error {
 					add(1)
 					time.Sleep(time.Second) // of a clock that waits for all
 					add(-1)
 					return nil
 				})
 				if err != nil || done != c.n || most != c.most {
-					t.Errorf("Parallel(%d, %d) = %v: %d calls, %d at a time, want %d", c.jobs, c.n, err, done, most, c.most)
+					t.Errorf("Parallel(%d) = %v: %d calls, %d at a time, want %d", c.n, err, done, most, c.most)
 				}
 			})
 		})
@@ -57,7 +61,7 @@ func TestParallelStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
 		var calls atomic.Int32
-		err := registry.Parallel(t.Context(), 2, 10, nil, func(ctx context.Context, i int) error {
+		err := registry.Parallel(t.Context(), 10, registry.Slots{Jobs: 2}, func(ctx context.Context, i int) error {
 			calls.Add(1)
 			if i == 1 {
 				return broken

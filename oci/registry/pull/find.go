@@ -31,7 +31,7 @@ type Options struct {
 	As        string         // the full name that the image gets as one of a set; "" if it is pulled alone
 	Rules     graph.Rules    // what of the image the registry may lack
 	Referrers bool           // pull what refers to the image too: signatures, SBOMs
-	Jobs      int            // blobs at a time; 0 is 4 large ones, or up to 16 small ones
+	Jobs      int            // blobs at a time; 0 is up to 16, and 4 large ones of them
 	Local     *layout.Layout // manifests that are here are not fetched; nil is none
 	Verified  *Verified      // what Local has that was read already; nil remembers nothing
 

@@ -205,7 +205,7 @@ func (im *Image) local(ctx context.Context, l *layout.Layout, d oci.Descriptor) 
 // fetchAll gets all blobs, several at a time. The first error ends the others.
 func (p *puller) fetchAll(ctx context.Context) error {
 	size := func(i int) int64 { return p.blobs[i].Size }
-	return registry.Parallel(ctx, p.o.Jobs, len(p.blobs), size, func(ctx context.Context, i int) error {
+	return registry.Parallel(ctx, len(p.blobs), registry.Slots{Jobs: p.o.Jobs, Size: size}, func(ctx context.Context, i int) error {
 		return p.fetch(ctx, p.blobs[i])
 	})
 }

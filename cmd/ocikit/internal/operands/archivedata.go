@@ -92,7 +92,7 @@ func (p *Places) List(ctx context.Context, env *cli.Env, operand string, describ
 	// A list of tags has no descriptors: each tag is asked for, several at a time.
 	failed := source.Failures{Total: len(tags)}
 	errs := make([]error, len(tags))
-	err = registry.Parallel(ctx, 0, len(tags), nil, func(_ context.Context, i int) error {
+	err = registry.Parallel(ctx, len(tags), registry.Slots{}, func(_ context.Context, i int) error {
 		tag := tags[i].Annotations[oci.AnnotationRefName]
 		if errs[i] = registry.CheckTag(tag); errs[i] == nil {
 			var desc oci.Descriptor
