@@ -96,7 +96,6 @@ var severalMeanings = map[string]struct {
 	count int
 	why   string
 }{
-	"--all":           {2, "every image of a place, and every file of an image"},
 	"--arch":          {2, "config has a default"},
 	"--artifact-type": {3, "what is made, what becomes of it, and what is listed"},
 	"--author":        {2, "of an image, and of a layer"},
@@ -109,10 +108,7 @@ var severalMeanings = map[string]struct {
 	"--exclude":       {3, "from what is written, from what is compared, and images of many"},
 	"--expect":        {2, "untag expects a name"},
 	"--force":         {2, "what is forced"},
-	"--from":          {4, "a repository, an image, an index, a number of layers"},
 	"--decompress":    {2, "a filter the other way, and a layer that is printed"},
-	"--json":          {2, "one object, or lines"},
-	"--layer":         {5, "what layers are made of, and one layer of many"},
 	"--level":         {3, "of gzip, of zstd, and of either"},
 	"--media-type":    {2, "of a descriptor, and of a request"},
 	"--mode":          {2, "of files, and of uploads"},
@@ -121,7 +117,6 @@ var severalMeanings = map[string]struct {
 	"--os":            {2, "config has a default"},
 	"--owner":         {2, "the default differs"},
 	"--plain-http":    {2, "of a client, and of a server"},
-	"--platform":      {4, "one image, several, the one to edit, and of a manifest"},
 	"--read-only":     {2, "of a client, and of a server"},
 	"--page":          {2, "of tags, and of repositories"},
 	"--sparse":        {3, "of blobs, of platforms, and of a server"},

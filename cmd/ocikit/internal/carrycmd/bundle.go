@@ -60,7 +60,7 @@ way, for which nothing has to be here; "ocikit inventory --diff-ids" helps it to
 			f := &bundleFlags{places: operands.BindPlaces(fs)}
 			f.have = cli.List(fs, "have", "", "leave out what is in `FILE`: an inventory, a layout, an image, or the tar of a layout (repeatable)")
 			fs.StringVar(&f.want, "want", "", "carry what the list in `FILE` says is missing, and nothing else")
-			f.platform = commonflags.BindPlatforms(fs)
+			f.platform = commonflags.BindPlatform(fs)
 			commonflags.AllVar(fs, &f.all)
 			f.set = commonflags.BindSet(fs)
 			fs.BoolVar(&f.o.SameContent, "same-content", false, "leave out layers whose contents the other side has")

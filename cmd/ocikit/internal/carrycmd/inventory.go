@@ -45,7 +45,7 @@ one any more. That takes about 1.5 MB for each GB of layers.`,
 			commonflags.AllVar(fs, &v.all)
 			fs.BoolVar(&v.chunks, "chunks", false, "print of the layers in layouts what they consist of, for \"bundle --delta\"")
 			sizes := fs.Bool("sizes", false, "print the size of each blob, too")
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			diffIDs := fs.Bool("diff-ids", false, "print the size, and of layers the diff ID, for \"bundle --same-content\"")
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				var list []*archive.Inventory

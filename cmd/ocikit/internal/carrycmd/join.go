@@ -28,7 +28,7 @@ named. It is enough to copy those again. Parts of another run are refused.
 		Status:  "1 if parts are bad or missing, or belong to another run",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			check := fs.Bool("check", false, "write nothing; print the parts that are bad or missing")
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			out := commonflags.BindOutput(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				// "-" for standard output, where the stream goes without it.

@@ -39,7 +39,7 @@ and the archive holds the others, but with --fail-fast.`,
 			commonflags.AllVar(fs, &s.all)
 			s.set = commonflags.BindSet(fs)
 			s.tag = cli.OptionalFlag(fs, "tag", "t", "call the only image `NAME[:TAG]`")
-			s.platform = commonflags.BindPlatforms(fs)
+			s.platform = commonflags.BindPlatform(fs)
 			s.referrers = commonflags.BindReferrers(fs)
 			s.require = commonflags.BindRequireReferrers(fs)
 			commonflags.Sparse(fs, &s.rules)

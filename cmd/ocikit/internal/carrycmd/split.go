@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"ocikit/cmd/ocikit/internal/cli"
-	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci/archive/split"
 )
@@ -33,7 +32,7 @@ become a set of parts.`,
 			fs.Var(&size, "size", "cut parts of `SIZE` bytes, as 650MB or 4G")
 			name := fs.String("name", "", "call the parts `NAME` and a number, by default the name of FILE, or \"bundle.tar\" for standard input")
 			force := fs.Bool("force", false, "remove parts that DIR holds already")
-			asJSON := commonflags.BindJSON(fs)
+			asJSON := cli.BindJSON(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				if size <= 0 {
 					return cli.Usagef("flag --size: say how large a part may be")

@@ -144,7 +144,7 @@ func (c *completer) value(fs *flag.FlagSet, name, word, head string) {
 		return
 	}
 
-	if long, ok := strings.CutPrefix(f.Usage, "short for --"); ok {
+	if long, ok := strings.CutPrefix(f.Usage, isAlias); ok {
 		f = fs.Lookup(long)
 	}
 

@@ -124,13 +124,27 @@ func FlagValues(f *flag.Flag) []string {
 	return []string{f.Value.String()}
 }
 
+// isAlias is how the usage of a flag begins that is another name of one.
+const isAlias = "short for --"
+
+// Alias declares one more name of a flag: a short one, or one by which it is known elsewhere. "" is
+// none.
+func Alias(fs *flag.FlagSet, name, alias string) {
+	if alias != "" {
+		fs.Var(fs.Lookup(name).Value, alias, isAlias+name)
+	}
+}
+
+// BindJSON declares the flag of commands whose report a program may read.
+func BindJSON(fs *flag.FlagSet) *bool {
+	return fs.Bool("json", false, "print JSON: one object, or of a list a line for each")
+}
+
 // List declares a repeatable flag, under a short name too if short is not "".
 func List(fs *flag.FlagSet, name, short, usage string) *[]string {
 	l := new(listFlag)
 	fs.Var(l, name, usage)
-	if short != "" {
-		fs.Var(l, short, "short for --"+name)
-	}
+	Alias(fs, name, short)
 	return (*[]string)(l)
 }
 
@@ -156,9 +170,7 @@ func (o *Optional) Set(s string) error {
 func OptionalFlag(fs *flag.FlagSet, name, short, usage string) *Optional {
 	o := new(Optional)
 	fs.Var(o, name, usage)
-	if short != "" {
-		fs.Var(o, short, "short for --"+name)
-	}
+	Alias(fs, name, short)
 	return o
 }
 

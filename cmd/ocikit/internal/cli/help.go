@@ -270,23 +270,23 @@ func FlagsOf(c Command) []FlagDoc {
 
 // docsOf describes the flags of a set.
 func docsOf(fs *flag.FlagSet) []FlagDoc {
-	// A short name is a flag of its own, whose usage says what it stands for.
-	short := map[string]string{}
+	// An alias is a flag of its own, whose usage says what it stands for.
+	alias := map[string]string{}
 	fs.VisitAll(func(f *flag.Flag) {
-		if long, ok := strings.CutPrefix(f.Usage, "short for --"); ok {
-			short[long] = f.Name
+		if name, ok := strings.CutPrefix(f.Usage, isAlias); ok {
+			alias[name] = f.Name
 		}
 	})
 
 	var docs []FlagDoc
 	fs.VisitAll(func(f *flag.Flag) {
-		if strings.HasPrefix(f.Usage, "short for --") {
+		if strings.HasPrefix(f.Usage, isAlias) {
 			return
 		}
 
 		value, usage := flag.UnquoteUsage(f)
 		doc := FlagDoc{Names: []string{Dashed(f.Name)}, Usage: usage + defaultOf(f)}
-		if s, ok := short[f.Name]; ok {
+		if s, ok := alias[f.Name]; ok {
 			doc.Names = []string{Dashed(s), Dashed(f.Name)}
 		}
 

@@ -19,7 +19,7 @@ func VersionCommand() Command {
 		Long:    "Version prints one line: the version, the commit that the program was built from (with \"+changes\" if the tree had any), the Go release and the platform.",
 		Example: "ocikit version",
 		Bind: func(fs *flag.FlagSet) Action {
-			asJSON := fs.Bool("json", false, "print one JSON object")
+			asJSON := BindJSON(fs)
 			return func(ctx context.Context, env *Env, args []string) error {
 				if *asJSON {
 					version, commit, _ := strings.Cut(env.Version, " ")

@@ -11,11 +11,23 @@ func BindOutput(fs *flag.FlagSet) *string {
 	return fs.String("o", "", "write to `FILE` instead of standard output")
 }
 
-// BindJSON declares the flag of commands that report one thing.
-func BindJSON(fs *flag.FlagSet) *bool { return fs.Bool("json", false, "print one JSON object") }
+// BindFrom declares the flag of commands that make a document out of one that is there.
+func BindFrom(fs *flag.FlagSet) *string {
+	return fs.String("from", "", "start from what `IMAGE` has")
+}
 
-// BindJSONLines declares the flag of commands that report many things.
-func BindJSONLines(fs *flag.FlagSet) *bool { return fs.Bool("json", false, "print JSON lines") }
+// BindLayers declares the flag that names layers to take.
+func BindLayers(fs *flag.FlagSet) *[]string {
+	return cli.List(fs, "layer", "", "take the layers in `INPUT`: bytes, or descriptors (repeatable)")
+}
+
+// BindLayerNumber declares the flag that picks one layer of an image; -1 means that none was picked.
+// It has a name of its own beside --layer, which elsewhere names layers to take.
+func BindLayerNumber(fs *flag.FlagSet) *int {
+	n := fs.Int("layer-number", -1, "look at layer `N` alone, the lowest is 0")
+	cli.Alias(fs, "layer-number", "layer")
+	return n
+}
 
 // BindDryRun declares the flag that has a command print its plan.
 func BindDryRun(fs *flag.FlagSet) *bool { return DryRunVar(fs, new(bool)) }
@@ -61,25 +73,11 @@ func (p *platform) Complete(string) []cli.Completion {
 	return cli.Words("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/ppc64le", "linux/riscv64", "linux/s390x", "windows/amd64", "local")
 }
 
-func platformFlag(fs *flag.FlagSet, usage string) *string {
-	p := new(platform)
-	fs.Var(p, "platform", usage)
-	return (*string)(p)
-}
-
 // BindPlatform declares the flag that picks one image of an index.
 func BindPlatform(fs *flag.FlagSet) *string {
-	return platformFlag(fs, "of an index take the image for `PLATFORM` alone")
-}
-
-// BindPlatforms declares the flag that picks one image of an index, or several.
-func BindPlatforms(fs *flag.FlagSet) *string {
-	return platformFlag(fs, "of an index take the image for `PLATFORM` alone, or an index of several, joined by commas")
-}
-
-// BindEditPlatform declares the flag that has one image of an index edited.
-func BindEditPlatform(fs *flag.FlagSet) *string {
-	return platformFlag(fs, "of an index edit the image for `PLATFORM` alone; the others stay")
+	p := new(platform)
+	fs.Var(p, "platform", "of an index take the image for `PLATFORM` alone")
+	return (*string)(p)
 }
 
 // SetDefault gives a flag another default than it has in other commands.

@@ -31,7 +31,7 @@ error. The platform is linux/amd64 unless flags say otherwise, on every machine.
 		Example: "ocikit config --layer layer.tar --env PATH=/bin --entrypoint '[\"/bin/hello\"]' -o config.json",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			c := &configuring{target: bindTarget(fs), flags: commonflags.BindConfig(fs), layers: bindLayers(fs)}
-			c.from = fs.String("from", "", "start from the config of `IMAGE`, or from that in a file")
+			c.from = commonflags.BindFrom(fs)
 			c.platform = commonflags.BindPlatform(fs)
 			c.places = operands.BindPlaces(fs)
 			c.places.Documents = true

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/digest"
 	"ocikit/oci"
@@ -26,7 +27,7 @@ type indexEdit struct {
 
 func bindIndexEdit(fs *flag.FlagSet) *indexEdit {
 	return &indexEdit{
-		from:   fs.String("from", "", "begin with the entries and annotations of the index `IMAGE`"),
+		from:   commonflags.BindFrom(fs),
 		add:    cli.List(fs, "add", "", "add the image `IMAGE` of the same layout; an index brings its entries (repeatable)"),
 		remove: cli.List(fs, "remove", "", "take out what is for `PLATFORM`, or has that digest (repeatable)"),
 	}

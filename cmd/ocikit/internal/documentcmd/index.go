@@ -31,7 +31,8 @@ stay are as they were. On standard error stands what goes on naming the index th
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			x := &indexing{target: bindTarget(fs)}
 			x.manifests = cli.List(fs, "manifest", "", "take the manifest or descriptors in `INPUT` (repeatable)")
-			x.platforms = cli.List(fs, "platform", "", "say that the manifest in the same place is for `PLATFORM` (repeatable)")
+			x.platforms = cli.List(fs, "for", "", "say that the manifest in the same place is for `PLATFORM` (repeatable)")
+			cli.Alias(fs, "for", "platform")
 			x.annotations = commonflags.BindAnnotations(fs)
 			x.edit = bindIndexEdit(fs)
 			return x.checked(x.run)

@@ -97,7 +97,7 @@ func (f *manifesting) run(ctx context.Context, env *cli.Env, args []string) erro
 
 // bindLayers declares the flag that names layers, or their descriptors.
 func bindLayers(fs *flag.FlagSet) *[]string {
-	return cli.List(fs, "layer", "", "take the layer or descriptors in `INPUT` (repeatable)")
+	return commonflags.BindLayers(fs)
 }
 
 // inputFlags name what a manifest is made of.

@@ -31,7 +31,7 @@ func appendCommand() cli.Command {
 prints its descriptor. A layer is a directory, packed as "ocikit layer" does with the same flags, a
 tar, plain or compressed, or descriptors of blobs that are in the layout. Without --layer it is what
 comes on standard input. The layers of IMAGE are not copied. Of an index every image gets the layers,
-unless --platform names one.
+unless --platform names one: the others stay.
 
 A notice says what a new layer does to those of IMAGE that is rarely meant: that it makes a directory
 of a symbolic link, as /bin is one in most distributions, or sets the permissions of a directory in
@@ -47,7 +47,7 @@ base.name. IMAGE itself stays as it is.`,
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			e := bindEditFlags(fs)
 			h := bindHistoryFlags(fs, "ocikit append")
-			inputs := cli.List(fs, "layer", "", "add the tar, directory or descriptors in `INPUT` (repeatable)")
+			inputs := commonflags.BindLayers(fs)
 			pack := commonflags.BindPack(fs)
 			compression := commonflags.BindCompression(fs, "gzip", "zstd", "estargz", "none", "keep (as they come)")
 			return func(ctx context.Context, env *cli.Env, args []string) error {

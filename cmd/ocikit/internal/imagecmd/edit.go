@@ -31,7 +31,7 @@ type editFlags struct {
 func bindEditFlags(fs *flag.FlagSet) *editFlags {
 	return &editFlags{
 		tag:      cli.OptionalFlag(fs, "tag", "t", "call the result `TAG` in the layout, also written LAYOUT:TAG; without it the result has no name"),
-		platform: commonflags.BindEditPlatform(fs),
+		platform: commonflags.BindPlatform(fs),
 		dryRun:   commonflags.BindDryRun(fs),
 	}
 }

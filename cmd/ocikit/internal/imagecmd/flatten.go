@@ -14,7 +14,7 @@ func flattenCommand() cli.Command {
 		Name: "flatten", Args: "IMAGE", Group: cli.GroupImage, Progress: true,
 		Short: "merge the layers of an image into one",
 		Long: `Flatten makes an image whose layers are merged into one that holds what a container would see,
-and prints its descriptor. With --from N the lowest N layers stay as they are, and those above become
+and prints its descriptor. With --keep N the lowest N layers stay as they are, and those above become
 one layer that does to them what they did together, deletions included. The history keeps its
 entries, and gets one for the new layer. Of an index every image is flattened, unless --platform names
 one.`,
@@ -22,7 +22,8 @@ one.`,
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			e := bindEditFlags(fs)
 			h := bindHistoryFlags(fs, "ocikit flatten")
-			from := fs.Int("from", 0, "keep the lowest `N` layers as they are")
+			from := fs.Int("keep", 0, "keep the lowest `N` layers as they are")
+			cli.Alias(fs, "keep", "from")
 			compression := commonflags.BindCompression(fs, "gzip", "zstd", "estargz", "none")
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				lo, err := compression()

@@ -41,7 +41,7 @@ func bindRebuild(fs *flag.FlagSet) *rebuild {
 	// new in the set here, so a further one needs no entry in a list.
 	before := map[string]bool{}
 	fs.VisitAll(func(f *flag.Flag) { before[f.Name] = true })
-	r := &rebuild{fs: fs, layer: fs.Int("layer", -1, "make layer `N` again (default the top one)")}
+	r := &rebuild{fs: fs, layer: commonflags.BindLayerNumber(fs)}
 	r.bind = commonflags.BindPack(fs)
 	r.compression = commonflags.BindCompression(fs, "gzip", "zstd", "estargz", "none", "keep (as it comes)")
 	fs.VisitAll(func(f *flag.Flag) {

@@ -42,7 +42,7 @@ printed, here being IMAGE and there what was made.`,
 		Example: "ocikit save app -o copy.tar\nocikit why app copy.tar\nocikit gzip layer.tar | ocikit why layer.tar.gz -\nocikit why --rebuild app ./rootfs --json",
 		Status:  "0 if the digests are the same, 1 if not",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			asJSON := commonflags.BindJSON(fs)
+			asJSON := cli.BindJSON(fs)
 			platform := commonflags.BindPlatform(fs)
 			out := commonflags.BindOutput(fs)
 			places := operands.BindPlaces(fs)

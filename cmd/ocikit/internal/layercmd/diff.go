@@ -56,10 +56,12 @@ type diffing struct {
 }
 
 func bindDiff(fs *flag.FlagSet) *diffing {
+	layer := fs.Bool("as-layer", false, "write the layer that turns OLD into NEW")
+	cli.Alias(fs, "as-layer", "layer")
 	return &diffing{
-		layer:     fs.Bool("layer", false, "write the layer that turns OLD into NEW"),
+		layer:     layer,
 		filesOnly: fs.Bool("files-only", false, "compare the files of images, not config and manifest"),
-		asJSON:    commonflags.BindJSONLines(fs),
+		asJSON:    cli.BindJSON(fs),
 		ignore:    cli.ChoiceList(fs, "ignore", "do not look at `WHAT` changed", "type", "content", "mode", "owner", "times", "xattrs", "link"),
 		exclude:   cli.List(fs, "exclude", "", "do not look at what matches `PATTERN` (repeatable)"),
 		platform:  commonflags.BindPlatform(fs),

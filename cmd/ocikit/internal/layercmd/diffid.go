@@ -20,7 +20,7 @@ for a tar and for the tar compressed. Of several files each line has the name be
 compression is found by its magic bytes; a tar that is cut is an error.`,
 		Example: "ocikit tar --whiteout etc/motd | ocikit gzip | ocikit diffid",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				return eachInput(env, args, func(name string, r io.Reader) error {
 					id, err := image.IncomingDiffID(ctx, r, name != "-")

@@ -31,7 +31,7 @@ type of a manifest, index, config or layer is found by its content.`,
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			algorithm := commonflags.Algorithm(fs)
 			check := fs.String("check", "", "fail unless the bytes have the digest `DIGEST`")
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			pass := fs.Bool("pass", false, "write the bytes to standard output, if they have the digest that --check wants")
 			descriptor := fs.Bool("descriptor", false, "print a descriptor")
 			mediaType := commonflags.BindMediaType(fs, "media-type", "give the descriptor the media type `TYPE`")

@@ -46,7 +46,7 @@ One that a failed copy has made goes again.`,
 		Status:  "1 if a blob is damaged, or in neither place; 4 if there is no such image or platform",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			remote := commonflags.BindRegistry(fs)
-			c := &copying{places: operands.NewPlaces(remote), clients: operands.NewClients(remote), platform: commonflags.BindPlatforms(fs)}
+			c := &copying{places: operands.NewPlaces(remote), clients: operands.NewClients(remote), platform: commonflags.BindPlatform(fs)}
 			commonflags.AllVar(fs, &c.all)
 			c.set, c.lockFile = commonflags.BindSet(fs), commonflags.BindLock(fs)
 			commonflags.Sparse(fs, &c.o.Rules)

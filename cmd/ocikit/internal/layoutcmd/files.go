@@ -32,10 +32,11 @@ the digest of its blob. With --json each line is an object.`,
 		Status:  "4 if there is no such path",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			platform := commonflags.BindPlatform(fs)
-			layer := fs.Int("layer", -1, "list what comes from layer `N` alone")
-			all := fs.Bool("all", false, "list what later layers deleted or replaced as well")
+			layer := commonflags.BindLayerNumber(fs)
+			all := fs.Bool("hidden", false, "list what later layers deleted or replaced as well")
+			cli.Alias(fs, "hidden", "all")
 			wasted := fs.Bool("wasted", false, "sum up by layer what the image does not show")
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			places := operands.BindPlaces(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				if *wasted && (len(args) > 1 || *all || *layer >= 0) {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"ocikit/cmd/ocikit/internal/cli"
-	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/digest"
@@ -37,7 +36,7 @@ checked to be whole.`,
 			del := fs.Bool("delete", false, "delete what is listed")
 			minAge := fs.Duration("min-age", time.Hour, "spare what is younger than `DURATION`")
 			sparse := fs.Bool("sparse", false, "blobs that images name may be absent")
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				if *minAge < 0 {
 					return cli.Usagef("flag --min-age: %s is negative", *minAge)

@@ -34,7 +34,7 @@ indexes that name them, and their names.
 Of an index in a registry the images are listed; --platform shows one of them.`,
 		Example: "ocikit inspect app\nocikit inspect app --all --json",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			asJSON := commonflags.BindJSON(fs)
+			asJSON := cli.BindJSON(fs)
 			platform := commonflags.BindPlatform(fs)
 			var all bool
 			commonflags.AllVar(fs, &all)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"ocikit/cmd/ocikit/internal/cli"
-	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/oci"
 	"ocikit/oci/archive"
@@ -31,7 +30,7 @@ asked what each of them means.`,
 		Status:  "4 if there is no such layout, file or repository",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			digests := fs.Bool("digests", false, "print the digest behind the name")
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			places := operands.BindPlaces(fs)
 			places.Documents = true
 			return func(ctx context.Context, env *cli.Env, args []string) error {

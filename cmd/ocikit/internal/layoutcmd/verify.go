@@ -75,7 +75,7 @@ func bindVerify(fs *flag.FlagSet) *verifying {
 		fast:    fs.Bool("fast", false, "check existence, size and shape only"),
 		deep:    fs.Bool("deep", false, "look into layers, configs, names and files as well"),
 		lint:    fs.Bool("lint", false, "warn of permissions, names, secrets and wasted bytes in images"),
-		asJSON:  commonflags.BindJSONLines(fs),
+		asJSON:  cli.BindJSON(fs),
 		workers: commonflags.BindJobs(fs),
 		from:    fs.String("repair-from", "", "fetch what is bad or missing from `LAYOUT`, or from a registry as HOST/REPO"),
 		remote:  commonflags.BindRegistry(fs),

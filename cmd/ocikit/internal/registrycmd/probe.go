@@ -37,7 +37,7 @@ it writes nothing and reads the manifest that REF names, or one from the list of
 			fs.BoolVar(&o.ReadOnly, "read-only", false, "write nothing")
 			fs.BoolVar(&o.Large, "large", false, "try bodies of some MiB too: the limits of registries and proxies")
 			only := cli.List(fs, "only", "", "try the probe `ID` alone, and what it needs (repeatable)")
-			asJSON := commonflags.BindJSON(fs)
+			asJSON := cli.BindJSON(fs)
 			dryRun := commonflags.BindDryRun(fs)
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, _ []string) error {
 				o.Only = *only

@@ -55,14 +55,14 @@ Of many images, one that cannot be pulled is named and does not keep the others,
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			p := &pulling{clients: operands.NewClients(commonflags.BindRegistry(fs))}
 			commonflags.Sparse(fs, &p.o.Rules)
-			p.platform = commonflags.BindPlatforms(fs)
+			p.platform = commonflags.BindPlatform(fs)
 			commonflags.ReferrersVar(fs, &p.o.Referrers)
 			p.require = commonflags.BindRequireReferrers(fs)
 			commonflags.JobsVar(fs, &p.o.Jobs)
 			commonflags.AllVar(fs, &p.every)
 			p.set = commonflags.BindSet(fs)
 			p.lockFile = commonflags.BindLock(fs)
-			p.asJSON = commonflags.BindJSONLines(fs)
+			p.asJSON = cli.BindJSON(fs)
 			p.dryRun = commonflags.BindDryRun(fs)
 			return p.start
 		},

@@ -37,7 +37,7 @@ name: "docker://" in front says that it is meant.
 
 Several images go each to a repository and tag of its own below REF, which is HOST or HOST/PREFIX: those
 of its full name, as "ocikit help names" says. Where all images are of one repository, HOST/PREFIX is
-that repository. With --all IMAGE is a layout or an archive, and every image in it is meant; --from-file
+that repository. With --all IMAGE is a place, and every image in it is meant, of a repository every tag; --from-file
 pushes those that a list names. What one image has in common with another is sent once and mounted. One
 that cannot be pushed is named and does not keep the others, but for --fail-fast.
 
@@ -71,8 +71,8 @@ func bindPushing(fs *flag.FlagSet) *pushing {
 	p := &pushing{registry: commonflags.BindRegistry(fs), how: bindPushFlags(fs)}
 	commonflags.AllVar(fs, &p.all)
 	p.set = commonflags.BindSet(fs)
-	p.platform = commonflags.BindPlatforms(fs)
-	p.asJSON = commonflags.BindJSONLines(fs)
+	p.platform = commonflags.BindPlatform(fs)
+	p.asJSON = cli.BindJSON(fs)
 	p.script = bindScriptFlags(fs)
 	return p
 }

@@ -77,7 +77,7 @@ about what may be written. --json prints one object.`,
 		status:  "5 if the registry wants credentials, and has not got the right ones",
 		parse:   registry.ParseHost,
 		bind: func(fs *flag.FlagSet) registryAction {
-			asJSON := commonflags.BindJSON(fs)
+			asJSON := cli.BindJSON(fs)
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, _ registry.Reference, _ []string) error {
 				p, err := c.Ping(ctx)
 
@@ -149,7 +149,7 @@ func registryTags() registryStep {
 		example: "ocikit registry tags localhost:5000/hello",
 		parse:   registry.ParseRepository,
 		bind: func(fs *flag.FlagSet) registryAction {
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			n := fs.Int("page", 0, "ask for `N` tags a page")
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, _ []string) error {
 				return printNames(env, c.Tags(ctx, ref.Repo, *n), "tag", *asJSON)
@@ -186,7 +186,7 @@ administrators only.`,
 		status:  "4 if the registry has no such list",
 		parse:   registry.ParseHost,
 		bind: func(fs *flag.FlagSet) registryAction {
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			n := fs.Int("page", 0, "ask for pages of `N` repositories")
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, _ registry.Reference, _ []string) error {
 				return printNames(env, c.Catalog(ctx, *n), "repository", *asJSON)

@@ -336,7 +336,8 @@ in the file that --session names, or else cancelled.`,
 		Status:  "1 if the registry did not take the blob over",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			u := bindUploadFlags(fs)
-			from := fs.String("from", "", "take the blob from the repository `REPO`; any that has it if none is named")
+			from := fs.String("from-repo", "", "take the blob from the repository `REPO`; any that has it if none is named")
+			cli.Alias(fs, "from-repo", "from")
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				d, err := digest.Parse(args[1])
 				if err != nil || !d.Verifiable() {

@@ -8,7 +8,6 @@ import (
 	"io"
 
 	"ocikit/cmd/ocikit/internal/cli"
-	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci/registry/tap/judge"
 	"ocikit/oci/registry/tap/record"
@@ -25,7 +24,7 @@ prints each as an object with its verdicts.`,
 		Example: "ocikit explain recording",
 		Status:  "1 if something was broken and stayed so",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			asJSON := commonflags.BindJSONLines(fs)
+			asJSON := cli.BindJSON(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				name := cli.FileOperand(args)
 				in, err := env.Input(name)
