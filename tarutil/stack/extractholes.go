@@ -10,10 +10,10 @@ import (
 // hole. Below, a hole costs more than it saves.
 const holeSize = 64 << 10
 
-// copyContent copies exactly size bytes to an empty file. Long runs of zeros are left out: what was
-// never written reads as zeros, and takes no room where the file system knows holes.
-func copyContent(ctx context.Context, f *outFile, r io.Reader, size int64) error {
-	buf := make([]byte, min(size, 1<<20)) // a multiple of holeSize, but for the end
+// copyContent copies exactly size bytes to an empty file, through a buffer of some times holeSize. Long
+// runs of zeros are left out: what was never written reads as zeros, and takes no room where the file
+// system knows holes.
+func copyContent(ctx context.Context, f *outFile, r io.Reader, size int64, buf []byte) error {
 	inHole := false
 	for left := size; left > 0; {
 		n, err := io.ReadFull(r, buf[:min(left, int64(len(buf)))])

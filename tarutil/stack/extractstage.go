@@ -33,7 +33,7 @@ type stage struct {
 
 	work    chan *scanBatch
 	writers sync.WaitGroup
-	data    sync.Pool // of *[stageData]byte
+	data    sync.Pool // of *[stageData]byte, the contents of a batch or a piece of a large file
 }
 
 const (
@@ -207,7 +207,9 @@ func (st *stage) writeFile(ctx context.Context, name string, a *attributes, cont
 	if small, ok := content.(*bytes.Reader); ok {
 		_, err = small.WriteTo(f)
 	} else {
-		err = copyContent(ctx, f, content, size)
+		buf := st.data.Get().(*[stageData]byte)
+		err = copyContent(ctx, f, content, size, buf[:])
+		st.data.Put(buf)
 	}
 
 	if err == nil {
