@@ -71,7 +71,7 @@ func TestBreakEveryRequest(t *testing.T) {
 				t.Parallel()
 				o := pushcmd.Options{Mode: mode, ChunkSize: 100_000, Jobs: 1}
 				first := digesttest.Reps(1, 1+i)
-				for k, n := first, first; k <= n+1 && k < 60; k += digesttest.Reps(1, 4) {
+				for k, n := first, first; k <= n+1 && k < 60; k += digesttest.Reps(1, 7) {
 					reg := servetest.NewQuirky(t)
 					b := servetest.BreakAt(k, fault, reg)
 					_, err := push(t, b, s, desc, o)

@@ -85,11 +85,10 @@ func TestKin(t *testing.T) {
 				t.Skip("one of them says what there is to say of races")
 			}
 			was, blob := c.compress(t, base), c.compress(t, now)
-			_, alone := makeAndRun(t, blob, now)
 			for _, cuts := range []cuts{usualCuts(), {cut * 4 / 5, cut, cut * 2}} {
 				made := makeWith(t, blob, cuts, kinOf(t, was, edits))
 				if len(made) > 300+len(blob)*c.share/1000 {
-					t.Errorf("%d bytes with a base, %d without", len(made), len(alone))
+					t.Errorf("%d bytes with a base, for a file of %d", len(made), len(blob))
 				}
 				var got bytes.Buffer
 				err := Run(t.Context(), &got, iotest.HalfReader(bytes.NewReader(now)), bytes.NewReader(made), int64(len(blob)), kinOf(t, was, edits))
