@@ -70,7 +70,7 @@ func (l *Layout) Copy(ctx context.Context, from source.Source, images []oci.Desc
 		return err
 	}
 
-	entries := slices.Clone(images)
+	entries := slices.Clip(images)
 	if o.Referrers {
 		refs, err := c.referrers(images)
 		if err != nil {
@@ -132,8 +132,12 @@ func (c *copier) name(ctx context.Context, x *oci.Index, entries []oci.Descripto
 	}
 
 	// A diff ID is for descriptors in a pipe, not for index.json.
-	for i, e := range entries {
-		entries[i] = e.WithAnnotation(oci.AnnotationDiffID, "")
+	carries := func(e oci.Descriptor) bool { return e.Annotations[oci.AnnotationDiffID] != "" }
+	if slices.ContainsFunc(entries, carries) {
+		entries = slices.Clone(entries)
+		for i, e := range entries {
+			entries[i] = e.WithAnnotation(oci.AnnotationDiffID, "")
+		}
 	}
 
 	setEntries(x, entries...)

@@ -3,6 +3,7 @@ package layout
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -38,25 +39,26 @@ func (l *Layout) AddEntries(ctx context.Context, entries []oci.Descriptor, rules
 // others; those without are added unless their digests are listed. There may be thousands of
 // entries, and more of them in x, so each list is gone through once.
 func setEntries(x *oci.Index, entries ...oci.Descriptor) {
-	tagged, untagged := map[string]oci.Descriptor{}, map[digest.Digest]bool{} // those without a tag: whether it is listed
-	for _, e := range entries {
+	const placed = -1
+	tagged := map[string]int{}           // where in entries the last one with the tag is, or placed
+	untagged := map[digest.Digest]bool{} // those without a tag: whether it is listed
+	for i, e := range entries {
 		if tag := e.Annotations[oci.AnnotationRefName]; tag != "" {
-			tagged[tag] = e
+			tagged[tag] = i
 		} else {
 			untagged[e.Digest] = false
 		}
 	}
 
 	// The list is made anew in place: it never gets longer than what of it was read.
-	placed := map[string]bool{}
-	list := x.Manifests[:0]
+	list := slices.Grow(x.Manifests, len(entries))[:0]
 	add := func(e oci.Descriptor) {
 		tag := e.Annotations[oci.AnnotationRefName]
 		if newest, ok := tagged[tag]; ok {
-			if placed[tag] {
+			if newest == placed {
 				return
 			}
-			e, placed[tag] = newest, true
+			e, tagged[tag] = entries[newest], placed
 		}
 		if _, ok := untagged[e.Digest]; ok {
 			untagged[e.Digest] = true
