@@ -65,7 +65,7 @@ type History struct {
 func NewConfig(p Platform) *Config {
 	c := &Config{doc: Object{}, exec: Object{}}
 	c.must("rootfs", RootFS{Type: "layers", DiffIDs: []digest.Digest{}})
-	c.SetPlatform(p)
+	c.setPlatform(p)
 	return c
 }
 
@@ -103,14 +103,14 @@ func (c *Config) View() (View, error) {
 		return v, err
 	}
 
-	if _, err := unmarshal(data, &v); err != nil {
+	if err := unmarshal(data, &v); err != nil {
 		return v, err
 	}
 
 	// ParseConfig takes a view before it takes "config" apart. Then the names in that are checked
 	// too: one in another case is an error, see unmarshal.
 	if raw := c.doc["config"]; c.exec == nil && len(raw) > 0 && raw[0] == '{' {
-		if _, err := unmarshal(raw, &Execution{}); err != nil {
+		if err := unmarshal(raw, &Execution{}); err != nil {
 			return v, fmt.Errorf("config: %w", err)
 		}
 	}
@@ -143,9 +143,9 @@ func (c *Config) Encode() ([]byte, error) {
 	return Encode(doc)
 }
 
-// SetPlatform sets os and architecture. It sets variant and os.version only if p has them:
+// setPlatform sets os and architecture. It sets variant and os.version only if p has them:
 // otherwise those of the config stay.
-func (c *Config) SetPlatform(p Platform) {
+func (c *Config) setPlatform(p Platform) {
 	c.must("os", p.OS)
 	c.must("architecture", p.Architecture)
 	if p.Variant != "" {

@@ -51,7 +51,7 @@ func TestMergePatchOfConfig(t *testing.T) {
 // TestConfigEdits sets what is there and what is not.
 func TestConfigEdits(t *testing.T) {
 	c := NewConfig(Platform{OS: "linux", Architecture: "amd64"})
-	c.SetPlatform(Platform{OS: "linux", Architecture: "arm", Variant: "v7", OSVersion: "1"})
+	c.setPlatform(Platform{OS: "linux", Architecture: "arm", Variant: "v7", OSVersion: "1"})
 	for _, pair := range [][2]string{{"A", "1"}, {"B", "2"}, {"A", "3"}} {
 		if err := c.SetEnv(pair[0], pair[1]); err != nil {
 			t.Fatal(err)

@@ -178,39 +178,26 @@ func EncodeLine(v any) ([]byte, error) {
 	return append(line, '\n'), nil
 }
 
-// unmarshal decodes data into the struct behind v, and returns the members that the struct
-// has no field for. A member whose name is that of a field in another case is an error:
+// unmarshal decodes data into the struct behind v. A member whose name is that of a field in another case is an error:
 // encoding/json would take it for the field, other readers would not.
-func unmarshal(data []byte, v any) (Object, error) {
+func unmarshal(data []byte, v any) error {
 	var o Object
 	if err := json.Unmarshal(data, &o); err != nil {
-		return nil, err
+		return err
 	}
 
 	if o == nil {
-		return nil, errors.New("null in place of an object")
+		return errors.New("null in place of an object")
 	}
 
 	known := fieldNames(v)
 	for name := range o {
 		if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, name) }); i >= 0 && known[i] != name {
-			return nil, fmt.Errorf("name %q: want %q", name, known[i])
+			return fmt.Errorf("name %q: want %q", name, known[i])
 		}
 	}
 
-	if err := json.Unmarshal(data, v); err != nil {
-		return nil, err
-	}
-
-	for _, name := range known {
-		delete(o, name)
-	}
-
-	if len(o) == 0 {
-		return nil, nil
-	}
-
-	return o, nil
+	return json.Unmarshal(data, v)
 }
 
 // marshal encodes the struct v and the members of extra that it has no field for.

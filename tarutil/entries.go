@@ -160,10 +160,10 @@ func (e *EntryReader) finish() error {
 	return io.EOF
 }
 
-// Behind returns how many bytes follow the end marker, or 0 if all of them are zeros. It is known once
+// bytesBehind returns how many bytes follow the end marker, or 0 if all of them are zeros. It is known once
 // Next has returned io.EOF. If there are many, the file is likely no tar but, say, the image of a disk
 // that begins with zeros.
-func (e *EntryReader) Behind() int64 {
+func (e *EntryReader) bytesBehind() int64 {
 	if !e.behind.data {
 		return 0
 	}

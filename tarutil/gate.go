@@ -84,7 +84,7 @@ func (g *Gate) checkLayer(r io.Reader, allowNoEnd bool) error {
 	for {
 		hdr, err := in.Next()
 		if err == io.EOF {
-			g.behind = in.Behind()
+			g.behind = in.bytesBehind()
 			return nil
 		}
 		if err != nil {

@@ -202,7 +202,7 @@ func (b *BundlePlan) addBlob(src source.Source, d oci.Descriptor, isDocument boo
 	// Documents are carried even if the other side has them, so that the bundle tells by itself
 	// what it is about. A blob that is absent here can only be left out.
 	switch {
-	case !isDocument && b.omits(d), absent && b.o.Have.Has(d.Digest):
+	case !isDocument && b.omits(d), absent && b.o.Have.has(d.Digest):
 		b.Omitted = append(b.Omitted, Blob{d.Digest, d.MediaType, d.Size})
 		return nil
 	case absent && oci.IsForeignLayer(d.MediaType):
@@ -238,7 +238,7 @@ func (b *BundlePlan) omits(d oci.Descriptor) bool {
 	if b.wanted != nil {
 		return !b.wanted[d.Digest]
 	}
-	return b.o.Have.Has(d.Digest)
+	return b.o.Have.has(d.Digest)
 }
 
 func (b *BundlePlan) addReferrers(ctx context.Context, images []Image) error {

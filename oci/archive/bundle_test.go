@@ -226,7 +226,7 @@ func TestBundleHoldsWhatIsLacking(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(inv.Items) != 3 || !inv.Has(c.Digest) || inv.Has(a.Digest) {
+	if len(inv.Items) != 3 || !inv.has(c.Digest) || inv.has(a.Digest) {
 		t.Errorf("the bundle holds %v", inv.Items)
 	}
 	// What is left out need not be there to make the bundle; what is carried must.

@@ -281,7 +281,7 @@ func (b *BundlePlan) commonLayers() []layerAt {
 		}
 		graph.Scan(src, x.Manifests, func(n graph.Node) error {
 			d := n.Desc
-			if _, known := found[d.Digest]; known || n.Err != nil || !oci.IsLayer(d.MediaType) || !b.o.Have.Has(d.Digest) {
+			if _, known := found[d.Digest]; known || n.Err != nil || !oci.IsLayer(d.MediaType) || !b.o.Have.has(d.Digest) {
 				return nil
 			}
 			if size, err := src.Stat(d.Digest); err == nil && size == d.Size {

@@ -48,8 +48,8 @@ func sorted(list []Item) *Inventory {
 	return &Inventory{Items: list}
 }
 
-// Has reports whether d is listed.
-func (inv *Inventory) Has(d digest.Digest) bool {
+// has reports whether d is listed.
+func (inv *Inventory) has(d digest.Digest) bool {
 	_, ok := inv.find(d)
 	return ok
 }

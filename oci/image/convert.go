@@ -71,7 +71,7 @@ func NewConverter(ctx context.Context, l *layout.Layout, desc oci.Descriptor, pl
 
 // check refuses what the media types of an image have no name for.
 func (c *Converter) check(im *Image) error {
-	family := im.Family()
+	family := im.family()
 	if c.o.Family != nil {
 		family = *c.o.Family
 	}
@@ -209,7 +209,7 @@ func (c *Converter) Change(im *Image) error {
 		return err
 	}
 
-	family := im.Family()
+	family := im.family()
 	if c.o.Family != nil {
 		family = *c.o.Family
 	}

@@ -111,7 +111,7 @@ func (d *Dropper) drop(ctx context.Context, im *Image) error {
 		}
 
 		changed = true
-		if got.desc.MediaType, err = im.Family().MediaType(got.desc.MediaType); err != nil {
+		if got.desc.MediaType, err = im.family().MediaType(got.desc.MediaType); err != nil {
 			return err
 		}
 

@@ -100,8 +100,8 @@ func open(store graph.Store, desc oci.Descriptor) (*Image, error) {
 // Descriptor returns what the image was opened by.
 func (im *Image) Descriptor() oci.Descriptor { return im.desc }
 
-// Family returns the family of media types that the image is written in.
-func (im *Image) Family() oci.Family { return oci.FamilyOf(im.desc.MediaType) }
+// family returns the family of media types that the image is written in.
+func (im *Image) family() oci.Family { return oci.FamilyOf(im.desc.MediaType) }
 
 // Layers returns the layers as they stand, with their diff IDs, the lowest first.
 func (im *Image) Layers() []oci.Descriptor {
@@ -236,16 +236,16 @@ func (im *Image) SetBase(name string, d digest.Digest) error {
 	return nil
 }
 
-// Base returns the annotations that say what the image is built on; zero values if it does
+// base returns the annotations that say what the image is built on; zero values if it does
 // not say.
-func (im *Image) Base() (name string, d digest.Digest) {
+func (im *Image) base() (name string, d digest.Digest) {
 	d, _ = digest.Parse(im.m.Annotations[annotationBaseDigest])
 	return im.m.Annotations[annotationBaseName], d
 }
 
 // convert writes the manifest, config and layers in the media types of a family.
 func (im *Image) convert(f oci.Family) error {
-	if im.Family() == f {
+	if im.family() == f {
 		return nil
 	}
 
@@ -284,7 +284,7 @@ func (im *Image) configStep() ([]Step, error) {
 
 	was := im.m.Config
 	config := was
-	if config.MediaType, err = im.Family().MediaType(was.MediaType); err != nil {
+	if config.MediaType, err = im.family().MediaType(was.MediaType); err != nil {
 		return nil, err
 	}
 

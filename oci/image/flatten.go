@@ -37,7 +37,7 @@ func Flatten(ctx context.Context, l *layout.Layout, o FlattenOptions) Change {
 			return err
 		}
 
-		added, err := newLayer(merged, im.Family())
+		added, err := newLayer(merged, im.family())
 		if err != nil {
 			return err
 		}

@@ -83,7 +83,7 @@ func (im *Image) insert(i int, desc oci.Descriptor, h oci.History) error {
 		return err
 	}
 
-	added, err := newLayer(desc, im.Family())
+	added, err := newLayer(desc, im.family())
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (im *Image) ReplaceLayer(n int, desc oci.Descriptor) error {
 		return err
 	}
 
-	made, err := newLayer(desc, im.Family())
+	made, err := newLayer(desc, im.family())
 	if err != nil {
 		return err
 	}

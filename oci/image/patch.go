@@ -109,7 +109,7 @@ func (im *Image) SetSubject(subject *oci.Descriptor) (err error) {
 
 // needOCI is an error if Docker's media types have no such member.
 func (im *Image) needOCI(member string) error {
-	if im.Family() == oci.FamilyDocker {
+	if im.family() == oci.FamilyDocker {
 		return fmt.Errorf("%s: %s: %w", im.desc.Digest, member, ErrDockerTypes)
 	}
 	return nil

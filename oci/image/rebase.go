@@ -124,7 +124,7 @@ func Rebase(ctx context.Context, o RebaseOptions) Change {
 		}
 
 		// Layers of the base are taken as they are, so the image follows its family.
-		if err := im.convert(base.Family()); err != nil {
+		if err := im.convert(base.family()); err != nil {
 			return err
 		}
 
@@ -227,7 +227,7 @@ func mergeExec(own, old, base oci.Object) oci.Object {
 
 // findBases fills in the bases that the options do not name.
 func (o *RebaseOptions) findBases(im *Image) error {
-	name, d := im.Base()
+	name, d := im.base()
 	find := func(s *Base, what string, n oci.ImageName) (err error) {
 		if s.Source != nil {
 			return nil

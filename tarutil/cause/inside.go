@@ -128,16 +128,16 @@ type GzipHeader struct {
 	OS    byte
 }
 
-// HasTime reports whether the header has a time. If there was none, old encoders of Go wrote the
+// hasTime reports whether the header has a time. If there was none, old encoders of Go wrote the
 // low bits of the time of year 1. That counts as no time.
-func (h GzipHeader) HasTime() bool {
+func (h GzipHeader) hasTime() bool {
 	const year1 = -62135596800 & 0xffffffff
 	return h.Time != 0 && h.Time != year1
 }
 
 // TimeText returns the time as RFC 3339 has it, or "none".
 func (h GzipHeader) TimeText() string {
-	if !h.HasTime() {
+	if !h.hasTime() {
 		return "none"
 	}
 	return time.Unix(int64(h.Time), 0).UTC().Format(time.RFC3339)

@@ -8,11 +8,11 @@ func chunkProbes() []probe {
 		{Row: row("chunk", "PATCH with Content-Range, then the status"), needs: "start", try: (*run).tryChunk},
 		{Row: row("chunk-stream", "one PATCH without Content-Range"), needs: "start", try: func(r *run) *result {
 			s, _ := r.start("end-4a", "")
-			return chunkResult(r, s.patch(noise(size), ""), size)
+			return chunkResult(s.patch(noise(size), ""), size)
 		}},
 		{Row: row("chunk-again", "a second PATCH without Content-Range"), needs: "chunk", try: func(r *run) *result {
 			a := r.begun().patch(noise(size), "")
-			res := chunkResult(r, a, 2*size)
+			res := chunkResult(a, 2*size)
 			if !a.done() {
 				res.level = Note
 			}
@@ -51,7 +51,7 @@ func chunkProbes() []probe {
 		{Row: row("chunk-encoding", "PATCH with Transfer-Encoding: chunked"), needs: "chunk", try: func(r *run) *result {
 			s, _ := r.start("end-4a", "")
 			a := s.send(registry.Call{Endpoint: "end-5", Method: "PATCH", Body: noise(size), Chunked: true}, "")
-			return chunkResult(r, a, size).pushes(true, "always says the length")
+			return chunkResult(a, size).pushes(true, "always says the length")
 		}},
 		{Row: row("chunk-unknown", "PATCH to a session that was cancelled"), needs: "cancel", try: func(r *run) *result {
 			s, _ := r.start("end-4a", "")
@@ -70,7 +70,7 @@ func (r *run) begun() *session {
 }
 
 // chunkResult judges the answer to a chunk, after which the session holds want bytes.
-func chunkResult(r *run, a answer, want int64) *result {
+func chunkResult(a answer, want int64) *result {
 	res := judge(a, Violation, 202)
 	if a.done() {
 		checkRange(res, a, want)
@@ -83,7 +83,7 @@ func chunkResult(r *run, a answer, want int64) *result {
 func (r *run) tryChunk() *result {
 	s, _ := r.start("end-4a", "")
 	a := s.patch(noise(size), s.next(size))
-	res := chunkResult(r, a, size)
+	res := chunkResult(a, size)
 	if !a.done() {
 		return res.pushes(true, "sends each blob in one PUT")
 	}

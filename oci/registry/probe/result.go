@@ -65,9 +65,9 @@ func (res *result) then(next *result) *result {
 }
 
 // pushes sets what ocikit push does about the finding, if cond holds.
-func (res *result) pushes(cond bool, format string, args ...any) *result {
+func (res *result) pushes(cond bool, what string) *result {
 	if cond {
-		res.push = fmt.Sprintf(format, args...)
+		res.push = what
 	}
 	return res
 }

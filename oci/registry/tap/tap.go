@@ -139,9 +139,9 @@ func (t *Tap) summaryLines() []string {
 	return lines
 }
 
-// HTTPServer returns an http.Server for the tap, with limits on the time and size of heads. It has
+// httpServer returns an http.Server for the tap, with limits on the time and size of heads. It has
 // none on bodies, which may take hours: [Options.Idle] ends one that stands still.
-func (t *Tap) HTTPServer() *http.Server {
+func (t *Tap) httpServer() *http.Server {
 	return &http.Server{
 		Handler: t, ReadHeaderTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 256 << 10,
 		DisableGeneralOptionsHandler: true, ErrorLog: log.New(io.Discard, "", 0),
@@ -152,7 +152,7 @@ func (t *Tap) HTTPServer() *http.Server {
 // [Options.Grace], cuts the rest, and returns nil when all are judged and shown. Any other end is an
 // error. Serve closes ln. With a config it speaks TLS.
 func (t *Tap) Serve(ctx context.Context, ln net.Listener, config *tls.Config) error {
-	hs := t.HTTPServer()
+	hs := t.httpServer()
 	all, cut := context.WithCancel(context.WithoutCancel(ctx)) // of all exchanges
 	defer cut()
 	hs.BaseContext = func(net.Listener) context.Context { return all }

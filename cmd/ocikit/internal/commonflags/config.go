@@ -337,7 +337,7 @@ func joinEnv(cfg *oci.Config, name, before, behind string) error {
 	if err != nil {
 		return err
 	}
-	old, _ := lookupEnv(v.Config.Env, name)
+	old := lookupEnv(v.Config.Env, name)
 	parts := slices.DeleteFunc([]string{before, old, behind}, func(s string) bool { return s == "" })
 	return cfg.SetEnv(name, strings.Join(parts, ":"))
 }

@@ -54,7 +54,7 @@ func expandTo(s string, env []string, inWord bool) (text, rest string, err error
 func expandOne(s string, env []string) (value, rest string, err error) {
 	body, braced := strings.CutPrefix(s[1:], "{")
 	name := body[:nameLen(body)]
-	value, _ = lookupEnv(env, name)
+	value = lookupEnv(env, name)
 	rest = body[len(name):]
 	switch {
 	case name == "" && !braced:
@@ -95,12 +95,12 @@ func nameLen(s string) int {
 	return len(s)
 }
 
-// lookupEnv returns the value of a variable.
-func lookupEnv(env []string, name string) (string, bool) {
+// lookupEnv returns the value of a variable, "" if there is none.
+func lookupEnv(env []string, name string) string {
 	for _, pair := range env {
 		if value, ok := strings.CutPrefix(pair, name+"="); ok {
-			return value, true
+			return value
 		}
 	}
-	return "", false
+	return ""
 }

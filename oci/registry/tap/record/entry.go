@@ -78,14 +78,6 @@ func first(values []string) string {
 	return values[0]
 }
 
-// Code returns the first error code of the answer, "" if there is none.
-func (e *Entry) Code() string {
-	if len(e.Errors) == 0 {
-		return ""
-	}
-	return e.Errors[0].Code
-}
-
 // HasCode reports whether the answer has an error code.
 func (e *Entry) HasCode(code string) bool {
 	for _, i := range e.Errors {
