@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"runtime"
 
+	"ocikit/tarutil/internal/inorder"
 	"ocikit/tarutil/rangecoder"
 )
 
@@ -15,6 +17,8 @@ const (
 	blindFlag = 1 // who made the delta could not read the bases
 
 	longCopy = 64 // at least, for others to hear of it
+
+	applyAhead = 2 // segments are made while the one before them is written
 )
 
 // Apply writes to w the target of a delta. The bases must be those of [Make], in the same order.
@@ -25,7 +29,8 @@ const (
 // Apply calls copied, unless it is nil, for the longer stretches that it takes from the bases, with
 // their place in the target, their size and their place in the bases, before it writes them.
 //
-// Apply reads delta to its end, and needs about 20 MiB of memory. It closes nothing.
+// Apply reads delta to its end, and makes two segments at once while it writes. It needs about 60 MiB of
+// memory, and closes nothing.
 func Apply(ctx context.Context, w io.Writer, delta io.Reader, bases *Bases, size int64, copied func(pos, n, off int64)) error {
 	in := bufio.NewReader(delta)
 	head := make([]byte, len(magic)+1)
@@ -42,47 +47,54 @@ func Apply(ctx context.Context, w io.Writer, delta io.Reader, bases *Bases, size
 		return errorf("it is for bases of %d bytes, got %d", n, bases.Size())
 	}
 
-	a := &applier{pages: newPages(bases), blind: flags&blindFlag != 0, copied: copied, data: make([]byte, 0, segmentSize)}
+	// What a segment copies is told when it is its turn to be written. Its memory is used again.
+	pos := int64(0)
+	var free [][]byte
+	queue := inorder.New[*applier](min(runtime.GOMAXPROCS(0), maxWorkers), func(m *made) error {
+		for _, c := range m.copied {
+			copied(c.pos, c.n, c.off)
+		}
+		_, err := w.Write(m.data)
+		free = append(free, m.data[:0])
+		return err
+	})
+	defer queue.Wait() // the caller may close the bases
+
 	for {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 
-		n, err := binary.ReadUvarint(in)
-		if err != nil || n > segmentSize {
-			return errorf("a segment of %d bytes, or none", n)
-		}
-
-		if n == 0 {
-			break
-		}
-
-		// Sizes are checked before memory is taken for them.
-		if size -= int64(n); size < 0 {
-			return errorf("it makes too many bytes")
-		}
-
-		length, err := binary.ReadUvarint(in)
-		if err != nil || length > maxPayload {
-			return errorf("a payload of %d bytes, or none", length)
-		}
-
-		payload := make([]byte, length)
-		if _, err := io.ReadFull(in, payload); err != nil {
-			return errorf("it is cut")
-		}
-
-		if err := a.segment(payload, int(n)); err != nil {
+		m, err := readSegment(in, size-pos)
+		if err != nil {
 			return err
 		}
+		if m == nil {
+			break
+		}
+		m.pos, m.tell = pos, copied != nil
+		pos += int64(m.size)
+		if n := len(free); n > 0 {
+			m.data, free = free[n-1], free[:n-1]
+		}
 
-		if _, err := w.Write(a.data); err != nil {
+		queue.Start(queue.Take(), m, func(a **applier) error {
+			if *a == nil {
+				*a = &applier{pages: newPages(bases), blind: flags&blindFlag != 0}
+			}
+			return (*a).segment(m)
+		})
+		if err := queue.Finish(applyAhead); err != nil {
 			return err
 		}
 	}
 
-	if size != 0 {
-		return errorf("it makes %d bytes too few", size)
+	if err := queue.Finish(0); err != nil {
+		return err
+	}
+
+	if pos != size {
+		return errorf("it makes %d bytes too few", size-pos)
 	}
 
 	if _, err := in.ReadByte(); err != io.EOF {
@@ -92,20 +104,54 @@ func Apply(ctx context.Context, w io.Writer, delta io.Reader, bases *Bases, size
 	return nil
 }
 
+// A made segment is one on its way from its payload to its bytes.
+type made struct {
+	payload []byte
+	size    int
+	pos     int64 // in the target
+	data    []byte
+	tell    bool
+	copied  []stretchOf // the longer copies from the bases, if they are to be told
+}
+
+// readSegment reads the payload of the next segment, or returns nil at the end. Sizes are checked before
+// memory is taken for them: left bytes of the target are not made yet.
+func readSegment(in *bufio.Reader, left int64) (*made, error) {
+	n, err := binary.ReadUvarint(in)
+	if err != nil || n > segmentSize {
+		return nil, errorf("a segment of %d bytes, or none", n)
+	}
+	if n == 0 {
+		return nil, nil
+	}
+	if int64(n) > left {
+		return nil, errorf("it makes too many bytes")
+	}
+
+	length, err := binary.ReadUvarint(in)
+	if err != nil || length > maxPayload {
+		return nil, errorf("a payload of %d bytes, or none", length)
+	}
+
+	m := &made{payload: make([]byte, length), size: int(n)}
+	if _, err := io.ReadFull(in, m.payload); err != nil {
+		return nil, errorf("it is cut")
+	}
+	return m, nil
+}
+
 type applier struct {
 	*pages
 	blind bool
 	state *state
-	data  []byte
-	pos   int64 // of data in the target
 
-	copied func(pos, n, off int64)
+	*made // the segment
 }
 
-// segment makes n bytes of the target in a.data. Each step is checked: of a damaged payload the
-// coder makes some steps, without end.
-func (a *applier) segment(payload []byte, n int) error {
-	c := rangecoder.NewReader(payload)
+// segment makes the bytes of a segment. Each step is checked: of a damaged payload the coder makes some
+// steps, without end.
+func (a *applier) segment(m *made) error {
+	c := rangecoder.NewReader(m.payload)
 	if a.state == nil {
 		a.state = newState(c)
 	}
@@ -113,12 +159,14 @@ func (a *applier) segment(payload []byte, n int) error {
 	s := a.state
 	s.Coder = c
 	s.reset()
-	a.pos += int64(len(a.data))
-	a.data = a.data[:0]
-	for len(a.data) < n {
+	a.made = m
+	if cap(a.data) < m.size {
+		a.data = make([]byte, 0, m.size)
+	}
+	for len(a.data) < m.size {
 		var st step
 		if !s.codeStep(&st) || c.Overrun() {
-			return errorf("at %d: a match that cannot be", a.pos+int64(len(a.data)))
+			return errorf("at %d: a match that cannot be", a.place())
 		}
 
 		if st.length == 0 {
@@ -126,20 +174,19 @@ func (a *applier) segment(payload []byte, n int) error {
 			continue
 		}
 
-		if st.length > n-len(a.data) {
-			return errorf("at %d: a match of %d bytes", a.pos+int64(len(a.data)), st.length)
+		if st.length > m.size-len(a.data) {
+			return errorf("at %d: a match of %d bytes", a.place(), st.length)
 		}
 		if err := a.copy(st); err != nil {
 			return err
 		}
 	}
 
-	if a.err != nil {
-		return a.err
-	}
-
-	return nil
+	return a.err
 }
+
+// place is how far the target is made.
+func (a *applier) place() int64 { return a.pos + int64(len(a.data)) }
 
 // before returns the byte before data[i], by which literals are coded.
 func before(data []byte, i int) byte {
@@ -172,7 +219,7 @@ func expect(s *state, p *pages, blind bool, data []byte, i int, pos int64) int {
 func (a *applier) copy(st step) error {
 	if !st.isBase {
 		if st.off < 1 || st.off > int64(len(a.data)) {
-			return errorf("at %d: a distance of %d", a.pos+int64(len(a.data)), st.off)
+			return errorf("at %d: a distance of %d", a.place(), st.off)
 		}
 
 		from := len(a.data) - int(st.off)
@@ -184,13 +231,13 @@ func (a *applier) copy(st step) error {
 
 	// Long copies are read in place, and short ones through the cache: they tend to lie close
 	// together.
-	off := a.pos + int64(len(a.data)) + st.off
+	off := a.place() + st.off
 	if off < 0 || off > a.b.size-int64(st.length) {
-		return errorf("at %d: base bytes from %d on, of %d", a.pos+int64(len(a.data)), off, a.b.size)
+		return errorf("at %d: base bytes from %d on, of %d", a.place(), off, a.b.size)
 	}
 
-	if a.copied != nil && st.length >= longCopy {
-		a.copied(a.pos+int64(len(a.data)), int64(st.length), off)
+	if a.tell && st.length >= longCopy {
+		a.copied = append(a.copied, stretchOf{a.place(), int64(st.length), off})
 	}
 
 	if st.length >= pageSize {

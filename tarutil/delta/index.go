@@ -16,6 +16,8 @@ const (
 	mostBits   = 5
 	sparseBits = 8
 	manyPlaces = 1 << 20
+
+	retry = 16 // behind a run its alignment is tried again after so many bytes, and so on
 )
 
 // gear holds the number that each byte adds to a rolling hash: one that forgets a byte after
@@ -213,8 +215,10 @@ func (x *index) runs(data []byte, pos int64, p *pages) []run {
 	for i := 0; i < len(data); i++ {
 		h = h<<1 + x.gear[data[i]]
 
-		// Places inside the last run are passed over.
-		if h&x.mask != 0 || i < done || i < done+window/2 && i >= window {
+		// Places inside the last run are passed over. In its alignment more are tried than are selected: most
+		// changes leave what follows where it was.
+		isSelected := h&x.mask == 0
+		if i < done || i < done+window/2 && i >= window || !isSelected && (!known || (i-done)%retry != 0) {
 			continue
 		}
 
@@ -225,7 +229,11 @@ func (x *index) runs(data []byte, pos int64, p *pages) []run {
 			r, ok = stretch(data, i, done, pos, align, p)
 		}
 
-		if at, found := x.find(h); found && (!ok || r.end-r.start < 4*window) {
+		at, found := int64(0), false
+		if isSelected && (!ok || r.end-r.start < 4*window) {
+			at, found = x.find(h)
+		}
+		if found {
 			if other, fits := stretch(data, i, done, pos, at-pos-int64(i)-1, p); fits && (!ok || other.end-other.start > r.end-r.start+window) {
 				r, ok = other, true
 			}
