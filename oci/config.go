@@ -162,16 +162,23 @@ func (c *Config) Set(name, value string) { setText(c.doc, name, value) }
 // SetExec sets a text member of "config", as WorkingDir; "" removes it.
 func (c *Config) SetExec(name, value string) { setText(c.exec, name, value) }
 
-// SetExecJSON sets a member of "config" to any JSON value, which must be valid and is not copied.
-func (c *Config) SetExecJSON(name string, value json.RawMessage) { c.exec[name] = value }
+// SetExecJSON sets a member of "config" to any JSON value, which must be valid and is not copied. A nil
+// value removes the member.
+func (c *Config) SetExecJSON(name string, value json.RawMessage) {
+	if value == nil {
+		delete(c.exec, name)
+		return
+	}
+	c.exec[name] = value
+}
 
 // SetWords sets Entrypoint or Cmd. A nil list removes the member, an empty one is kept.
 func (c *Config) SetWords(name string, words []string) {
 	if words == nil {
-		delete(c.exec, name)
+		c.SetExecJSON(name, nil)
 		return
 	}
-	c.exec[name] = mustEncode(words)
+	c.SetExecJSON(name, mustEncode(words))
 }
 
 // SetEnv sets one variable of the environment, in place if it is there.

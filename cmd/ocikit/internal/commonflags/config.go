@@ -62,7 +62,7 @@ func BindConfig(fs *flag.FlagSet) *Config {
 		expose:      cli.List(fs, "expose", "", "say that the program listens on `PORT[/PROTO]` (repeatable)"),
 		volume:      cli.List(fs, "volume", "", "make `DIR` a volume (repeatable)"),
 		stopSignal:  cli.OptionalFlag(fs, "stop-signal", "", "stop the program with `SIGNAL`; '' removes it"),
-		healthcheck: cli.OptionalFlag(fs, "healthcheck", "", "set Docker's health check to `JSON`: an object; a list, as [\"CMD\",\"/bin/ok\"] or [\"CMD-SHELL\",\"ok || exit 1\"]; or NONE"),
+		healthcheck: cli.OptionalFlag(fs, "healthcheck", "", "set Docker's health check to `JSON`: an object; a list, as [\"CMD\",\"/bin/ok\"] or [\"CMD-SHELL\",\"ok || exit 1\"]; or NONE; '' removes it"),
 		Author:      cli.OptionalFlag(fs, "author", "", "say that `NAME` made the image; '' removes it"),
 		Created:     cli.OptionalFlag(fs, "created", "", "set the creation time to `TIME` (RFC 3339), by default SOURCE_DATE_EPOCH or 1970"),
 		CreatedBy:   fs.String("created-by", "", "write `TEXT` into the history of each new layer"),
@@ -376,10 +376,13 @@ func parsePort(s string) (string, error) {
 }
 
 // parseHealthcheck reads a JSON object as Docker stores it, a list, or NONE. A list that begins with
-// CMD, CMD-SHELL or NONE is Docker's "Test" as it is; any other is the words to run.
+// CMD, CMD-SHELL or NONE is Docker's "Test" as it is; any other is the words to run. Of "" there is
+// none.
 func parseHealthcheck(s string) (json.RawMessage, error) {
 	var words []string
 	switch {
+	case s == "":
+		return nil, nil
 	case s == "NONE":
 		words = []string{"NONE"}
 	case strings.HasPrefix(s, "{"):

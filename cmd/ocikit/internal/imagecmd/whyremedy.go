@@ -17,24 +17,27 @@ type memberFlag struct {
 	set      string
 	unset    string
 	named    bool // the value is NAME=VALUE
+	whole    bool // the value is all of a list or an object, of which the pointer may name a part
+	clears   bool // an empty value removes it
 }
 
 func memberFlags() []memberFlag {
 	return []memberFlag{
 		{document: "config", pointer: "/created", set: "--created"},
-		{document: "config", pointer: "/author", set: "--author"},
+		{document: "config", pointer: "/author", set: "--author", clears: true},
 		{document: "config", pointer: "/architecture", set: "--arch"},
 		{document: "config", pointer: "/os", set: "--os"},
 		{document: "config", pointer: "/variant", set: "--variant"},
 		{document: "config", pointer: "/config/Env/*", set: "--env", unset: "--unset-env"},
 		{document: "config", pointer: "/config/Labels/*", set: "--label", unset: "--unset-label", named: true},
-		{document: "config", pointer: "/config/WorkingDir", set: "--workdir"},
-		{document: "config", pointer: "/config/User", set: "--user"},
-		{document: "config", pointer: "/config/StopSignal", set: "--stop-signal"},
-		{document: "config", pointer: "/config/Entrypoint", set: "--entrypoint"},
-		{document: "config", pointer: "/config/Entrypoint/*", set: "--entrypoint"},
-		{document: "config", pointer: "/config/Cmd", set: "--cmd"},
-		{document: "config", pointer: "/config/Cmd/*", set: "--cmd"},
+		{document: "config", pointer: "/config/WorkingDir", set: "--workdir", clears: true},
+		{document: "config", pointer: "/config/User", set: "--user", clears: true},
+		{document: "config", pointer: "/config/StopSignal", set: "--stop-signal", clears: true},
+		{document: "config", pointer: "/config/Entrypoint", set: "--entrypoint", whole: true, clears: true},
+		{document: "config", pointer: "/config/Cmd", set: "--cmd", whole: true, clears: true},
+		{document: "config", pointer: "/config/Healthcheck", set: "--healthcheck", whole: true, clears: true},
+		{document: "config", pointer: "/config/Shell", set: "--shell", whole: true, clears: true},
+		{document: "config", pointer: "/config/OnBuild", set: "--onbuild", whole: true, clears: true},
 		{document: "config", pointer: "/config/ExposedPorts/*", set: "--expose"},
 		{document: "config", pointer: "/config/Volumes/*", set: "--volume"},
 		{document: "manifest", pointer: "/annotations/*", set: "--annotation", unset: "--unset-annotation", named: true},
@@ -43,6 +46,16 @@ func memberFlags() []memberFlag {
 		{document: "index", pointer: "/annotations/*", set: "--index-annotation", named: true},
 		{document: "layer", pointer: "/annotations/*", set: "--layer-annotation", named: true},
 	}
+}
+
+// covers reports whether the flag can make the member that differs the same: only a flag that sets all of
+// a list changes its order or its length.
+func (f memberFlag) covers(c why.Cause) bool {
+	if f.whole {
+		return c.Path == f.pointer || strings.HasPrefix(c.Path, f.pointer+"/")
+	}
+	prefix, any := strings.CutSuffix(f.pointer, "*")
+	return (f.pointer == c.Path || any && strings.HasPrefix(c.Path, prefix)) && c.Kind != why.MemberOrder && c.More == 0
 }
 
 // memberRemedy returns the command that makes a member of A the same as in B, in backquotes, or ""
@@ -77,15 +90,17 @@ func memberRemedy(c why.Cause) string {
 		return "`ocikit mutate --history " + parts[2] + ":" + parts[3] + "=" + value + "`"
 	}
 
-	// The first flag wins that covers the member and can do what is needed: no flag changes the
-	// order or the length of a list.
+	// The first flag wins that covers the member and can do what is needed.
 	for _, f := range memberFlags() {
-		prefix, any := strings.CutSuffix(f.pointer, "*")
-		if f.document != document || f.pointer != c.Path && !(any && strings.HasPrefix(c.Path, prefix)) || c.Kind == why.MemberOrder || c.More != 0 {
+		if f.document != document || !f.covers(c) {
 			continue
 		}
 		flag := f.set
 		switch {
+		case c.There == "" && c.Path == f.pointer && f.clears:
+			value = "''"
+		case f.whole:
+			value = "" // what there is of it there is not known whole
 		case c.There == "" && f.unset == "":
 			continue
 		case c.There == "":

@@ -42,6 +42,11 @@ func TestRemedies(t *testing.T) {
 		{"config", "/config/Env/A", ``, "`ocikit mutate --unset-env A`"},
 		{"config", "/config/Labels/a~1b", `"v"`, "`ocikit mutate --label a/b=v`"},
 		{"config", "/config/Cmd", `["a b"]`, "`ocikit mutate --cmd`"},
+		{"config", "/config/Cmd/0", `"b"`, "`ocikit mutate --cmd`"}, // "b" alone would be all of it
+		{"config", "/config/Cmd", ``, "`ocikit mutate --cmd ''`"},
+		{"config", "/config/Healthcheck/Test/0", `"NONE"`, "`ocikit mutate --healthcheck`"},
+		{"config", "/config/User", ``, "`ocikit mutate --user ''`"},
+		{"config", "/config/Userland", `"x"`, "`ocikit mutate --json-patch FILE`"},
 		{"config", "/history/3/created", `"2024-01-01T00:00:00Z"`, "`ocikit mutate --history 3:created=2024-01-01T00:00:00Z`"},
 		{"config", "/history/3/created_by", `"RUN x"`, "`ocikit mutate --history 3:created_by=VALUE`"},
 		{"config", "/moby.x", `"RUN x"`, "`ocikit mutate --json-patch FILE`"},

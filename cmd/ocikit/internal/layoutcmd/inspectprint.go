@@ -1,6 +1,7 @@
 package layoutcmd
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -103,7 +104,7 @@ func (n *node) details() []string {
 		lines = append(lines, "  made by "+show.Printable(n.History.CreatedBy))
 	}
 
-	for _, f := range viewLines(n.view) {
+	for _, f := range append(viewLines(n.view), n.otherLines()...) {
 		lines = append(lines, "  "+show.Printable(f))
 	}
 
@@ -161,5 +162,29 @@ func viewLines(v oci.View) []string {
 	}
 
 	add("stop signal", v.Config.StopSignal)
+	return lines
+}
+
+// otherLines says what else the config has of how an image runs, as Docker's health check, in JSON.
+func (n *node) otherLines() []string {
+	var c struct {
+		Config map[string]json.RawMessage `json:"config"`
+	}
+	if n.Config == nil || json.Unmarshal(n.Config, &c) != nil {
+		return nil
+	}
+
+	var lines []string
+	for _, key := range slices.Sorted(maps.Keys(c.Config)) {
+		value := string(c.Config[key])
+		switch key {
+		case "Entrypoint", "Cmd", "Env", "WorkingDir", "User", "Labels", "ExposedPorts", "Volumes", "StopSignal":
+			continue // viewLines has these
+		}
+		if !slices.Contains([]string{"null", "false", `""`, "{}", "[]"}, value) {
+			lines = append(lines, strings.ToLower(key)+" "+value)
+		}
+	}
+
 	return lines
 }
