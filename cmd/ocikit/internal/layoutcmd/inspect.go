@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
@@ -123,6 +124,8 @@ type inspector struct {
 	users map[digest.Digest]map[digest.Digest]bool // of each blob, the manifests that have it; nil: not known
 	sizes map[digest.Digest]int64
 	parts map[digest.Digest]parts // of each document that can be read
+	// refers reports whether a document has a subject, or a name says that it belongs to another one.
+	refers bool
 }
 
 // parts are what a document names.
@@ -205,7 +208,10 @@ func inspectAll(ctx context.Context, env *cli.Env, places *operands.Places, oper
 // notes which manifests have which blobs. A document that cannot be read has none. With roots nil
 // all images are meant.
 func newInspector(l source.Source, roots []oci.Descriptor) *inspector {
-	in := &inspector{l, map[digest.Digest]bool{}, map[digest.Digest]map[digest.Digest]bool{}, map[digest.Digest]int64{}, map[digest.Digest]parts{}}
+	in := &inspector{
+		l: l, shown: map[digest.Digest]bool{}, users: map[digest.Digest]map[digest.Digest]bool{},
+		sizes: map[digest.Digest]int64{}, parts: map[digest.Digest]parts{},
+	}
 	if source.Remote(l) {
 		return in // each manifest would be a request
 	}
@@ -214,6 +220,10 @@ func newInspector(l source.Source, roots []oci.Descriptor) *inspector {
 	// one question, it stays unknown.
 	if x, err := l.Index(); err == nil && (roots == nil || len(x.Manifests) <= maxNeighbours) {
 		roots = append(roots, x.Manifests...)
+		in.refers = slices.ContainsFunc(x.Manifests, func(d oci.Descriptor) bool {
+			_, _, ok := graph.CutFallbackTag(d.Annotations[oci.AnnotationRefName])
+			return ok
+		})
 	} else if err == nil {
 		in.users = nil
 	}
@@ -247,6 +257,7 @@ func (in *inspector) note(n graph.Node) {
 		p.digests = append(p.digests, ref.Digest)
 	}
 	in.parts[n.Desc.Digest] = p
+	in.refers = in.refers || graph.Subject(n.Doc) != nil
 }
 
 // usage counts the blobs that roots lead to, each once. Nothing is read for that: it is asked for at

@@ -9,7 +9,7 @@ import (
 // addReferrers adds to each manifest and index of a tree what refers to it, and to that what refers to
 // it in turn. Among very many images nothing is looked for, since each of their documents would be read.
 func (in *inspector) addReferrers(root *node) error {
-	if in.users == nil {
+	if in.users == nil || !in.refers {
 		return nil
 	}
 
