@@ -3,6 +3,7 @@ package layoutcmd
 import (
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/source"
 )
 
@@ -31,8 +32,13 @@ func (in *inspector) addReferrers(root *node) error {
 }
 
 // attach adds the referrers of a node and of those below it, depth documents down. Each referrer is
-// used up, so two that refer to each other end.
+// used up, so two that refer to each other end. A chain of them that is deeper than indexes may be is cut,
+// since every level indents what is below it.
 func (in *inspector) attach(n *node, bySubject map[digest.Digest][]oci.Descriptor, depth int) {
+	if depth == graph.DefaultLimits().Depth {
+		return
+	}
+
 	for _, c := range n.Children {
 		in.attach(c, bySubject, depth+1)
 	}
