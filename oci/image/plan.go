@@ -122,6 +122,16 @@ type EditOptions struct {
 	Index    []Change      // of the index itself; the Image has no config
 }
 
+// chooseVery returns the image of an index that is for a platform. What is edited is what was named: an
+// image for an earlier variant would only do to run.
+func chooseVery(store graph.Store, desc oci.Descriptor, p oci.Platform) (oci.Descriptor, error) {
+	choice, err := graph.Choose(store, desc, &p)
+	if err == nil && choice.Serves != nil {
+		err = fmt.Errorf("%s: %w: none is for %s, but %s runs there", desc.Digest, graph.ErrPlatform, p, choice.Serves)
+	}
+	return choice.Desc, err
+}
+
 // Edit works out what an image becomes when changes are applied to it. For an index, they are
 // applied to every image in it. Manifests that are not images stay as they are. Attestations of a
 // changed image would be false, so they are left out, with a notice. An edit that changes nothing
@@ -132,15 +142,11 @@ type EditOptions struct {
 func Edit(store graph.Store, desc oci.Descriptor, o EditOptions) (*Plan, error) {
 	e := &editor{l: store, o: o, plan: &Plan{}, done: map[digest.Digest]edited{}, misses: make([]error, len(o.Changes)), hits: make([]bool, len(o.Changes))}
 	if o.Platform != nil {
-		only, err := graph.Choose(store, desc, o.Platform)
+		only, err := chooseVery(store, desc, *o.Platform)
 		if err != nil {
 			return nil, err
 		}
-		// What is changed is what was named. Another image would only do to run.
-		if only.Serves != nil {
-			return nil, fmt.Errorf("%s: %w: none is for %s, but %s runs there", desc.Digest, graph.ErrPlatform, o.Platform, only.Serves)
-		}
-		e.only = only.Desc.Digest
+		e.only = only.Digest
 	}
 
 	got, err := e.edit(desc, 0)

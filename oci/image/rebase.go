@@ -49,11 +49,10 @@ type Base struct {
 func (s Base) forPlatform(p oci.Platform, what string) (*Image, error) {
 	desc := s.Desc
 	if oci.IsIndex(desc.MediaType) {
-		choice, err := graph.Choose(s.Source, desc, &p)
-		if err != nil {
+		var err error
+		if desc, err = chooseVery(s.Source, desc, p); err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
 		}
-		desc = choice.Desc
 	}
 
 	im, err := open(s.Source, desc)
