@@ -49,6 +49,7 @@ type Base struct {
 func (s Base) forPlatform(p oci.Platform, what string) (*Image, error) {
 	desc := s.Desc
 	if oci.IsIndex(desc.MediaType) {
+		p.OSVersion = release(p.OSVersion)
 		var err error
 		if desc, err = chooseVery(s.Source, desc, p); err != nil {
 			return nil, fmt.Errorf("%s: %w", what, err)
@@ -72,10 +73,18 @@ func (s Base) forPlatform(p oci.Platform, what string) (*Image, error) {
 	return im, err
 }
 
+// release returns a version of Windows without its revision, the fourth number: each update of a base has
+// another one.
+func release(version string) string {
+	numbers := strings.Split(version, ".")
+	return strings.Join(numbers[:min(3, len(numbers))], ".")
+}
+
 // Rebase returns the change that puts an image on another base: in place of the layers and history
 // of the old base, which must be its lowest ones, come those of the new base. The image takes on
-// the new base's family of media types. Layers count as the same if their digests or their diff IDs
-// are. An image that begins with other layers gives [ErrNotBase].
+// the new base's family of media types and the version of its operating system. Layers count as the
+// same if their digests or their diff IDs are. An image that begins with other layers gives
+// [ErrNotBase].
 //
 // A base that the options do not name is looked for by the image's annotations: the old one by
 // its digest, the new one by its name. The blobs of a base in another layout must be copied;
@@ -130,6 +139,13 @@ func Rebase(ctx context.Context, o RebaseOptions) Change {
 		layers := append(slices.Clone(base.layers), im.layers[len(old.layers):]...)
 		if err := im.setLayers(layers, history); err != nil {
 			return err
+		}
+
+		// Windows compares the version of an image with its own, and that is the one of the base.
+		if is, err := base.Platform(); err != nil {
+			return err
+		} else if is.OSVersion != "" {
+			im.Config.Set("os.version", is.OSVersion)
 		}
 
 		switch o.Config {

@@ -18,7 +18,8 @@ func rebaseCommand() cli.Command {
 		Long: `Rebase makes an image in which the layers of --new-base stand in the place of those of
 --old-base, and prints its descriptor. The layers of the old base must be the lowest ones of IMAGE, by
 their digests or diff IDs; else the first that differs is named. The history follows the layers. The
-config of IMAGE stays unless --config says otherwise. No layer is read, but by --dry-run, which names
+config of IMAGE stays unless --config says otherwise, but for the version of Windows, which is that of
+the layers. No layer is read, but by --dry-run, which names
 the layers that go, stay and come, and the files that lose their ground: those that IMAGE deletes or
 replaces in the old base, and the new one has not.
 
