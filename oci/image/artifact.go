@@ -71,7 +71,7 @@ func ExtractArtifact(ctx context.Context, src source.Source, desc oci.Descriptor
 
 	files, err := ArtifactFiles(m)
 	if err == nil && len(files) == 0 {
-		err = fmt.Errorf("manifest %s: %w, and no blob of it has a title: %w", desc.Digest, ErrArtifact, oci.ErrMalformed)
+		err = fmt.Errorf("manifest %s: %w, and no blob of it has a title", desc.Digest, ErrArtifact)
 	}
 
 	if err != nil {

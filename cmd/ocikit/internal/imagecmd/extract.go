@@ -106,6 +106,9 @@ func (x extraction) artifact(ctx context.Context, dir string) error {
 	x.env.Watch(x.src)
 	return operands.IntoEmptyDir(dir, func(root *os.Root) error {
 		files, err := image.ExtractArtifact(ctx, x.src, x.desc, root, x.opts)
+		if errors.Is(err, image.ErrArtifact) {
+			return cli.WithHint(err, "`ocikit inspect` names its blobs, `ocikit cat LAYOUT@DIGEST` prints one")
+		}
 		if err == nil {
 			x.env.Notice("ocikit extract: %s is an artifact: %s, by title", x.desc.Digest, show.Count(len(files), "file"))
 		}

@@ -84,7 +84,7 @@ func (n *node) details() []string {
 		lines = append(lines, "  artifact type "+show.Printable(n.ArtifactType))
 	}
 
-	if n.Kind == "layer" && n.Descriptor.Annotations[oci.AnnotationTitle] != "" {
+	if n.Descriptor != nil && n.Descriptor.Annotations[oci.AnnotationTitle] != "" {
 		lines = append(lines, "  title "+show.Printable(n.Descriptor.Annotations[oci.AnnotationTitle]))
 	}
 
