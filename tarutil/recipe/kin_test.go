@@ -14,8 +14,6 @@ import (
 	"runtime"
 	"testing"
 	"testing/iotest"
-
-	own "ocikit/tarutil/gzip"
 )
 
 // An edit keeps n bytes of a base from off on, behind new bytes.
@@ -255,23 +253,11 @@ func FuzzKin(f *testing.F) {
 // Make.
 func TestKinIsAskedWhereItIsNeeded(t *testing.T) {
 	plain := mixed(40_000)
-	var ours bytes.Buffer
-	z, err := own.NewWriter(&ours, 6, 1)
-	if err == nil {
-		_, err = z.Write(plain)
-	}
-	if err == nil {
-		err = z.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-
 	for name, c := range map[string]struct {
 		blob []byte
 		want error
 	}{
-		"ours":    {ours.Bytes(), nil},
+		"ours":    {ownGzip(t, 6, plain), nil},
 		"another": {compress(t, 6, plain), io.ErrClosedPipe},
 	} {
 		file := Source{Open: open(c.blob), Contents: func() io.Reader { return bytes.NewReader(plain) }}
