@@ -72,9 +72,10 @@ that hands HOST/v2/ on. Where the path is part of the repository (HOST/v2/PATH/R
 
 A PLATFORM is OS/ARCH[/VARIANT][:OSVERSION], as linux/arm64/v8, or "local" for that of this machine.
 Where an index has no image for a variant, the one for the nearest earlier variant is read, with a notice;
-without a variant arm/v7 and arm64/v8 come first. A Windows version of three numbers means any build of it. Commands
-that carry images (copy, push, pull, save, bundle) take several platforms, joined by commas: what they carry
-is an index of those, with their attestations. An edit changes the image that is named; the others stay.
+without a variant arm/v7 and arm64/v8 come first. A Windows version of three numbers means any build of
+it. Commands that carry images (copy, push, pull, save, bundle) take several platforms, joined by commas:
+what they carry is an index of those, with their attestations. An edit changes the image that is named;
+the others stay.
 A new image is for linux/amd64, on every machine, unless flags say otherwise. A command that wants one
 image of an index that holds several must be told which, unless one alone is there; one that can take
 all of them does.

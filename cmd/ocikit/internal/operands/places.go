@@ -137,8 +137,13 @@ func Called(src source.Source, desc oci.Descriptor) oci.Descriptor {
 	if !ok || r.ref.Tag == "" && !r.ref.Digest.IsZero() {
 		return desc
 	}
-	tag := cmp.Or(r.ref.Tag, "latest")
-	full := r.ref.Repository() + ":" + tag
+	return calledIn(desc, r.ref)
+}
+
+// calledIn gives an image the names that a reference says, its tag and its full name.
+func calledIn(desc oci.Descriptor, ref registry.Reference) oci.Descriptor {
+	tag := cmp.Or(ref.Tag, "latest")
+	full := ref.Repository() + ":" + tag
 	return desc.WithAnnotation(oci.AnnotationRefName, tag).WithAnnotation(oci.AnnotationImageName, full)
 }
 

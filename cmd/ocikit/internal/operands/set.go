@@ -95,20 +95,17 @@ func entriesOf(env *cli.Env, flags *commonflags.Set, src source.Source) ([]Membe
 // tagged returns the images of a repository that have tags which a filter takes. One that the registry
 // lists and does not have, or whose name is none, is a member with an error.
 func (r *repository) tagged(filter set.Filter) ([]Member, error) {
-	var all []Member
-	for tag, err := range r.Tags() {
-		if err != nil {
-			return nil, err
-		}
+	images, err := wantedTags(r.Tags(), r.ref, filter)
+	if err != nil {
+		return nil, err
+	}
 
-		name := oci.Name{Repo: r.ref.Repository(), Tag: tag}
-		m := Member{Name: name.String(), Err: registry.CheckTag(tag)}
-		if m.Err == nil && !filter.Takes(name) {
-			continue
-		}
+	var all []Member
+	for _, w := range images {
+		m := Member{Name: w.Name, Err: w.Err}
 		if m.Err == nil {
-			m.Desc, m.Err = r.Resolve(oci.ImageName{Tag: tag})
-			m.Desc = m.Desc.WithAnnotation(oci.AnnotationRefName, tag).WithAnnotation(oci.AnnotationImageName, name.String())
+			m.Desc, m.Err = r.Resolve(oci.ImageName{Tag: w.Ref.Tag})
+			m.Desc = calledIn(m.Desc, w.Ref)
 		}
 		all = append(all, m)
 	}

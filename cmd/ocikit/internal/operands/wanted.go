@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
@@ -55,9 +56,14 @@ func (c *Clients) Tags(ctx context.Context, env *cli.Env, repo registry.Referenc
 	if err != nil {
 		return nil, err
 	}
+	return wantedTags(client.Tags(ctx, repo.Repo, 0), repo, filter)
+}
 
+// wantedTags returns the images that a list of the tags of a repository names, and a filter takes. A tag whose
+// name is none is one with an error.
+func wantedTags(tags iter.Seq2[string, error], repo registry.Reference, filter set.Filter) ([]Wanted, error) {
 	var images []Wanted
-	for tag, err := range client.Tags(ctx, repo.Repo, 0) {
+	for tag, err := range tags {
 		if err != nil {
 			return nil, err
 		}

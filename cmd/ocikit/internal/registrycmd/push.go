@@ -37,9 +37,9 @@ name: "docker://" in front says that it is meant.
 
 Several images go each to a repository and tag of its own below REF, which is HOST or HOST/PREFIX: those
 of its full name, as "ocikit help names" says. Where all images are of one repository, HOST/PREFIX is
-that repository. With --all IMAGE is a place, and every image in it is meant, of a repository every tag; --from-file
-pushes those that a list names. What one image has in common with another is sent once and mounted. One
-that cannot be pushed is named and does not keep the others, but for --fail-fast.
+that repository. With --all IMAGE is a place, and every image in it is meant, of a repository every tag;
+--from-file pushes those that a list names. What one image has in common with another is sent once and
+mounted. One that cannot be pushed is named and does not keep the others, but for --fail-fast.
 
 --dry-run prints what would be done, a JSON line for each step.
 
