@@ -111,6 +111,7 @@ func asNobody(t *testing.T) bool {
 
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	cmd.Env = append(os.Environ(), "TMPDIR=", "GOTMPDIR=") // ours may be closed to others
 	out, err := cmd.CombinedOutput()
 	if !strings.Contains(string(out), "=== RUN") {
 		t.Skipf("cannot run as another user: %v", err)
