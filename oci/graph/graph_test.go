@@ -3,6 +3,7 @@ package graph
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -307,7 +308,7 @@ func TestForPlatforms(t *testing.T) {
 			}
 			wishes = append(wishes, p)
 		}
-		left, data, err := indexForPlatforms(m, desc, wishes)
+		left, err := narrowIndex(m, desc, wishes)
 		if (err != nil) != (tt.want == nil) || err != nil && !errors.Is(err, ErrPlatform) {
 			t.Errorf("%s: %v", tt.wishes, err)
 		}
@@ -315,22 +316,48 @@ func TestForPlatforms(t *testing.T) {
 			continue
 		}
 
-		got, err := oci.DecodeIndex(left, data)
+		got, err := oci.DecodeIndex(left.Desc, left.Doc)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if !slices.EqualFunc(got.Manifests, tt.want, func(a, b oci.Descriptor) bool { return a.Digest == b.Digest }) {
 			t.Errorf("%s: %d entries, want %d", tt.wishes, len(got.Manifests), len(tt.want))
 		}
-		if got.Annotations["kept"] != "yes" || left.Annotations[oci.AnnotationRefName] != "v1" || left.Digest != digest.FromBytes(data) {
-			t.Errorf("%s: %v of %v", tt.wishes, left, got.Annotations)
+		if got.Annotations["kept"] != "yes" || left.Desc.Annotations[oci.AnnotationRefName] != "v1" || left.Desc.Digest != digest.FromBytes(left.Doc) {
+			t.Errorf("%s: %v of %v", tt.wishes, left.Desc, got.Annotations)
 		}
 	}
 
 	delete(m, silent.Digest)
 	m[silent.Digest] = []byte("damaged")
-	if _, _, err := indexForPlatforms(m, desc, []oci.Platform{*amd.Platform}); !errors.Is(err, digest.ErrMismatch) {
+	if _, err := narrowIndex(m, desc, []oci.Platform{*amd.Platform}); !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("a damaged manifest: %v", err)
+	}
+}
+
+// A member of a set stays where it runs on one of the platforms, by an earlier variant with a word
+// about it, and where it is for none at all.
+func TestNarrowMember(t *testing.T) {
+	m := memory{}
+	v6 := m.image(t, "linux/arm/v6")
+	signature := m.put(t, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: m.blob(oci.MediaTypeEmpty, "{}"), Subject: &v6})
+	v7, mips := oci.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}, oci.Platform{OS: "linux", Architecture: "mips"}
+
+	for _, tt := range []struct {
+		member oci.Descriptor
+		wishes []oci.Platform
+		near   []Near
+		err    error
+	}{
+		{v6, []oci.Platform{mips, *v6.Platform, v7}, nil, nil},
+		{v6, []oci.Platform{mips, v7}, []Near{{v7, *v6.Platform}}, nil},
+		{v6, []oci.Platform{mips}, nil, ErrPlatform},
+		{signature, []oci.Platform{mips}, nil, nil},
+	} {
+		left, err := Narrow(m, tt.member, tt.wishes, true)
+		if !errors.Is(err, tt.err) || left.Desc.Digest != tt.member.Digest || left.Doc != nil || !reflect.DeepEqual(left.Near, tt.near) {
+			t.Errorf("%s for %v: %+v, %v", tt.member.Digest, tt.wishes, left, err)
+		}
 	}
 }
 
@@ -341,11 +368,11 @@ func TestForPlatformsInside(t *testing.T) {
 	about := m.attestation(t, arm)
 	desc := m.index(t, amd, m.index(t, arm, about, mips))
 
-	left, data, err := indexForPlatforms(m, desc, []oci.Platform{*amd.Platform, *arm.Platform})
+	left, err := narrowIndex(m, desc, []oci.Platform{*amd.Platform, *arm.Platform})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := oci.DecodeIndex(left, data)
+	got, err := oci.DecodeIndex(left.Desc, left.Doc)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,9 +16,7 @@ type Choice struct {
 	// Absent are the platforms of the index whose images are not in the store. They are told
 	// only where the choice was made because the others are absent.
 	Absent []string
-	// Serves is the platform of the image if it is an earlier variant of the one that was wished,
-	// which runs it; else nil.
-	Serves *oci.Platform
+	Near   *Near // set if there is only an image for an earlier variant than was wished
 }
 
 // Choose returns the image that root stands for: root itself, or the one image of an index. With a
@@ -115,7 +113,7 @@ func choosePlatform(s Store, root oci.Descriptor, entries []oci.Descriptor, wish
 	if best.is.Matches(wish) {
 		return Choice{Desc: best.desc}, nil
 	}
-	return Choice{Desc: best.desc, Serves: best.is}, nil
+	return Choice{Desc: best.desc, Near: &Near{wish, *best.is}}, nil
 }
 
 // A nearest is the image of an index that comes nearest to a wish.
@@ -216,76 +214,106 @@ func PlatformOf(s Store, desc oci.Descriptor) (*oci.Platform, error) {
 	return &p, nil
 }
 
-// Narrow reduces an image to the platforms of wishes. One wish gives the image for it. Several give
-// an index of the images for them, with its bytes if the store does not have it. Without wishes the
-// result is desc itself.
-//
-// Not every member of a set is for a platform: a signature, for example, is for none. With
-// isMember, a desc that is not an index stays as it is if it is for one of the platforms, or for
-// none at all.
-func Narrow(s Store, desc oci.Descriptor, wishes []oci.Platform, isMember bool) (oci.Descriptor, []byte, error) {
-	switch {
-	case len(wishes) == 0:
-		return desc, nil, nil
-	case isMember && !oci.IsIndex(desc.MediaType):
-		p, err := PlatformOf(s, desc)
-		if err != nil || p == nil || slices.ContainsFunc(wishes, p.Matches) {
-			return desc, nil, err
-		}
-		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, noImage(wishes[0], []string{p.String()}))
-	case len(wishes) == 1:
-		choice, err := Choose(s, desc, &wishes[0])
-		return choice.Desc, nil, err
-	}
-
-	left, doc, err := indexForPlatforms(s, desc, wishes)
-	if err != nil || left.Digest == desc.Digest {
-		doc = nil
-	}
-
-	return left, doc, err
+// A Narrowed is what is left of an image for some platforms.
+type Narrowed struct {
+	Desc oci.Descriptor
+	Doc  []byte // the bytes of Desc if the store does not have it, else nil
+	Near []Near // the wishes for which nothing but an earlier variant is there
 }
 
-// indexForPlatforms takes the images for other platforms out of the index desc, and returns the new
-// index with its bytes. Every image that matches a wish stays, with its attestations. If nothing is
-// taken out, the result is desc and its bytes; else the store does not have it. A wish that nothing
-// matches gives [ErrPlatform], and so does a desc that is not an index.
-func indexForPlatforms(s Store, desc oci.Descriptor, wishes []oci.Platform) (oci.Descriptor, []byte, error) {
+// A Near is a wish for which an earlier variant is taken, which runs there.
+type Near struct{ Wish, Is oci.Platform }
+
+func (n Near) String() string {
+	return fmt.Sprintf("there is no image for %s: that for %s runs there and is taken", n.Wish, n.Is)
+}
+
+// Narrow reduces an image to the platforms of wishes. One wish gives the image for it. Several give
+// an index of the images for them. Without wishes the result is desc itself.
+//
+// Not every member of a set is for a platform: a signature, for example, is for none. With
+// isMember, a desc that is not an index stays as it is if it runs on one of the platforms, or is for
+// none at all.
+func Narrow(s Store, desc oci.Descriptor, wishes []oci.Platform, isMember bool) (Narrowed, error) {
+	switch {
+	case len(wishes) == 0:
+		return Narrowed{Desc: desc}, nil
+	case isMember && !oci.IsIndex(desc.MediaType):
+		return narrowMember(s, desc, wishes)
+	case len(wishes) > 1:
+		return narrowIndex(s, desc, wishes)
+	}
+
+	choice, err := Choose(s, desc, &wishes[0])
+	left := Narrowed{Desc: choice.Desc}
+	if choice.Near != nil {
+		left.Near = []Near{*choice.Near}
+	}
+
+	return left, err
+}
+
+// narrowMember returns one image as it is, if it may stay.
+func narrowMember(s Store, desc oci.Descriptor, wishes []oci.Platform) (Narrowed, error) {
+	left := Narrowed{Desc: desc}
+	p, err := PlatformOf(s, desc)
+	if err != nil || p == nil || slices.ContainsFunc(wishes, p.Matches) {
+		return left, err
+	}
+
+	for _, wish := range wishes {
+		if _, ok := p.Serves(wish); ok {
+			left.Near = append(left.Near, Near{wish, *p})
+		}
+	}
+
+	if left.Near == nil {
+		return left, fmt.Errorf("%s: %w", desc.Digest, noImage(wishes[0], []string{p.String()}))
+	}
+
+	return left, nil
+}
+
+// narrowIndex takes the images for other platforms out of the index desc. Every image that matches a
+// wish stays, with its attestations. If nothing is taken out, the result is desc. A wish that nothing
+// serves gives [ErrPlatform], and so does a desc that is not an index.
+func narrowIndex(s Store, desc oci.Descriptor, wishes []oci.Platform) (Narrowed, error) {
+	left := Narrowed{Desc: desc}
 	if !oci.IsIndex(desc.MediaType) {
-		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, platformError("it is one image, not an index of several"))
+		return left, fmt.Errorf("%s: %w", desc.Digest, platformError("it is one image, not an index of several"))
 	}
 
 	doc, err := s.Document(desc)
 	if err != nil {
-		return desc, nil, err
+		return left, err
 	}
 
 	x, err := oci.DecodeIndex(desc, doc)
 	if err != nil {
-		return desc, nil, err
+		return left, err
 	}
 
 	if x.Manifests, err = withInner(s, desc, x.Manifests); err != nil {
-		return desc, nil, err
+		return left, err
 	}
 
 	all := len(x.Manifests)
-	if x.Manifests, err = forPlatforms(s, x.Manifests, wishes); err != nil {
-		return desc, nil, fmt.Errorf("%s: %w", desc.Digest, err)
+	if x.Manifests, left.Near, err = forPlatforms(s, x.Manifests, wishes); err != nil {
+		return left, fmt.Errorf("%s: %w", desc.Digest, err)
 	}
 
 	if len(x.Manifests) == all {
-		return desc, doc, nil
+		return left, nil
 	}
 
-	data, err := oci.Encode(x)
-	if err != nil {
-		return desc, nil, err
+	if left.Doc, err = oci.Encode(x); err != nil {
+		return left, err
 	}
 
 	// What was embedded is the old index.
-	desc.Digest, desc.Size, desc.Data = desc.Digest.Algorithm().FromBytes(data), int64(len(data)), nil
-	return desc, data, nil
+	left.Desc.Digest, left.Desc.Size = desc.Digest.Algorithm().FromBytes(left.Doc), int64(len(left.Doc))
+	left.Desc.Data = nil
+	return left, nil
 }
 
 // withInner returns the entries of an index with those of the indexes in it in their place, since an
@@ -298,8 +326,8 @@ func withInner(s Store, index oci.Descriptor, entries []oci.Descriptor) ([]oci.D
 }
 
 // forPlatforms returns the entries that are left for some wishes. Of each wish all images stay that
-// match it, or, if there are none, the one that comes nearest to it.
-func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]oci.Descriptor, error) {
+// match it, or, if there are none, the one that comes nearest to it, which is told.
+func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]oci.Descriptor, []Near, error) {
 	kept := map[string]bool{}
 	best := make([]nearest, len(wishes))
 	var offered []string
@@ -310,7 +338,7 @@ func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]o
 		}
 		p, err := PlatformOf(s, d)
 		if err != nil && !errors.Is(err, ErrNotFound) {
-			return nil, err
+			return nil, nil, err
 		}
 		if p == nil {
 			continue
@@ -325,17 +353,22 @@ func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]o
 		}
 	}
 
+	var near []Near
 	for i, b := range best {
 		if b.is == nil {
-			return nil, noImage(wishes[i], offered)
+			return nil, nil, noImage(wishes[i], offered)
+		}
+		if !b.is.Matches(wishes[i]) {
+			near = append(near, Near{wishes[i], *b.is})
 		}
 		kept[b.desc.Digest.String()] = true
 	}
 
 	// An attestation stays where the image stays that it is about.
-	return slices.DeleteFunc(entries, func(d oci.Descriptor) bool {
+	entries = slices.DeleteFunc(entries, func(d oci.Descriptor) bool {
 		return !kept[d.Digest.String()] && !kept[d.Annotations[oci.AnnotationAttested]]
-	}), nil
+	})
+	return entries, near, nil
 }
 
 // Manifest reads a manifest.

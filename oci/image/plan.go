@@ -126,8 +126,8 @@ type EditOptions struct {
 // image for an earlier variant would only do to run.
 func chooseVery(store graph.Store, desc oci.Descriptor, p oci.Platform) (oci.Descriptor, error) {
 	choice, err := graph.Choose(store, desc, &p)
-	if err == nil && choice.Serves != nil {
-		err = fmt.Errorf("%s: %w: none is for %s, but %s runs there", desc.Digest, graph.ErrPlatform, p, choice.Serves)
+	if err == nil && choice.Near != nil {
+		err = fmt.Errorf("%s: %w: none is for %s, but %s runs there", desc.Digest, graph.ErrPlatform, p, choice.Near.Is)
 	}
 	return choice.Desc, err
 }

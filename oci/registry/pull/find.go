@@ -113,12 +113,21 @@ func Find(ctx context.Context, c *registry.Client, ref registry.Reference, o Opt
 // choose returns the descriptor of the image without the platforms that were not asked for. If that
 // is an index of our own, the repository learns it, since the registry does not have it.
 func (im *Image) choose(desc oci.Descriptor) (oci.Descriptor, error) {
-	left, data, err := graph.Narrow(im.repo, desc, im.o.Platforms, im.o.As != "")
-	if err == nil && data != nil {
-		im.repo.Add(left, data)
+	left, err := graph.Narrow(im.repo, desc, im.o.Platforms, im.o.As != "")
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+
+	for _, near := range left.Near {
+		im.notice("%s", near)
+	}
+
+	if left.Doc != nil {
+		im.repo.Add(left.Desc, left.Doc)
 		im.notice("the images for other platforms are left out of the index %s, so its digest is another one", desc.Digest)
 	}
-	return bare(left), err
+
+	return bare(left.Desc), nil
 }
 
 // bare returns d with its media type, digest and size alone. Annotations and embedded data of an

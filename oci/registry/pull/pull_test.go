@@ -406,6 +406,18 @@ func TestIndexAndPlatform(t *testing.T) {
 	if _, err := one.Stat(amd.Digest); !errors.Is(err, layout.ErrNotFound) {
 		t.Errorf("the image for amd64 came too: %v", err)
 	}
+
+	// What only an earlier variant serves is told.
+	var notices []string
+	v3 := pull.Options{
+		Platforms: []oci.Platform{{OS: "linux", Architecture: "amd64", Variant: "v3"}},
+		Notice:    func(s string) { notices = append(notices, s) },
+	}
+	report, err = pullOnce(t, reg, one.Name(), v3)
+	if err != nil || report.Descriptor.Digest != amd.Digest || len(notices) != 1 || !strings.Contains(notices[0], "no image for linux/amd64/v3: that for linux/amd64 runs there") {
+		t.Errorf("for amd64/v3: %+v, %v, notices %q", report.Descriptor, err, notices)
+	}
+
 	_, err = pullOnce(t, reg, one.Name(), pull.Options{Platforms: []oci.Platform{{OS: "linux", Architecture: "s390x"}}})
 	if !errors.Is(err, graph.ErrPlatform) || !strings.Contains(err.Error(), "linux/arm64") {
 		t.Errorf("for s390x: %v", err)

@@ -21,7 +21,7 @@ func indexCommand() cli.Command {
 		Long: `Index joins manifests to one image for several platforms. They come as descriptors on
 standard input, or from --manifest. With LAYOUT the platform of each is read from its config, the
 index is stored and its descriptor printed. Without LAYOUT the JSON is printed, and platforms come
-from the descriptors or from --platform, given once for each manifest in the same order.
+from the descriptors or from --for, given once for each manifest in the same order.
 
 --from begins with an index that is there: --remove takes entries out of it, an image's attestations
 with it, then --add, which takes an image of the same layout, and --manifest add others. Entries that
@@ -134,7 +134,7 @@ func indexInputs(ctx context.Context, env *cli.Env, inputs []string) ([]oci.Desc
 // setPlatforms gives each manifest the platform that was asked for, or that its config says.
 func setPlatforms(l *layout.Layout, entries []oci.Descriptor, wishes []*oci.Platform) error {
 	if len(wishes) > 0 && len(wishes) != len(entries) {
-		return cli.Usagef("%d times --platform for %d manifests", len(wishes), len(entries))
+		return cli.Usagef("%d platforms for %d manifests: give --for once for each, in the same order", len(wishes), len(entries))
 	}
 
 	for i, d := range entries {

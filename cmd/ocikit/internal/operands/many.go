@@ -141,9 +141,8 @@ func (c *Choice) addImage(ctx context.Context, env *cli.Env, operand string) err
 	var n oci.ImageName
 	if m.Src, n, m.Err = c.open(ctx, env, operand); m.Err == nil {
 		if m.Desc, m.Err = resolve(m.Src, n); m.Err == nil {
-			entry := Called(m.Src, m.Desc)
-			m.Src, m.Desc, m.Err = narrowed(m.Src, m.Desc, c.wishes, true)
-			m.Desc = withNames(m.Desc, entry)
+			m.Desc = Called(m.Src, m.Desc)
+			m.narrow(env, c.wishes, true)
 		}
 	}
 

@@ -253,8 +253,8 @@ func choose(env *cli.Env, src source.Source, operand string, desc oci.Descriptor
 		env.Notice("ocikit: %s: the index names images that are not here: %s", operand, strings.Join(choice.Absent, ", "))
 	}
 
-	if choice.Serves != nil {
-		env.Notice("ocikit: %s: there is no image for %s: that for %s runs there and is taken", operand, wish, choice.Serves)
+	if choice.Near != nil {
+		env.Notice("ocikit: %s: %s", operand, choice.Near)
 	}
 
 	return choice.Desc, nil
@@ -287,25 +287,32 @@ func (p *Places) Some(ctx context.Context, env *cli.Env, operand, platforms stri
 		return nil, desc, err
 	}
 
-	some, desc, err := narrowed(src, desc, wishes, false)
-	if err != nil {
+	m := Member{Name: operand, Src: src, Desc: desc}
+	if m.narrow(env, wishes, false); m.Err != nil {
 		src.Close()
-		return nil, desc, fmt.Errorf("%q: %w", operand, err)
+		return nil, desc, fmt.Errorf("%q: %w", operand, m.Err)
 	}
 
-	return some, desc, nil
+	return m.Src, m.Desc, nil
 }
 
-// narrowed returns what is left of an image for some platforms, and a source that has it.
-func narrowed(src source.Source, desc oci.Descriptor, wishes []oci.Platform, isMember bool) (source.Source, oci.Descriptor, error) {
-	left, doc, err := graph.Narrow(src, desc, wishes, isMember)
-	if doc != nil {
-		src = source.With(src, left, doc)
+// narrow leaves of m what is for some platforms, in a source that has it. The names of m stay.
+func (m *Member) narrow(env *cli.Env, wishes []oci.Platform, isMember bool) {
+	entry := m.Desc
+	var left graph.Narrowed
+	if left, m.Err = graph.Narrow(m.Src, m.Desc, wishes, isMember); errors.Is(m.Err, graph.ErrPlatform) {
+		m.Err = cli.NotThere(m.Err)
 	}
-	if errors.Is(err, graph.ErrPlatform) {
-		err = cli.NotThere(err)
+
+	for _, near := range left.Near {
+		env.Notice("ocikit: %s: %s", m.Name, near)
 	}
-	return src, left, err
+
+	if left.Doc != nil {
+		m.Src = source.With(m.Src, left.Desc, left.Doc)
+	}
+
+	m.Desc = withNames(left.Desc, entry)
 }
 
 // Maybe is [Places.Image], or [Places.Manifest] if a platform is named.

@@ -49,10 +49,10 @@ func SetOf(env *cli.Env, flags *commonflags.Set, src source.Source, platforms st
 	}
 
 	// An image without the platform is one that fails, and does not end the set.
-	for i, m := range all {
-		if m.Err == nil {
-			all[i].Src, all[i].Desc, all[i].Err = narrowed(src, m.Desc, wishes, true)
-			all[i].Desc = withNames(all[i].Desc, m.Desc)
+	for i := range all {
+		if m := &all[i]; m.Err == nil {
+			m.Src = src
+			m.narrow(env, wishes, true)
 		}
 	}
 
@@ -150,15 +150,14 @@ func (c *Clients) member(ctx context.Context, env *cli.Env, w Wanted, wishes []o
 		n.Tag = "" // which may mean another image now
 	}
 
-	desc, err := m.Src.Resolve(n)
-	if err != nil {
+	if m.Desc, err = m.Src.Resolve(n); err != nil {
 		return m, err
 	}
 
-	lock.Add(w, desc.Digest)
-	m.Src, m.Desc, err = narrowed(m.Src, desc, wishes, true)
+	lock.Add(w, m.Desc.Digest)
+	m.narrow(env, wishes, true)
 	m.Desc = m.Desc.WithFullName(w.As)
-	return m, err
+	return m, m.Err
 }
 
 // SpeakEvery is how often work on many images says how far it is, where no progress is shown.
