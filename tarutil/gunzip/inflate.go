@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"ocikit/tarutil/internal/deflate"
 )
 
 // errCorrupt says that bytes are not gzip, or were changed.
@@ -268,24 +270,9 @@ func (f *inflater) stored() error {
 func (f *inflater) useFixed() {
 	if f.fixed == nil { // most streams never need it
 		f.fixed = new(tables)
-		var lengths [literalSymbols]uint8
-		for i := range lengths {
-			switch {
-			case i < 144:
-				lengths[i] = 8
-			case i < 256:
-				lengths[i] = 9
-			case i < 280:
-				lengths[i] = 7
-			default:
-				lengths[i] = 8
-			}
-		}
-		build(f.fixed.literals[:], lengths[:], literalBits, f.symbols.literals[:])
-		for i := range offsetSymbols {
-			lengths[i] = 5
-		}
-		build(f.fixed.offsets[:], lengths[:offsetSymbols], offsetBits, f.symbols.offsets[:])
+		lengths := deflate.Fixed()
+		build(f.fixed.literals[:], lengths.Lit[:], literalBits, f.symbols.literals[:])
+		build(f.fixed.offsets[:], lengths.Dist[:], offsetBits, f.symbols.offsets[:])
 	}
 
 	f.cur = f.fixed
@@ -308,8 +295,7 @@ func (f *inflater) dynamic() error {
 	// The lengths of both codes are in a code themselves. Its own lengths come first, in an order
 	// that puts last what most blocks leave out.
 	var lengths [286 + 30]uint8
-	order := [...]int{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
-	for _, i := range order[:codes] {
+	for _, i := range deflate.LengthOrder[:codes] {
 		v, err := f.take(3)
 		if err != nil {
 			return err

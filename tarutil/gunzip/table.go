@@ -1,6 +1,10 @@
 package gunzip
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"ocikit/tarutil/internal/deflate"
+)
 
 const (
 	maxCodeLen  = 15
@@ -154,25 +158,18 @@ func literal(symbol int) entry {
 		return entry(symbol)<<16 | isLiteral
 	case symbol == 256:
 		return isEnd
-	case symbol < 265:
-		return entry(symbol-257+3)<<16 | isValue
-	case symbol < 285:
-		extra := entry(symbol-261) / 4
-		return (3+(entry(symbol-261)%4+4)<<extra)<<16 | isValue | extra
-	case symbol == 285:
-		return 258<<16 | isValue
+	case symbol <= 285:
+		base, extra := deflate.LengthBase(symbol)
+		return entry(base)<<16 | isValue | entry(extra)
 	}
 	return 0 // 286 and 287 take part in the fixed code, and stand for nothing
 }
 
 // offset returns the entry of a symbol of distances.
 func offset(symbol int) entry {
-	switch {
-	case symbol < 4:
-		return entry(symbol+1)<<16 | isValue
-	case symbol < 30:
-		extra := entry(symbol-2) / 2
-		return (1+(entry(symbol)%2+2)<<extra)<<16 | isValue | extra
+	if symbol < deflate.Distances {
+		base, extra := deflate.DistBase(symbol)
+		return entry(base)<<16 | isValue | entry(extra)
 	}
 	return 0
 }

@@ -1,6 +1,9 @@
 package gzip
 
-import "ocikit/tarutil/entropy"
+import (
+	"ocikit/tarutil/entropy"
+	"ocikit/tarutil/internal/deflate"
+)
 
 const minSegment = 2 << 10 // the least number of tokens in a DEFLATE block that is not the last
 
@@ -12,21 +15,20 @@ type encoder struct {
 	parse   parser // nil for level 0
 	segment int    // tokens between two decisions about where a DEFLATE block ends
 	length  [256]lengthCode
-	fixed   description
+	fixed   *deflate.Lengths
 	log     entropy.Logs
 	tokens  tokens
 	codes   codes
 }
 
 func newEncoder(level int) *encoder {
-	e := &encoder{parse: newParser(level), segment: minSegment}
+	e := &encoder{parse: newParser(level), segment: minSegment, fixed: deflate.Fixed()}
 	if level <= 3 {
 		e.segment = 8 << 10
 	}
 	for i := range e.length {
 		e.length[i] = codeOfLength(i + minMatch)
 	}
-	e.fixed.fixed()
 	e.log.Init()
 	return e
 }
@@ -109,9 +111,9 @@ func (e *encoder) blocks(b *buffer, start, end int, last bool) {
 func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
 	var own description
 	own.init(c)
-	extra := c.extraBits()
-	ownBits := 3 + own.bits + own.dataBits(c) + extra
-	fixedBits := 3 + e.fixed.dataBits(c) + extra
+	extra := c.ExtraBits()
+	ownBits := 3 + own.bits + c.CodeBits(&own.Lengths) + extra
+	fixedBits := 3 + c.CodeBits(e.fixed) + extra
 	final := uint64(0)
 	if last {
 		final = 1
@@ -125,11 +127,11 @@ func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
 
 	if fixedBits <= ownBits {
 		e.w.put(final|1<<1, 3)
-		e.codes.init(&e.fixed, &e.length)
+		e.codes.init(e.fixed, &e.length)
 	} else {
 		e.w.put(final|2<<1, 3)
 		own.write(&e.w)
-		e.codes.init(&own, &e.length)
+		e.codes.init(&own.Lengths, &e.length)
 	}
 
 	e.w.tokens(ts, &e.codes)

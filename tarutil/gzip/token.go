@@ -1,6 +1,10 @@
 package gzip
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"ocikit/tarutil/internal/deflate"
+)
 
 // A token is a literal or a match in 32 bits, laid out for the loop that writes it:
 //
@@ -16,9 +20,9 @@ const (
 )
 
 const (
-	minMatch = 3
-	maxMatch = 258
-	endBlock = 256 // the symbol which ends a DEFLATE block
+	minMatch = deflate.MinMatch
+	maxMatch = deflate.MaxMatch
+	endBlock = deflate.EndOfBlock
 )
 
 const (
@@ -83,11 +87,6 @@ func (t *tokens) match(length, dist int) {
 	t.dist[sym&31]++
 }
 
-// distExtra is the number of extra bits of a distance symbol.
-func distExtra(sym int) int {
-	return max(sym/2-1, 0)
-}
-
 // lengthCode is how the length of a match is written.
 type lengthCode struct {
 	sym   uint8 // the symbol - endBlock
@@ -95,16 +94,8 @@ type lengthCode struct {
 	extra uint8 // their value
 }
 
-// codeOfLength follows RFC 1951, section 3.2.5: four symbols to each power of two, and one of
-// its own for 258.
+// codeOfLength returns the code of a length.
 func codeOfLength(length int) lengthCode {
-	x := uint8(length - minMatch)
-	switch {
-	case length == maxMatch:
-		return lengthCode{sym: 29}
-	case x < 8:
-		return lengthCode{sym: 1 + x}
-	}
-	n := uint8(bits.Len8(x) - 3)
-	return lengthCode{sym: 1 + 4*n + x>>n, n: n, extra: x & (1<<n - 1)}
+	sym, n, extra := deflate.LengthCode(length)
+	return lengthCode{uint8(sym - endBlock), uint8(n), uint8(extra)}
 }

@@ -1,5 +1,7 @@
 package recipe
 
+import "ocikit/tarutil/internal/deflate"
+
 // block codes a block.
 func (k *codec) block(b *block, opened bool) error {
 	b.opened = opened
@@ -64,7 +66,7 @@ func (k *codec) emptyBlock(b *block) error {
 		if !ok {
 			return errorf("impossible code lengths")
 		}
-		k.bits += 3 + int64(b.head.size()) + int64(lengths.lit[endOfBlock])
+		k.bits += 3 + int64(b.head.size()) + int64(lengths.Lit[endOfBlock])
 	}
 
 	k.unit, k.fresh = k.pos, true
@@ -158,7 +160,7 @@ func (k *codec) literalBlock(b *block) error {
 	tokens := k.scratch[:0]
 	for i, c := range k.seg.data[k.pos : k.pos+b.size] {
 		tokens = append(tokens, token(c))
-		if k.freq.lit[c]++; (k.pos+i+1-k.unit)%fastBlock == 0 && !k.hasFirst {
+		if k.freq.Lit[c]++; (k.pos+i+1-k.unit)%fastBlock == 0 && !k.hasFirst {
 			k.first, k.hasFirst = k.freq, true
 		}
 	}
@@ -309,7 +311,7 @@ func (k *codec) readTokens(b *block) error {
 		if sure > 0 {
 			for _, c := range k.seg.data[pos : pos+sure] {
 				tokens = append(tokens, token(c))
-				k.freq.lit[c]++
+				k.freq.Lit[c]++
 			}
 			k.count.tokens += sure
 			next.run -= sure
@@ -399,10 +401,10 @@ func (k *codec) codeMissed(m *miss) {
 func (k *codec) codeDist(d int) int {
 	sym, extra, v := 0, 0, 0
 	if k.Writing() {
-		sym, _, v = distCode(d)
+		sym, _, v = deflate.DistCode(d)
 	}
 	sym = min(k.Tree(k.distSym[:32], sym, 5), distSyms-1)
-	d, extra = distBase(sym)
+	d, extra = deflate.DistBase(sym)
 	if extra > 4 {
 		d += int(k.Raw(uint32(v>>4), extra-4)) << 4
 		return d + k.Tree(k.distLow[:], v&15, 4)
@@ -436,7 +438,7 @@ func (k *codec) codes(b *block, begin int) error {
 	// A cut block has its end code in a later segment, and an opened one had its header in an
 	// earlier.
 	if b.cut {
-		n -= int(lengths.lit[endOfBlock])
+		n -= int(lengths.Lit[endOfBlock])
 	}
 
 	if !b.opened {
@@ -473,24 +475,22 @@ func (k *codec) codeHead(b *block, predicted *head) error {
 		return errorf("%d codes for literals and lengths", h.lit)
 	}
 
-	order := lengthOrder()
-	for _, sym := range order[:h.lengths] {
+	for _, sym := range deflate.LengthOrder[:h.lengths] {
 		h.length[sym] = uint8(k.Raw(uint32(h.length[sym]), 3))
 	}
 
 	// Then the runs. Each symbol is coded with the models of the length that is predicted at its
 	// place, since most lengths are right even where the head is not.
-	var lit [288]uint8
-	var dist [32]uint8
+	var guess deflate.Lengths
 	if predicted != nil {
-		predicted.expand(&lit, &dist)
+		predicted.expand(&guess)
 	}
 
 	for i, n := 0, 0; n < h.lit+h.dist; i++ {
 		ctx := uint8(19)
 		if predicted != nil {
-			if ctx = lit[min(n, 287)]; n >= h.lit {
-				ctx = dist[n-h.lit]
+			if ctx = guess.Lit[min(n, 287)]; n >= h.lit {
+				ctx = guess.Dist[n-h.lit]
 			}
 		}
 
@@ -506,7 +506,7 @@ func (k *codec) codeHead(b *block, predicted *head) error {
 
 		run, count := uint16(sym), 1
 		if sym >= 16 {
-			v := k.Raw(uint32(r>>8), repeatBits(sym))
+			v := k.Raw(uint32(r>>8), deflate.RunBits(sym))
 			run |= uint16(v) << 8
 			if count = 3 + int(v); sym == 18 {
 				count = 11 + int(v)
@@ -525,25 +525,22 @@ func (k *codec) codeHead(b *block, predicted *head) error {
 }
 
 // frequencies are how often symbols occur in a block.
-type frequencies struct {
-	lit  [litLenSyms]uint32
-	dist [distSyms]uint32
-}
+type frequencies struct{ deflate.Counts }
 
 func (f *frequencies) reset() {
 	*f = frequencies{}
-	f.lit[endOfBlock] = 1
+	f.Lit[endOfBlock] = 1
 }
 
 func (f *frequencies) add(t token) {
 	if t.isLiteral() {
-		f.lit[t]++
+		f.Lit[t]++
 		return
 	}
-	sym, _, _ := lengthCode(int(t >> matchShift))
-	f.lit[sym]++
-	sym, _, _ = distCode(t.dist())
-	f.dist[sym]++
+	sym, _, _ := deflate.LengthCode(int(t >> matchShift))
+	f.Lit[sym]++
+	sym, _, _ = deflate.DistCode(t.dist())
+	f.Dist[sym]++
 }
 
 // literals adds the literals that tokens begin with, and returns how many there are.
@@ -552,72 +549,44 @@ func (f *frequencies) literals(tokens []token) int {
 		if !t.isLiteral() {
 			return i
 		}
-		f.lit[t&0xff]++
+		f.Lit[t&0xff]++
 	}
 	return len(tokens)
 }
 
 // bits returns how many bits the tokens take, with the end. It reports false if one of them has
 // no code.
-func (f *frequencies) bits(l *lengths) (n int, ok bool) {
-	for sym, c := range f.lit {
-		if c > 0 && l.lit[sym] == 0 {
+func (f *frequencies) bits(l *deflate.Lengths) (n int, ok bool) {
+	for sym, c := range f.Lit {
+		if c > 0 && l.Lit[sym] == 0 {
 			return 0, false
 		}
 	}
-	for sym, c := range f.dist {
-		if c > 0 && l.dist[sym] == 0 {
+	for sym, c := range f.Dist {
+		if c > 0 && l.Dist[sym] == 0 {
 			return 0, false
 		}
 	}
-	return f.codeBits(l) + f.extraBits(), true
-}
-
-func (f *frequencies) codeBits(l *lengths) (n int) {
-	for sym, c := range f.lit {
-		n += int(c) * int(l.lit[sym])
-	}
-	for sym, c := range f.dist {
-		n += int(c) * int(l.dist[sym])
-	}
-	return n
-}
-
-func (f *frequencies) extraBits() (n int) {
-	for i, c := range f.lit[257:] {
-		_, extra := lengthBase(257 + i)
-		n += int(c) * extra
-	}
-	for sym, c := range f.dist {
-		_, extra := distBase(sym)
-		n += int(c) * extra
-	}
-	return n
-}
-
-// lengths are the code lengths of a block.
-type lengths struct {
-	lit  [288]uint8
-	dist [32]uint8
+	return f.CodeBits(l) + f.ExtraBits(), true
 }
 
 // A codeTable has the codes of a block.
 type codeTable struct {
-	lengths
-	lit  [288]uint16
-	dist [32]uint16
+	lengths deflate.Lengths
+	lit     [288]uint16
+	dist    [32]uint16
 }
 
 // set reads the codes of a block. It reports false if there are none.
-func (c *codeTable) set(b *block) (*lengths, bool) {
+func (c *codeTable) set(b *block) (*deflate.Lengths, bool) {
 	if b.kind == fixed {
-		c.lengths.lit, c.lengths.dist = fixedLengths()
+		c.lengths = *deflate.Fixed()
 		return &c.lengths, true
 	}
-	if b.head == nil || !b.head.expand(&c.lengths.lit, &c.lengths.dist) || c.lengths.lit[endOfBlock] == 0 {
+	if b.head == nil || !b.head.expand(&c.lengths) || c.lengths.Lit[endOfBlock] == 0 {
 		return nil, false
 	}
-	return &c.lengths, isPrefixCode(c.lengths.lit[:]) && isPrefixCode(c.lengths.dist[:]) && isPrefixCode(b.head.length[:])
+	return &c.lengths, isPrefixCode(c.lengths.Lit[:]) && isPrefixCode(c.lengths.Dist[:]) && isPrefixCode(b.head.length[:])
 }
 
 // predictCodes returns the codes that the style would give the tokens just coded, or nil for
@@ -638,11 +607,10 @@ func (k *codec) predictCodes(b *block, begin int) *head {
 	// zlib compares the sizes in whole bytes, and takes fixed codes if they are equal
 	// (_tr_flush_block in its trees.c).
 	h := zlibHead(&k.freq)
-	var own, fix lengths
-	h.expand(&own.lit, &own.dist)
-	fix.lit, fix.dist = fixedLengths()
+	var own deflate.Lengths
+	h.expand(&own)
 	ownBits, _ := k.freq.bits(&own)
-	fixBits, _ := k.freq.bits(&fix)
+	fixBits, _ := k.freq.bits(deflate.Fixed())
 	if (3+fixBits+7)>>3 <= (3+h.size()+ownBits+7)>>3 {
 		return nil
 	}

@@ -1,7 +1,9 @@
 package recipe
 
 import (
-	"math/bits"
+	"slices"
+
+	"ocikit/tarutil/internal/deflate"
 )
 
 // The numbers of RFC 1951, section 3.2.
@@ -41,105 +43,20 @@ func (t token) isLiteral() bool { return t>>matchShift == 0 }
 
 func (t token) dist() int { return int(t & (1<<matchShift - 1)) }
 
-// lengthCode returns the symbol of a length, how many extra bits it has, and their value.
-func lengthCode(n int) (sym, extra, value int) {
-	switch {
-	case n == maxMatch:
-		return 285, 0, 0
-	case n == longAs284:
-		return 284, 5, 31
-	case n < 11:
-		return 254 + n, 0, 0
-	}
-	v := n - minMatch
-	extra = bits.Len(uint(v)) - 3
-	return 257 + extra<<2 + v>>extra, extra, v & (1<<extra - 1)
-}
-
-// lengthBase returns the shortest length of a symbol and how many extra bits it has.
-func lengthBase(sym int) (n, extra int) {
-	switch s := sym - 257; {
-	case sym == 285:
-		return maxMatch, 0
-	case s < 8:
-		return s + minMatch, 0
-	default:
-		extra = s>>2 - 1
-		return minMatch + (4+s&3)<<extra, extra
-	}
-}
-
-// distCode returns the symbol of a distance, how many extra bits it has, and their value.
-func distCode(dist int) (sym, extra, value int) {
-	v := dist - 1
-	if v < 4 {
-		return v, 0, 0
-	}
-	extra = bits.Len(uint(v)) - 2
-	return extra<<1 + v>>extra, extra, v & (1<<extra - 1)
-}
-
-// distBase returns the smallest distance of a symbol and how many extra bits it has.
-func distBase(sym int) (dist, extra int) {
-	if sym < 4 {
-		return sym + 1, 0
-	}
-	extra = sym>>1 - 1
-	return 1 + (2+sym&1)<<extra, extra
-}
-
-// lengthOrder is the order in which the lengths of the code for code lengths are written.
-func lengthOrder() [lengthSyms]uint8 {
-	return [lengthSyms]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
-}
-
-// repeatBits is how many bits follow the symbols 16, 17 and 18.
-func repeatBits(sym int) int { return [3]int{2, 3, 7}[sym-16] }
-
-// fixedLengths are the code lengths of a block with fixed codes.
-func fixedLengths() (lit [288]uint8, dist [32]uint8) {
-	for i := range lit {
-		switch {
-		case i < 144:
-			lit[i] = 8
-		case i < 256:
-			lit[i] = 9
-		case i < 280:
-			lit[i] = 7
-		default:
-			lit[i] = 8
-		}
-	}
-
-	for i := range dist {
-		dist[i] = 5
-	}
-
-	return lit, dist
-}
-
 // A head is what stands before the tokens of a block with codes of its own.
 type head struct {
 	lit, dist, lengths int // how many code lengths are written of each kind
 	length             [lengthSyms]uint8
-	runs               []uint16 // symbols of the code for code lengths; from 16 on with what repeatBits says, shifted by 8
+	runs               []uint16 // symbols of the code for code lengths; see [deflate.AppendRuns]
 }
 
 func (h *head) equal(o *head) bool {
-	if o == nil || h.lit != o.lit || h.dist != o.dist || h.lengths != o.lengths || h.length != o.length || len(h.runs) != len(o.runs) {
-		return false
-	}
-	for i, v := range h.runs {
-		if o.runs[i] != v {
-			return false
-		}
-	}
-	return true
+	return o != nil && h.lit == o.lit && h.dist == o.dist && h.lengths == o.lengths && h.length == o.length && slices.Equal(h.runs, o.runs)
 }
 
 // expand returns the code lengths that the runs stand for. It reports false if they are not
 // as many as the head says, or repeat what is not there.
-func (h *head) expand(lit *[288]uint8, dist *[32]uint8) bool {
+func (h *head) expand(l *deflate.Lengths) bool {
 	var all [288 + 32]uint8
 	n, want := 0, h.lit+h.dist
 
@@ -172,9 +89,9 @@ func (h *head) expand(lit *[288]uint8, dist *[32]uint8) bool {
 		return false
 	}
 
-	*lit, *dist = [288]uint8{}, [32]uint8{}
-	copy(lit[:], all[:h.lit])
-	copy(dist[:], all[h.lit:want])
+	*l = deflate.Lengths{}
+	copy(l.Lit[:], all[:h.lit])
+	copy(l.Dist[:], all[h.lit:want])
 	return true
 }
 
@@ -183,10 +100,7 @@ func (h *head) size() int {
 	n := 5 + 5 + 4 + 3*h.lengths
 	for _, r := range h.runs {
 		sym := int(r & 0xff)
-		n += int(h.length[sym])
-		if sym >= 16 {
-			n += repeatBits(sym)
-		}
+		n += int(h.length[sym]) + deflate.RunBits(sym)
 	}
 	return n
 }
@@ -253,7 +167,7 @@ func (k *codec) emitBlock(w *bitWriter, b *block) {
 	k.table.assign()
 	k.table.emit(w, b.tokens)
 	if !b.cut {
-		w.put(uint64(k.table.lit[endOfBlock]), int(k.table.lengths.lit[endOfBlock]))
+		w.put(uint64(k.table.lit[endOfBlock]), int(k.table.lengths.Lit[endOfBlock]))
 	}
 }
 
@@ -262,43 +176,40 @@ func emitHead(w *bitWriter, h *head) {
 	w.put(uint64(h.lit-257), 5)
 	w.put(uint64(h.dist-1), 5)
 	w.put(uint64(h.lengths-4), 4)
-	order := lengthOrder()
-	for _, sym := range order[:h.lengths] {
+	for _, sym := range deflate.LengthOrder[:h.lengths] {
 		w.put(uint64(h.length[sym]), 3)
 	}
 
 	var codes [lengthSyms]uint16
-	assign(codes[:], h.length[:])
+	deflate.AssignCodes(codes[:], h.length[:])
 	for _, r := range h.runs {
 		sym := int(r & 0xff)
 		w.put(uint64(codes[sym]), int(h.length[sym]))
-		if sym >= 16 {
-			w.put(uint64(r>>8), repeatBits(sym))
-		}
+		w.put(uint64(r>>8), deflate.RunBits(sym))
 	}
 }
 
 func (c *codeTable) assign() {
-	assign(c.lit[:], c.lengths.lit[:])
-	assign(c.dist[:], c.lengths.dist[:])
+	deflate.AssignCodes(c.lit[:], c.lengths.Lit[:])
+	deflate.AssignCodes(c.dist[:], c.lengths.Dist[:])
 }
 
 // emit writes tokens.
 func (c *codeTable) emit(w *bitWriter, tokens []token) {
 	for _, t := range tokens {
 		if t.isLiteral() {
-			w.put(uint64(c.lit[t]), int(c.lengths.lit[t]))
+			w.put(uint64(c.lit[t]), int(c.lengths.Lit[t]))
 			continue
 		}
 
 		// Length, distance and their extra bits are 48 bits at most, which go in one piece.
-		sym, extra, v := lengthCode(int(t >> matchShift))
-		n := int(c.lengths.lit[sym])
+		sym, extra, v := deflate.LengthCode(int(t >> matchShift))
+		n := int(c.lengths.Lit[sym])
 		code := uint64(c.lit[sym]) | uint64(v)<<n
 		n += extra
-		sym, extra, v = distCode(t.dist())
+		sym, extra, v = deflate.DistCode(t.dist())
 		code |= uint64(c.dist[sym]) << n
-		n += int(c.lengths.dist[sym])
+		n += int(c.lengths.Dist[sym])
 		code |= uint64(v) << n
 		w.put(code, n+extra)
 	}

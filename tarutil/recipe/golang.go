@@ -1,6 +1,10 @@
 package recipe
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"ocikit/tarutil/internal/deflate"
+)
 
 // goMatcher finds the matches of levels 2 to 9 of compress/flate, up to Go 1.26. It is much
 // like zlib, with hashes of four bytes and no match of three, and what is nearest wins.
@@ -421,69 +425,30 @@ func packageMerge(leaves []uint64, limit int) []int {
 	return counts
 }
 
-// goRuns writes the lengths of both codes as one sequence: unlike zlib it lets a run go on from
-// the one to the other.
-func goRuns(lengths []uint8) (runs []uint16) {
-	for i := 0; i < len(lengths); {
-		v, n := lengths[i], 1
-		for i+n < len(lengths) && lengths[i+n] == v {
-			n++
-		}
-
-		i += n
-
-		// A length stands once before it is repeated. Zeros need not, and have longer repeats.
-		if v != 0 {
-			runs = append(runs, uint16(v))
-			n--
-			for n >= 3 {
-				k := min(n, 6)
-				runs = append(runs, 16|uint16(k-3)<<8)
-				n -= k
-			}
-		} else {
-			for n >= 11 {
-				k := min(n, 138)
-				runs = append(runs, 18|uint16(k-11)<<8)
-				n -= k
-			}
-			if n >= 3 {
-				runs = append(runs, 17|uint16(n-3)<<8)
-				n = 0
-			}
-		}
-
-		for range n {
-			runs = append(runs, uint16(v))
-		}
-	}
-
-	return runs
-}
-
 // goHead returns the codes that compress/flate gives a block; with all, also lengths of 0 at the
 // end.
-func goHead(f *frequencies, all bool) (*head, *lengths) {
-	own := new(lengths)
+func goHead(f *frequencies, all bool) (*head, *deflate.Lengths) {
+	own := new(deflate.Lengths)
 	h := &head{lit: litLenSyms, dist: distSyms}
-	for !all && f.lit[h.lit-1] == 0 {
+	for !all && f.Lit[h.lit-1] == 0 {
 		h.lit--
 	}
 
-	for !all && h.dist > 0 && f.dist[h.dist-1] == 0 {
+	for !all && h.dist > 0 && f.Dist[h.dist-1] == 0 {
 		h.dist--
 	}
 
-	goLengths(f.lit[:], 15, own.lit[:litLenSyms])
+	goLengths(f.Lit[:], 15, own.Lit[:litLenSyms])
 
 	// A head has at least one distance code, used or not.
 	if h.dist == 0 {
-		h.dist, own.dist[0] = 1, 1
+		h.dist, own.Dist[0] = 1, 1
 	} else {
-		goLengths(f.dist[:], 15, own.dist[:distSyms])
+		goLengths(f.Dist[:], 15, own.Dist[:distSyms])
 	}
 
-	h.runs = goRuns(append(append([]uint8(nil), own.lit[:h.lit]...), own.dist[:h.dist]...))
+	// Unlike in zlib, a run may go on from the one code to the other.
+	h.runs = deflate.AppendRuns(nil, append(append([]uint8(nil), own.Lit[:h.lit]...), own.Dist[:h.dist]...))
 	var freq [lengthSyms]uint32
 	for _, r := range h.runs {
 		freq[r&0xff]++
@@ -505,13 +470,11 @@ func goCodes(f *frequencies, level, size int) *head {
 	// Extra bits count only if the block could be stored.
 	extra := 0
 	if size <= fastBlock {
-		extra = f.extraBits()
+		extra = f.ExtraBits()
 	}
 
-	ownBits := 3 + h.size() + f.codeBits(own) + extra
-	fix := new(lengths)
-	fix.lit, fix.dist = fixedLengths()
-	if ownBits < 3+f.codeBits(fix)+extra {
+	ownBits := 3 + h.size() + f.CodeBits(own) + extra
+	if ownBits < 3+f.CodeBits(deflate.Fixed())+extra {
 		return h
 	}
 

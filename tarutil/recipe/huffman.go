@@ -82,24 +82,3 @@ func (d *decoder) slow(acc uint64) (sym, n int) {
 	}
 	return 0, 0
 }
-
-// assign sets codes to the prefix code of these lengths, each code with its first bit lowest.
-func assign(codes []uint16, lengths []uint8) {
-	var next [17]int
-	var count [16]int
-	for _, n := range lengths {
-		count[n]++
-	}
-
-	count[0] = 0
-	for n := 1; n < 16; n++ {
-		next[n+1] = (next[n] + count[n]) << 1
-	}
-
-	for sym, n := range lengths {
-		if n > 0 {
-			codes[sym] = bits.Reverse16(uint16(next[n])) >> (16 - n)
-			next[n]++
-		}
-	}
-}

@@ -1,6 +1,10 @@
 package recipe
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"ocikit/tarutil/internal/deflate"
+)
 
 // klauspostMatcher finds the matches of the fast levels of the encoder of klauspost/compress,
 // which pgzip uses, and which Go has taken over in 1.27: hash tables of the latest place, or the
@@ -471,7 +475,7 @@ func (k *codec) klauspostCodes(b *block) *head {
 	}
 
 	isDynamic := false
-	for _, n := range k.first.dist {
+	for _, n := range k.first.Dist {
 		isDynamic = isDynamic || n > 0
 	}
 
@@ -482,9 +486,7 @@ func (k *codec) klauspostCodes(b *block) *head {
 	}
 
 	// Short blocks are compared with fixed codes.
-	fix := new(lengths)
-	fix.lit, fix.dist = fixedLengths()
-	if 3+k.freq.codeBits(fix) <= 3+h.size()+k.freq.codeBits(own) {
+	if 3+k.freq.CodeBits(deflate.Fixed()) <= 3+h.size()+k.freq.CodeBits(own) {
 		return nil
 	}
 

@@ -1,5 +1,7 @@
 package recipe
 
+import "ocikit/tarutil/internal/deflate"
+
 // klauspostLazy finds the matches of levels 7 to 9 of the encoder of klauspost/compress and of Go from
 // 1.27 on: chains of the places with the same hash of four bytes, and a match that waits for a better
 // one, as in zlib. Unlike zlib, a match that waited long enough is compared with one found by the bytes
@@ -174,12 +176,12 @@ func (m *klauspostLazy) find() (length, dist int) {
 // gain is what a match at pos saves, in bits.
 func (m *klauspostLazy) gain(n, dist int) int32 {
 	at := m.pos - m.costFrom
-	_, lengthExtra, _ := lengthCode(n)
+	_, lengthExtra, _ := deflate.LengthCode(n)
 
 	// The encoder asks for the extra bits of the next distance, and for those of a short one at the end.
 	distExtra := 6
 	if dist < windowSize {
-		_, distExtra, _ = distCode(dist + 1)
+		_, distExtra, _ = deflate.DistCode(dist + 1)
 	}
 	return m.cost[at+n] - m.cost[at] - int32(distExtra) - lazyBaseCost - int32(lengthExtra)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"ocikit/tarutil/internal/deflate"
 )
 
 // ErrFormat means that the input is not a gzip file, or a damaged one.
@@ -309,9 +311,9 @@ func (p *parser) fixedCodes(s *segment, b *block) error {
 func (p *parser) setFixed() {
 	if p.fixed == nil {
 		p.fixed = new([2]decoder)
-		lit, dist := fixedLengths()
-		p.fixed[0].init(lit[:])
-		p.fixed[1].init(dist[:])
+		lengths := deflate.Fixed()
+		p.fixed[0].init(lengths.Lit[:])
+		p.fixed[1].init(lengths.Dist[:])
 	}
 }
 
@@ -322,8 +324,7 @@ func (p *parser) head(b *block) error {
 		return p.errorf("%d codes for literals and lengths", h.lit)
 	}
 
-	order := lengthOrder()
-	for _, sym := range order[:h.lengths] {
+	for _, sym := range deflate.LengthOrder[:h.lengths] {
 		h.length[sym] = uint8(p.in.take(3))
 	}
 
@@ -339,7 +340,7 @@ func (p *parser) head(b *block) error {
 		}
 		run, count := uint16(sym), 1
 		if sym >= 16 {
-			v := int(p.in.take(repeatBits(sym)))
+			v := int(p.in.take(deflate.RunBits(sym)))
 			run |= uint16(v) << 8
 			if count = 3 + v; sym == 18 {
 				count = 11 + v
@@ -349,9 +350,8 @@ func (p *parser) head(b *block) error {
 		n += count
 	}
 
-	var lit [288]uint8
-	var dist [32]uint8
-	if !h.expand(&lit, &dist) || !p.lit.init(lit[:]) || !p.dist.init(dist[:]) {
+	var l deflate.Lengths
+	if !h.expand(&l) || !p.lit.init(l.Lit[:]) || !p.dist.init(l.Dist[:]) {
 		return p.errorf("the code lengths are impossible")
 	}
 
@@ -384,7 +384,7 @@ func (p *parser) pair(sym int, dist *decoder) (length, d int, err error) {
 	}
 
 	in := p.in
-	length, extra := lengthBase(sym)
+	length, extra := deflate.LengthBase(sym)
 	length += int(in.acc & (1<<extra - 1))
 	in.drop(extra)
 
@@ -401,7 +401,7 @@ func (p *parser) pair(sym int, dist *decoder) (length, d int, err error) {
 		return 0, 0, p.errorf("distance symbol %d", dsym)
 	}
 
-	d, extra = distBase(dsym)
+	d, extra = deflate.DistBase(dsym)
 	d += int(in.acc & (1<<extra - 1))
 	in.drop(extra)
 	return length, d, nil

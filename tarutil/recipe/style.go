@@ -1,5 +1,7 @@
 package recipe
 
+import "ocikit/tarutil/internal/deflate"
+
 // A style is an encoder that is imitated: how it finds matches, where it ends blocks, how it
 // writes codes. A style only predicts. It need not be right, but what it predicts from the same
 // bytes must never change: numbers and behaviour of styles are part of the format.
@@ -165,7 +167,7 @@ func (c *counter) quiet(pos int) int {
 // every 4096 tokens if there are few matches, and they seem to save more than half.
 func (c *counter) addGNU(t token, pos int) bool {
 	if !t.isLiteral() {
-		sym, _, _ := distCode(t.dist())
+		sym, _, _ := deflate.DistCode(t.dist())
 		c.freq[sym]++
 		c.matches++
 	}
@@ -175,7 +177,7 @@ func (c *counter) addGNU(t token, pos int) bool {
 	if c.level > 2 && c.tokens&0xfff == 0 {
 		out := c.tokens * 8
 		for sym, n := range c.freq {
-			_, extra := distBase(sym)
+			_, extra := deflate.DistBase(sym)
 			out += n * (5 + extra)
 		}
 		at := pos - t.size() // where the encoder stands: lazy ones are a byte ahead

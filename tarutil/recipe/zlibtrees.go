@@ -1,5 +1,7 @@
 package recipe
 
+import "ocikit/tarutil/internal/deflate"
+
 // zlibLengths returns the code lengths that zlib gives symbols of these frequencies, and the
 // last symbol that has one. Among equals zlib's heap decides, so the heap is the same.
 func zlibLengths(freq []uint32, limit int, lengths []uint8) (last int) {
@@ -213,8 +215,8 @@ func zlibHead(f *frequencies) *head {
 	var lit [litLenSyms]uint8
 	var dist [distSyms]uint8
 	h := &head{
-		lit:  zlibLengths(f.lit[:], 15, lit[:]) + 1,
-		dist: zlibLengths(f.dist[:], 15, dist[:]) + 1,
+		lit:  zlibLengths(f.Lit[:], 15, lit[:]) + 1,
+		dist: zlibLengths(f.Dist[:], 15, dist[:]) + 1,
 	}
 
 	h.runs = zlibRuns(h.runs, lit[:h.lit])
@@ -231,9 +233,8 @@ func zlibHead(f *frequencies) *head {
 
 // trim drops code lengths of 0 from the end, as far as the format lets them be dropped.
 func (h *head) trim() {
-	order := lengthOrder()
 	h.lengths = lengthSyms
-	for h.lengths > 4 && h.length[order[h.lengths-1]] == 0 {
+	for h.lengths > 4 && h.length[deflate.LengthOrder[h.lengths-1]] == 0 {
 		h.lengths--
 	}
 }
