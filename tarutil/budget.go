@@ -39,3 +39,28 @@ func RecordsMemory(records map[string]string) int {
 
 // entryMemory is about how many bytes an entry to be sorted needs.
 const entryMemory = 150
+
+// maxXattrs is how many bytes the extended attributes of a tar may have together: all are kept in memory
+// when trees are compared or applied.
+const maxXattrs = 32 << 20
+
+// A RecordsBudget counts the PAX records that are kept in memory, and refuses more of them
+// than any image needs. Its zero value is ready for use.
+type RecordsBudget struct{ used int }
+
+// Take counts records. The error wraps [ErrMalformed] if there are too many with those before.
+func (b *RecordsBudget) Take(records map[string]string) error {
+	if b.used += RecordsSize(records); b.used > maxXattrs {
+		return fmt.Errorf("%w: extended attributes of over %d bytes in all", ErrMalformed, maxXattrs)
+	}
+	return nil
+}
+
+// RecordsSize returns how many bytes the keys and values of PAX records have.
+func RecordsSize(records map[string]string) int {
+	n := 0
+	for key, value := range records {
+		n += len(key) + len(value)
+	}
+	return n
+}

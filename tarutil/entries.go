@@ -245,6 +245,12 @@ func (e *EntryReader) cleanRecords(hdr *tar.Header) error {
 	return e.records.Take(hdr.PAXRecords)
 }
 
+// The limits of Linux for one extended attribute, in bytes.
+const (
+	maxXattrName  = 255
+	maxXattrValue = 64 << 10
+)
+
 // isSparse reports whether an entry is a sparse file, of GNU or of PAX.
 func isSparse(hdr *tar.Header) bool {
 	if hdr.Typeflag == tar.TypeGNUSparse {

@@ -321,3 +321,10 @@ func isASCII(s string) bool {
 	}
 	return true
 }
+
+// HardLink returns the header of a hard link to target that has the name, owner, permissions and time of
+// hdr. hdr itself stays as it is.
+func HardLink(hdr tar.Header, target string) *tar.Header {
+	hdr.Typeflag, hdr.Linkname, hdr.Size, hdr.PAXRecords = tar.TypeLink, target, 0, nil
+	return &hdr
+}

@@ -195,3 +195,24 @@ func ImageXattr(name, value string) string {
 	v2[revisionByte] = revision2
 	return string(v2)
 }
+
+// ImageRecords returns copies of those PAX records that belong in an image, with their values as they
+// belong there; see [XattrsAll] and [ImageXattr]. The result is nil if there are none.
+func ImageRecords(records map[string]string) map[string]string {
+	var kept map[string]string
+	for key, value := range records {
+		attr, ok := strings.CutPrefix(key, XattrPrefix)
+		if ok && !XattrsAll.Keeps(attr) || !keepRecord(key) {
+			continue
+		}
+		if kept == nil {
+			kept = make(map[string]string)
+		}
+		if ok {
+			value = ImageXattr(attr, value)
+		}
+		kept[strings.Clone(key)] = strings.Clone(value)
+	}
+
+	return kept
+}

@@ -63,3 +63,56 @@ func levelOf(n int) level {
 	}
 	return level{6 << 20, 23, func() parser { return new(lazyParser) }}
 }
+
+const (
+	maxSequences = 1 << 15 // of one block: no match has fewer than four bytes
+	minMatch     = 3       // what the format allows, and what lengths are counted from
+)
+
+// sequences is what a parser makes of a block: literals, and the sequences that consume them.
+type sequences struct {
+	n        int // in list
+	literals int // in lit
+	list     [maxSequences]sequence
+	lit      [maxBlock + 2*literalStep]byte
+}
+
+// literalStep is how many literals are copied at once. The last step may copy more than are added.
+const literalStep = 16
+
+// A sequence is a run of literals and a match after it:
+//
+//	bits 0-17   how many literals
+//	bits 18-35  the length of the match
+//	bits 36-63  its distance
+type sequence uint64
+
+func (q sequence) literals() uint32 { return uint32(q) & (1<<18 - 1) }
+func (q sequence) match() uint32    { return uint32(q>>18) & (1<<18 - 1) }
+func (q sequence) distance() uint32 { return uint32(q >> 36) }
+
+// further returns what [encoder.collect] makes of a sequence: bits, and how many.
+func (q sequence) further() (uint64, uint) { return uint64(q) << 6 >> 6, uint(q >> 58) }
+
+// addLiterals appends the bytes of the positions from..to-1. It copies whole steps: a fixed size
+// needs no call, and what is too much is overwritten by what comes next.
+func (q *sequences) addLiterals(b *ring, from, to int) {
+	at := q.literals
+	for i := from; i < to; i += literalStep {
+		p := i & (ringSize - 1)
+		o := min(uint(at), maxBlock)
+		*(*[literalStep]byte)(q.lit[o : o+literalStep]) = *(*[literalStep]byte)(b[p : p+literalStep])
+		at += literalStep
+	}
+	q.literals += to - from
+}
+
+// addMatch appends a sequence, whose literals were added.
+func (q *sequences) addMatch(literals, n, dist int) {
+	q.list[q.n&(maxSequences-1)] = sequence(literals) | sequence(n)<<18 | sequence(dist)<<36
+	q.n++
+}
+
+// repeats are the three latest distances ("Repeat Offsets", RFC 8878, section 3.1.1.5). One
+// that is 0 is not known: it is from a job that may not be done.
+type repeats [3]uint32
