@@ -33,7 +33,7 @@ var allowedImports = map[string][]string{
 	"tarutil/zstd":       {"tarutil/entropy"},
 	"tarutil/rangecoder": {},
 	"tarutil/delta":      {"tarutil/internal/inorder", "tarutil/rangecoder"},
-	"tarutil/recipe":     {"tarutil/gunzip", "tarutil/gzip", "tarutil/internal/deflate", "tarutil/internal/inorder", "tarutil/rangecoder", "tarutil/zstd"},
+	"tarutil/recipe":     {"tarutil", "tarutil/entropy", "tarutil/gunzip", "tarutil/gzip", "tarutil/internal/deflate", "tarutil/internal/inorder", "tarutil/rangecoder", "tarutil/zstd"},
 	"tarutil/estargz":    {"digest", "tarutil", "tarutil/gzip"},
 
 	"tarutil/internal/deflate": {},

@@ -1,13 +1,13 @@
 package gzip
 
-import "encoding/binary"
+import (
+	"encoding/binary"
 
-// bitWriter appends bits to bytes, the first bit in the lowest place (RFC 1951, section 3.1.1).
-type bitWriter struct {
-	out []byte
-	acc uint64 // bits not yet in out
-	n   uint   // how many; fewer than 8 between calls
-}
+	"ocikit/tarutil/entropy"
+)
+
+// bitWriter is what DEFLATE blocks are written to.
+type bitWriter struct{ entropy.BitWriter }
 
 // The loop over tokens takes stepTokens at a time, six bytes each at most, and writes them
 // to an array of a fixed size.
@@ -15,24 +15,6 @@ const (
 	stepTokens = 512
 	stepBytes  = 4 << 10
 )
-
-// put appends the low n bits of v, at most 48; the bits above must be zero.
-func (w *bitWriter) put(v uint64, n uint) {
-	w.acc |= v << (w.n & 63)
-	w.n += n
-	for w.n >= 8 {
-		w.out = append(w.out, byte(w.acc))
-		w.acc >>= 8
-		w.n -= 8
-	}
-}
-
-// align fills the last byte up with zero bits.
-func (w *bitWriter) align() {
-	if w.n > 0 {
-		w.put(0, 8-w.n)
-	}
-}
 
 // stored appends p as stored blocks (RFC 1951, section 3.2.4) and leaves the writer aligned.
 // An empty p gives one empty block.
@@ -43,11 +25,11 @@ func (w *bitWriter) stored(p []byte, last bool) {
 		if last && n == len(p) {
 			final = 1
 		}
-		w.put(final, 3)
-		w.align()
-		w.out = binary.LittleEndian.AppendUint16(w.out, uint16(n))
-		w.out = binary.LittleEndian.AppendUint16(w.out, ^uint16(n))
-		w.out = append(w.out, p[:n]...)
+		w.Put(final, 3)
+		w.Align()
+		w.Out = binary.LittleEndian.AppendUint16(w.Out, uint16(n))
+		w.Out = binary.LittleEndian.AppendUint16(w.Out, ^uint16(n))
+		w.Out = append(w.Out, p[:n]...)
 		p = p[n:]
 	}
 }
@@ -63,8 +45,8 @@ func storedBits(n int) int {
 // innermost loop of all writing, so it has no branches: a literal is a match whose distance takes no
 // bits. A token takes at most 48 bits: 15 and 5 for the length, 15 and 13 for the distance.
 func (w *bitWriter) tokens(ts []uint32, c *codes) {
-	acc, n, o := w.acc, w.n, len(w.out)
-	out := w.out[:cap(w.out)]
+	acc, n, o := w.Acc, w.N, len(w.Out)
+	out := w.Out[:cap(w.Out)]
 	for len(ts) > 0 {
 		step := ts[:min(len(ts), stepTokens)]
 		ts = ts[len(step):]
@@ -90,5 +72,5 @@ func (w *bitWriter) tokens(ts []uint32, c *codes) {
 		o += p
 	}
 
-	w.acc, w.n, w.out = acc, n, out[:o]
+	w.Acc, w.N, w.Out = acc, n, out[:o]
 }

@@ -61,15 +61,15 @@ func (d *description) init(c *counts) {
 
 // write writes the description, behind the three bits of the block header.
 func (d *description) write(w *bitWriter) {
-	w.put(uint64(d.nLit-257), 5)
-	w.put(uint64(d.nDist-1), 5)
-	w.put(uint64(d.nLens-4), 4)
+	w.Put(uint64(d.nLit-257), 5)
+	w.Put(uint64(d.nDist-1), 5)
+	w.Put(uint64(d.nLens-4), 4)
 	for _, sym := range deflate.LengthOrder[:d.nLens] {
-		w.put(uint64(d.lens[sym]), 3)
+		w.Put(uint64(d.lens[sym]), 3)
 	}
 	for _, it := range d.items[:d.n] {
-		w.put(uint64(d.codes[it&0xff]), uint(d.lens[it&0xff]))
-		w.put(uint64(it>>8), uint(deflate.RunBits(int(it&0xff))))
+		w.Put(uint64(d.codes[it&0xff]), uint(d.lens[it&0xff]))
+		w.Put(uint64(it>>8), uint(deflate.RunBits(int(it&0xff))))
 	}
 }
 

@@ -48,10 +48,10 @@ func (e *encoder) room(n int) []byte {
 // stream. If not, they end at a byte boundary, so that others can follow. There must be room
 // in out, see [encoder.room].
 func (e *encoder) encode(out []byte, b *buffer, window, end int, last bool) []byte {
-	e.w = bitWriter{out: out}
+	e.w = bitWriter{entropy.BitWriter{Out: out}}
 	switch {
 	case window == end:
-		e.w.put(0b011, 10) // an empty block with fixed codes, the last
+		e.w.Put(0b011, 10) // an empty block with fixed codes, the last
 	case e.parse == nil:
 		e.w.stored(b[window:end], last)
 	default:
@@ -61,12 +61,11 @@ func (e *encoder) encode(out []byte, b *buffer, window, end int, last bool) []by
 	}
 
 	// The next block is joined to this one as bytes.
-	if !last && e.w.n > 0 {
+	if !last && e.w.N > 0 {
 		e.w.stored(nil, false)
 	}
 
-	e.w.align()
-	return e.w.out
+	return e.w.Align()
 }
 
 // blocks cuts the tokens of the input into DEFLATE blocks: a segment joins the block before
@@ -126,14 +125,14 @@ func (e *encoder) block(ts []uint32, c *counts, in []byte, last bool) {
 	}
 
 	if fixedBits <= ownBits {
-		e.w.put(final|1<<1, 3)
+		e.w.Put(final|1<<1, 3)
 		e.codes.init(e.fixed, &e.length)
 	} else {
-		e.w.put(final|2<<1, 3)
+		e.w.Put(final|2<<1, 3)
 		own.write(&e.w)
 		e.codes.init(&own.Lengths, &e.length)
 	}
 
 	e.w.tokens(ts, &e.codes)
-	e.w.put(uint64(e.codes.end>>5), uint(e.codes.end&31))
+	e.w.Put(uint64(e.codes.end>>5), uint(e.codes.end&31))
 }

@@ -136,7 +136,7 @@ func (k *codec) emit(e *event) {
 	case aHeader, aJunk:
 		w.bytes(e.raw)
 	case aTrailer:
-		w.put(uint64(e.raw[0]), int(-w.offset()&7))
+		w.Put(uint64(e.raw[0]), uint(-w.offset()&7))
 		w.bytes(e.raw[1:])
 	default:
 		k.emitBlock(w, &e.block)
@@ -145,12 +145,12 @@ func (k *codec) emit(e *event) {
 
 func (k *codec) emitBlock(w *bitWriter, b *block) {
 	if !b.opened {
-		w.put(uint64(bit(b.final))|uint64(b.kind)<<1, 3)
+		w.Put(uint64(bit(b.final))|uint64(b.kind)<<1, 3)
 	}
 
 	if b.kind == stored {
-		w.put(uint64(b.pad), int(-w.offset()&7))
-		w.put(uint64(b.size)|uint64(^uint16(b.size))<<16, 32)
+		w.Put(uint64(b.pad), uint(-w.offset()&7))
+		w.Put(uint64(b.size)|uint64(^uint16(b.size))<<16, 32)
 		w.bytes(k.seg.data[k.pos-b.size : k.pos])
 		return
 	}
@@ -167,25 +167,25 @@ func (k *codec) emitBlock(w *bitWriter, b *block) {
 	k.table.assign()
 	k.table.emit(w, b.tokens)
 	if !b.cut {
-		w.put(uint64(k.table.lit[endOfBlock]), int(k.table.lengths.Lit[endOfBlock]))
+		w.Put(uint64(k.table.lit[endOfBlock]), uint(k.table.lengths.Lit[endOfBlock]))
 	}
 }
 
 // emitHead writes the code lengths of a block (RFC 1951, section 3.2.7).
 func emitHead(w *bitWriter, h *head) {
-	w.put(uint64(h.lit-257), 5)
-	w.put(uint64(h.dist-1), 5)
-	w.put(uint64(h.lengths-4), 4)
+	w.Put(uint64(h.lit-257), 5)
+	w.Put(uint64(h.dist-1), 5)
+	w.Put(uint64(h.lengths-4), 4)
 	for _, sym := range deflate.LengthOrder[:h.lengths] {
-		w.put(uint64(h.length[sym]), 3)
+		w.Put(uint64(h.length[sym]), 3)
 	}
 
 	var codes [lengthSyms]uint16
 	deflate.AssignCodes(codes[:], h.length[:])
 	for _, r := range h.runs {
 		sym := int(r & 0xff)
-		w.put(uint64(codes[sym]), int(h.length[sym]))
-		w.put(uint64(r>>8), deflate.RunBits(sym))
+		w.Put(uint64(codes[sym]), uint(h.length[sym]))
+		w.Put(uint64(r>>8), uint(deflate.RunBits(sym)))
 	}
 }
 
@@ -198,7 +198,7 @@ func (c *codeTable) assign() {
 func (c *codeTable) emit(w *bitWriter, tokens []token) {
 	for _, t := range tokens {
 		if t.isLiteral() {
-			w.put(uint64(c.lit[t]), int(c.lengths.Lit[t]))
+			w.Put(uint64(c.lit[t]), uint(c.lengths.Lit[t]))
 			continue
 		}
 
@@ -211,6 +211,6 @@ func (c *codeTable) emit(w *bitWriter, tokens []token) {
 		code |= uint64(c.dist[sym]) << n
 		n += int(c.lengths.Dist[sym])
 		code |= uint64(v) << n
-		w.put(code, n+extra)
+		w.Put(code, uint(n+extra))
 	}
 }

@@ -341,7 +341,7 @@ func (j *codingJob) code(kept **codec) error {
 		return err
 	}
 
-	want := k.out.out
+	want := k.out.Out
 	made, err := k.made(j.s, payload)
 	if err == nil && bytes.Equal(made, want) {
 		j.keep(noKin, payload, made)
@@ -417,13 +417,13 @@ func (j *codingJob) earnest(k *codec, use kinUse) error {
 // style is; then the compressed segment is left in k.out too.
 func (k *codec) corrections(s *segment, trusting bool) ([]byte, error) {
 	c := rangecoder.NewWriter(nil)
-	k.trusting, k.limit, k.out = trusting, 0, bitWriter{n: s.phase}
+	k.trusting, k.limit, k.out = trusting, 0, writerBehind(s.phase)
 	err := k.run(c, s)
 	k.trusting = false
 	if err != nil {
 		return nil, fmt.Errorf("recipe: %w", err)
 	}
-	k.out.fill()
+	k.out.Align()
 	payload := c.Finish()
 	if len(payload) > maxPayload {
 		return nil, errorf("corrections of %d bytes", len(payload))
@@ -436,11 +436,11 @@ func (k *codec) corrections(s *segment, trusting bool) ([]byte, error) {
 func (k *codec) made(s *segment, payload []byte) ([]byte, error) {
 	t := *s
 	t.events = nil
-	k.expect, k.out = s.events, bitWriter{n: s.phase}
+	k.expect, k.out = s.events, writerBehind(s.phase)
 	err := k.run(rangecoder.NewReader(payload), &t)
 	k.expect = nil
-	k.out.fill()
-	return k.out.out, err
+	k.out.Align()
+	return k.out.Out, err
 }
 
 // finish writes a coded segment. If it was predicted badly, all styles are tried with it, and the

@@ -140,10 +140,10 @@ func (k *codec) segment(s *segment, payload []byte, kin *Kin) (out []byte, err e
 			return nil, err
 		}
 	}
-	k.out = bitWriter{n: s.phase}
+	k.out = writerBehind(s.phase)
 	err = k.run(rangecoder.NewReader(payload), s)
-	k.out.fill()
-	return k.out.out, err
+	k.out.Align()
+	return k.out.Out, err
 }
 
 // of returns a codec for a style, k itself if it is one.

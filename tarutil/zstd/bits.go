@@ -3,7 +3,8 @@ package zstd
 import (
 	"encoding/binary"
 	"math/bits"
-	"slices"
+
+	"ocikit/tarutil/entropy"
 )
 
 // A backward reads the bit streams of entropy codes, which begin at the last byte: the
@@ -88,37 +89,18 @@ func (f *forward) bytes() (int, bool) {
 	return int(n), n <= uint(len(f.data))
 }
 
-// A bitWriter appends bits to bytes, the first bit in the lowest place. Streams that are read
-// backwards end with a mark, see [bitWriter.mark].
-type bitWriter struct {
-	out []byte
-	acc uint64 // bits not yet in out
-	n   uint   // how many; fewer than 8 between calls
-}
+// A bitWriter writes streams that are read backwards, which end with a mark.
+type bitWriter struct{ entropy.BitWriter }
 
-// put appends the low n bits of v, at most 48; the bits above must be zero.
-func (w *bitWriter) put(v uint64, n uint) {
-	w.acc |= v << (w.n & 63)
-	w.n += n
-	for w.n >= 8 {
-		w.out = append(w.out, byte(w.acc))
-		w.acc >>= 8
-		w.n -= 8
-	}
-}
-
-// align fills the last byte up with zero bits, and returns all bytes.
-func (w *bitWriter) align() []byte {
-	if w.n > 0 {
-		w.put(0, 8-w.n)
-	}
-	return w.out
+// writerAt returns a bitWriter that goes on behind out, from which n bits in acc are missing.
+func writerAt(out []byte, acc uint64, n uint) bitWriter {
+	return bitWriter{entropy.BitWriter{Out: out, Acc: acc, N: n}}
 }
 
 // mark appends the bit that shows a reader from the end where to begin.
 func (w *bitWriter) mark() []byte {
-	w.put(1, 1)
-	return w.align()
+	w.Put(1, 1)
+	return w.Align()
 }
 
 // store writes acc, which holds n bits, to buf at o, where there is room for eight bytes. It
@@ -127,9 +109,6 @@ func store(buf []byte, o int, acc uint64, n uint) (int, uint64, uint) {
 	binary.LittleEndian.PutUint64(buf[o:], acc)
 	return o + int(n>>3), acc >> (n & 56), n & 7
 }
-
-// room makes space for n bytes behind out.
-func room(out []byte, n int) []byte { return slices.Grow(out, n) }
 
 // appendLittle appends the low n bytes of v.
 func appendLittle(out []byte, v uint64, n int) []byte {

@@ -1,6 +1,9 @@
 package zstd
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 const (
 	oneStream    = 1 << 10 // literals from this number on are cut into four streams
@@ -70,7 +73,7 @@ func (e *encoder) codedLiterals(lit []byte, counts *[256]uint32) bool {
 		return false
 	}
 
-	e.out = room(e.out, 2*n+32)
+	e.out = slices.Grow(e.out, 2*n+32)
 	if n < oneStream {
 		e.out = c.appendStream(e.out, lit)
 	} else {

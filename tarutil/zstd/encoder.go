@@ -1,6 +1,10 @@
 package zstd
 
-import "ocikit/tarutil/entropy"
+import (
+	"slices"
+
+	"ocikit/tarutil/entropy"
+)
 
 // An encoder compresses jobs, one after the other, each without a trace of those before. Of
 // what lasts from block to block of a frame (distances, the code of literals, the tables of
@@ -29,7 +33,7 @@ func newEncoder(l level) *encoder {
 
 // job appends the blocks of a job to out.
 func (e *encoder) job(out []byte, b *ring, j *job) []byte {
-	e.out = room(out, (j.to-j.from)/2) // about what most need
+	e.out = slices.Grow(out, (j.to-j.from)/2) // about what most need
 	e.parser.reset(b, j.start, j.from)
 	e.forget()
 

@@ -2,6 +2,7 @@ package zstd
 
 import (
 	"math/bits"
+	"slices"
 
 	"ocikit/tarutil/entropy"
 )
@@ -190,7 +191,7 @@ func (t *sequenceTable) choose(out []byte, n int, logs *entropy.Logs) ([]byte, i
 // it before the bits that follow its symbols.
 func (e *encoder) writeSequences(q *sequences) {
 	lits, matches, offsets := &e.tables[kindLiterals].table, &e.tables[kindMatch].table, &e.tables[kindOffset].table
-	e.out = room(e.out, 12*q.n+64)
+	e.out = slices.Grow(e.out, 12*q.n+64)
 	o, buf := len(e.out), e.out[:cap(e.out)]
 
 	// Nothing follows the last sequence, so its states may be any that stand for its symbols.
@@ -227,9 +228,9 @@ func (e *encoder) writeSequences(q *sequences) {
 	}
 
 	// The states that a decoder begins with.
-	w := bitWriter{out: buf[:o], acc: acc, n: n}
-	w.put(uint64(m)&(1<<matches.log-1), uint(matches.log))
-	w.put(uint64(d)&(1<<offsets.log-1), uint(offsets.log))
-	w.put(uint64(l)&(1<<lits.log-1), uint(lits.log))
+	w := writerAt(buf[:o], acc, n)
+	w.Put(uint64(m)&(1<<matches.log-1), uint(matches.log))
+	w.Put(uint64(d)&(1<<offsets.log-1), uint(offsets.log))
+	w.Put(uint64(l)&(1<<lits.log-1), uint(lits.log))
 	e.out = w.mark()
 }

@@ -110,7 +110,7 @@ func appendWeights(out []byte, weights []uint8, logs *entropy.Logs) ([]byte, boo
 
 	var t stateTable
 	t.set(norm[:n], log)
-	w := bitWriter{out: appendDistribution(out, norm[:n], log)}
+	w := writerAt(appendDistribution(out, norm[:n], log), 0, 0)
 
 	// From the last to the first, since a decoder reads from the end. The last weight of each
 	// state takes no bits: the state begins with it.
@@ -121,12 +121,12 @@ func appendWeights(out []byte, weights []uint8, logs *entropy.Logs) ([]byte, boo
 	for i := last - 2; i >= 0; i-- {
 		state := states[i&1]
 		next, k := t.step(state, uint32(weights[i]))
-		w.put(uint64(state&(1<<k-1)), uint(k))
+		w.Put(uint64(state&(1<<k-1)), uint(k))
 		states[i&1] = next
 	}
 
-	w.put(uint64(states[1]&(1<<log-1)), uint(log))
-	w.put(uint64(states[0]&(1<<log-1)), uint(log))
+	w.Put(uint64(states[1]&(1<<log-1)), uint(log))
+	w.Put(uint64(states[0]&(1<<log-1)), uint(log))
 	return w.mark(), true
 }
 
@@ -157,9 +157,9 @@ func (c *literalCode) appendStream(out, literals []byte) []byte {
 		o, acc, n = store(buf, o, acc, n)
 	}
 
-	w := bitWriter{out: buf[:o], acc: acc, n: n}
+	w := writerAt(buf[:o], acc, n)
 	for i := len(literals) - 1; i >= 0; i-- {
-		w.put(uint64(c.codes[literals[i]]), uint(c.lens[literals[i]]))
+		w.Put(uint64(c.codes[literals[i]]), uint(c.lens[literals[i]]))
 	}
 
 	return w.mark()

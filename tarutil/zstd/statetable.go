@@ -150,8 +150,8 @@ func cost(logs *entropy.Logs, counts []uint32, norm []int16, log uint8) (int64, 
 
 // appendDistribution appends what [readCounts] reads.
 func appendDistribution(out []byte, norm []int16, log uint8) []byte {
-	w := bitWriter{out: out}
-	w.put(uint64(log-5), 4)
+	w := entropy.BitWriter{Out: out}
+	w.Put(uint64(log-5), 4)
 	left := 1 << log
 	for s := 0; left > 0; s++ {
 		// A number from 0 to left+1. The small ones take one bit less.
@@ -159,11 +159,11 @@ func appendDistribution(out []byte, norm []int16, log uint8) []byte {
 		short := 1<<width - (left + 2) // how many do
 		switch v := int(norm[s]) + 1; {
 		case v < short:
-			w.put(uint64(v), width-1)
+			w.Put(uint64(v), width-1)
 		case v < 1<<(width-1):
-			w.put(uint64(v), width)
+			w.Put(uint64(v), width)
 		default:
-			w.put(uint64(v+short), width)
+			w.Put(uint64(v+short), width)
 		}
 
 		left -= int(share(norm[s]))
@@ -179,10 +179,10 @@ func appendDistribution(out []byte, norm []int16, log uint8) []byte {
 
 		s += more
 		for ; more >= 3; more -= 3 { // and 3 says that another number follows
-			w.put(3, 2)
+			w.Put(3, 2)
 		}
-		w.put(uint64(more), 2)
+		w.Put(uint64(more), 2)
 	}
 
-	return w.align()
+	return w.Align()
 }
