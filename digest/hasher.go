@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -106,16 +107,9 @@ func Restore(a Algorithm, state []byte, n int64) (*Hasher, error) {
 		return nil, fmt.Errorf("state of %s: %w", a, err)
 	}
 	// The standard library's states end in the count of bytes, big-endian.
-	if got := be64(state[len(state)-8:]); got != uint64(n) {
+	if got := binary.BigEndian.Uint64(state[len(state)-8:]); got != uint64(n) {
 		return nil, fmt.Errorf("state of %s: it is one after %d bytes, want %d", a, got, n)
 	}
 	h.n = n
 	return h, nil
-}
-
-func be64(b []byte) (v uint64) {
-	for _, c := range b {
-		v = v<<8 | uint64(c)
-	}
-	return v
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -144,6 +145,19 @@ func (e *EntryReader) Next() (*tar.Header, error) {
 		}
 		if err != nil {
 			return nil, e.check.entryError(err)
+		}
+	}
+}
+
+// All yields what [EntryReader.Next] returns, up to the end of the tar or an error, which comes with a nil
+// header.
+func (e *EntryReader) All() iter.Seq2[*tar.Header, error] {
+	return func(yield func(*tar.Header, error) bool) {
+		for {
+			hdr, err := e.Next()
+			if err == io.EOF || !yield(hdr, err) || err != nil {
+				return
+			}
 		}
 	}
 }

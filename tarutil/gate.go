@@ -81,21 +81,17 @@ func (g *Gate) Ignored() int64 {
 func (g *Gate) checkLayer(r io.Reader, allowNoEnd bool) error {
 	in := NewPlainEntryReader(r, ReadOptions{AllowNoEnd: allowNoEnd})
 	rules := NewLayerRules()
-	for {
-		hdr, err := in.Next()
-		if err == io.EOF {
-			g.behind = in.bytesBehind()
-			return nil
-		}
+	for hdr, err := range in.All() {
 		if err != nil {
 			return err
 		}
-
 		if err := rules.Entry(hdr); err != nil {
 			return in.EntryError(err)
 		}
 		g.entries++
 	}
+	g.behind = in.bytesBehind()
+	return nil
 }
 
 // LayerRules check the entries of a layer against each other, by the rules that [Gate] lists. To

@@ -78,11 +78,7 @@ func (t *TarFile) Walk(ctx context.Context, fn func(TreeEntry) error) error {
 
 	// A tar is a tree only if each path has one meaning, which are the rules for a layer too.
 	rules := NewLayerRules()
-	for {
-		hdr, err := in.Next()
-		if err == io.EOF {
-			return nil
-		}
+	for hdr, err := range in.All() {
 		if err != nil {
 			return err
 		}
@@ -98,6 +94,7 @@ func (t *TarFile) Walk(ctx context.Context, fn func(TreeEntry) error) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // rewind brings the stream to its start, and makes one that can seek on the first call.

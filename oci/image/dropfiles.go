@@ -165,11 +165,7 @@ func (d *Dropper) look(ctx context.Context, desc oci.Descriptor, hits []bool) (a
 		return false, false, err
 	}
 
-	for {
-		hdr, err := in.Next()
-		if err == io.EOF {
-			return any, links, nil
-		}
+	for hdr, err := range in.All() {
 		if err != nil {
 			return false, false, err
 		}
@@ -184,6 +180,7 @@ func (d *Dropper) look(ctx context.Context, desc oci.Descriptor, hits []bool) (a
 			hits[i] = hits[i] || d.each[i].Excludes(hdr.Name)
 		}
 	}
+	return any, links, nil
 }
 
 // rewrite stores a layer without what is to go. It is read from its file, twice if there are hard

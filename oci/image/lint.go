@@ -3,7 +3,6 @@ package image
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -352,11 +351,7 @@ func (x *linter) peek(ctx context.Context, desc oci.Descriptor, suspects map[str
 		return nil, err
 	}
 
-	for {
-		hdr, err := in.Next()
-		if errors.Is(err, io.EOF) {
-			return found, nil
-		}
+	for hdr, err := range in.All() {
 		if err != nil {
 			return nil, err
 		}
@@ -374,4 +369,5 @@ func (x *linter) peek(ctx context.Context, desc oci.Descriptor, suspects map[str
 			found = append(found, s.path)
 		}
 	}
+	return found, nil
 }

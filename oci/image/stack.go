@@ -3,7 +3,6 @@ package image
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -311,11 +310,7 @@ func findEntry(ctx context.Context, l *layout.Layout, layer oci.Descriptor, want
 		return "", err
 	}
 
-	for {
-		hdr, err := entries.Next()
-		if errors.Is(err, io.EOF) {
-			return "", nil
-		}
+	for hdr, err := range entries.All() {
 		if err != nil {
 			return "", err
 		}
@@ -323,4 +318,5 @@ func findEntry(ctx context.Context, l *layout.Layout, layer oci.Descriptor, want
 			return hdr.Name, nil
 		}
 	}
+	return "", nil
 }

@@ -198,13 +198,10 @@ func (c *comparer) records(x, y *record) {
 // differing returns, sorted, the keys of the records in which two headers differ. Records that stand
 // for a field are left out.
 func differing(a, b map[string]string) (keys []string) {
-	for key, v := range a {
-		if w, ok := b[key]; (!ok || v != w) && !isHeaderRecord(key) {
-			keys = append(keys, key)
-		}
-	}
-	for key := range b {
-		if _, ok := a[key]; !ok && !isHeaderRecord(key) {
+	for key := range merged(a, b) {
+		v, inA := a[key]
+		w, inB := b[key]
+		if (inA != inB || v != w) && !isHeaderRecord(key) {
 			keys = append(keys, key)
 		}
 	}

@@ -473,16 +473,7 @@ func (c *coder) best(i, to int) (st step, score int) {
 }
 
 // log2 returns how many bits the size of v takes.
-func log2(v int64) int {
-	if v < 0 {
-		v = -v
-	}
-	n := 0
-	for ; v > 0; v >>= 1 {
-		n++
-	}
-	return n
-}
+func log2(v int64) int { return bits.Len64(uint64(max(v, -v))) }
 
 // sameSelf returns how many bytes of data[i:to] equal those at j, which is before i.
 func (c *coder) sameSelf(i, j, to int) int {

@@ -72,32 +72,14 @@ func (d *dirTree) Walk(ctx context.Context, fn func(tarutil.TreeEntry) error) er
 
 // file calls fn for what is not a directory.
 func (d *dirTree) file(it *item, opts *Options, names map[handle.ID]string, fn func(tarutil.TreeEntry) error) error {
-	var info handle.Info
-	var attrs map[string]string
-	entry := tarutil.TreeEntry{Header: &tar.Header{}}
-
-	if it.flag == tar.TypeReg {
-		f, err := it.in.dir.OpenFile(it.base)
-		if err != nil {
-			return vanished(err)
-		}
-		defer f.Close()
-		if info, err = f.Info(); err != nil {
-			return err
-		}
-		if attrs, err = f.Xattrs(opts.Xattrs); err != nil {
-			return err
-		}
-		entry.Content = &steadyFile{f, info, info.Size}
-	} else {
-		var err error
-		if info, attrs, err = it.in.dir.Lstat(it.base, opts.Xattrs); err != nil {
-			return vanished(err)
-		}
+	f, info, attrs, err := it.open(opts.Xattrs)
+	if err != nil {
+		return err
 	}
-
-	if info.Flag != it.flag {
-		return tarutil.ErrChanged
+	entry := tarutil.TreeEntry{Header: &tar.Header{}}
+	if f != nil {
+		defer f.Close()
+		entry.Content = &steadyFile{f, info, info.Size}
 	}
 
 	if opts.isOutput(info.ID) {

@@ -95,38 +95,13 @@ func (p *packer) readItem(b *batch, it *item) (full bool, err error) {
 		return false, nil
 	}
 
-	// Links, fifos and devices are never opened.
-	if it.flag != tar.TypeReg {
-		info, attrs, err := it.in.dir.Lstat(it.base, p.opts.Xattrs)
-		err = vanished(err)
-		if err == nil && info.Flag != it.flag {
-			err = tarutil.ErrChanged
-		}
-		if err != nil {
-			return false, err
-		}
+	f, info, attrs, err := it.open(p.opts.Xattrs)
+	if err != nil {
+		return false, err
+	}
+	if f == nil {
 		p.opts.fill(&b.hdr, it.name, &info, attrs)
 		return false, b.add(&info, nil)
-	}
-
-	// It was listed as a regular file; whether it still is one is asked of what was opened.
-	f, err := it.in.dir.OpenFile(it.base)
-	if err != nil {
-		return false, vanished(err)
-	}
-
-	info, err := f.Info()
-	if err == nil && info.Flag != tar.TypeReg {
-		err = tarutil.ErrChanged
-	}
-
-	var attrs map[string]string
-	if err == nil && p.opts.Xattrs != tarutil.XattrsNone {
-		attrs, err = f.Xattrs(p.opts.Xattrs)
-	}
-	if err != nil {
-		f.Close()
-		return false, err
 	}
 
 	if p.opts.isOutput(info.ID) {
@@ -152,6 +127,34 @@ func (p *packer) readItem(b *batch, it *item) (full bool, err error) {
 	}
 
 	return false, b.add(&info, f)
+}
+
+// open returns what is known of a file, and the file itself if it is a regular one. Links, fifos and
+// devices are never opened. What is no longer what was listed wraps [tarutil.ErrChanged].
+func (it *item) open(x tarutil.Xattrs) (f handle.File, info handle.Info, attrs map[string]string, err error) {
+	if it.flag != tar.TypeReg {
+		info, attrs, err = it.in.dir.Lstat(it.base, x)
+		if err = vanished(err); err == nil && info.Flag != it.flag {
+			err = tarutil.ErrChanged
+		}
+		return nil, info, attrs, err
+	}
+
+	// Whether it still is a regular file is asked of what was opened.
+	if f, err = it.in.dir.OpenFile(it.base); err != nil {
+		return nil, info, nil, vanished(err)
+	}
+	if info, err = f.Info(); err == nil && info.Flag != tar.TypeReg {
+		err = tarutil.ErrChanged
+	}
+	if err == nil && x != tarutil.XattrsNone {
+		attrs, err = f.Xattrs(x)
+	}
+	if err != nil {
+		f.Close()
+		return nil, info, nil, err
+	}
+	return f, info, attrs, nil
 }
 
 // add appends an entry with the header b.hdr and, unless f is nil, its content.

@@ -12,6 +12,7 @@ import (
 	"math"
 	"slices"
 
+	"ocikit/tarutil"
 	"ocikit/tarutil/gzip"
 	"ocikit/tarutil/internal/inorder"
 	"ocikit/tarutil/rangecoder"
@@ -559,7 +560,7 @@ func (m *maker) ownSingle(first *segment, level int) ([]byte, error) {
 	}
 
 	// Contents that give the file bit for bit are its own.
-	n, err := io.CopyBuffer(writerOnly{z}, &contextReader{m.ctx, m.contents()}, make([]byte, 256<<10))
+	n, err := io.CopyBuffer(writerOnly{z}, tarutil.ContextReader(m.ctx, m.contents()), make([]byte, 256<<10))
 	if err == nil {
 		err = z.Close()
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 
+	"ocikit/tarutil"
 	"ocikit/tarutil/gzip"
 	"ocikit/tarutil/internal/inorder"
 	"ocikit/tarutil/rangecoder"
@@ -245,7 +246,7 @@ func (f *formatReader) own(ctx context.Context, out *joiner, in *bufio.Reader) e
 		}
 
 		// The sizes say where members end; that cannot be seen in the contents.
-		n, err := io.CopyBuffer(writerOnly{z}, &contextReader{ctx, io.LimitReader(in, size)}, buf)
+		n, err := io.CopyBuffer(writerOnly{z}, tarutil.ContextReader(ctx, io.LimitReader(in, size)), buf)
 		if err == nil && n < size {
 			err = errorf("it is for more bytes")
 		}

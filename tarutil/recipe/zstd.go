@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"ocikit/tarutil"
 	"ocikit/tarutil/zstd"
 )
 
@@ -78,7 +79,7 @@ func (m *maker) zstdLevel(level int) error {
 	}
 
 	m.plain.Reset()
-	m.info.Size, err = io.CopyBuffer(writerOnly{z}, &contextReader{m.ctx, plain}, make([]byte, 256<<10))
+	m.info.Size, err = io.CopyBuffer(writerOnly{z}, tarutil.ContextReader(m.ctx, plain), make([]byte, 256<<10))
 	if err == nil {
 		err = z.Close()
 	}
@@ -111,20 +112,8 @@ func (f *formatReader) zstd(ctx context.Context, out *joiner, in *bufio.Reader) 
 	if err != nil || f.err != nil {
 		return errorf("level %d of zstd", level)
 	}
-	if _, err := io.CopyBuffer(writerOnly{z}, &contextReader{ctx, in}, make([]byte, 256<<10)); err != nil {
+	if _, err := io.CopyBuffer(writerOnly{z}, tarutil.ContextReader(ctx, in), make([]byte, 256<<10)); err != nil {
 		return err
 	}
 	return z.Close()
-}
-
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -47,11 +47,7 @@ func (rw *rewriter) planLinks(ctx context.Context, r io.Reader) error {
 	// This pass looks at hard links only. It finds the files that are left out although a link to them
 	// is selected, and the first such link. Links that are left out lead on to the file itself.
 	plan := &linkPlan{make(map[string]string), make(map[string]string), make(map[string]bool)}
-	for {
-		hdr, err := in.Next()
-		if err == io.EOF {
-			break
-		}
+	for hdr, err := range in.All() {
 		if err != nil {
 			return err
 		}

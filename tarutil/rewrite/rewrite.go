@@ -137,11 +137,7 @@ func (rw *rewriter) run(ctx context.Context, tw *tarutil.Writer, r io.Reader) er
 		return err
 	}
 
-	for {
-		hdr, err := in.Next()
-		if err == io.EOF {
-			break
-		}
+	for hdr, err := range in.All() {
 		if err != nil {
 			return err
 		}
