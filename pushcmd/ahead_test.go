@@ -2,6 +2,8 @@ package pushcmd_test
 
 import (
 	"net/http"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -15,7 +17,11 @@ import (
 type farStore struct {
 	*store
 	wanted atomic.Int64 // blobs that were to get ready
+
+	connected []int // for how many blobs connections were wanted
 }
+
+func (s *farStore) Connect(n int) { s.connected = append(s.connected, n) }
 
 type farBlob struct {
 	source.BlobAt
@@ -33,12 +39,13 @@ func (b farBlob) Ahead(int64) { b.s.wanted.Add(1) }
 func (b farBlob) ReadSome(p []byte, off int64) (int, error) { return b.ReadAt(p[:1], off) }
 
 // A blob that comes over a network is asked for before the session for it, and not at all where it is
-// mounted.
+// mounted. Its connection is made while the registry is asked for the blob.
 func TestPushAsksTheSourceAhead(t *testing.T) {
 	s := &farStore{store: newStore(t)}
 	desc := s.image(t, 2000, 3000, 4000)
 	for _, mounted := range []bool{false, true} {
 		s.wanted.Store(0)
+		s.connected = nil
 		reg := servetest.NewQuirky(t)
 		var o pushcmd.Options
 		if mounted {
@@ -59,6 +66,9 @@ func TestPushAsksTheSourceAhead(t *testing.T) {
 					t.Errorf("session %d was asked for before its blob: %d blobs", n, wanted)
 				}
 			}
+			if r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/blobs/") && !mounted && len(s.connected) == 0 {
+				t.Error("a blob was asked for before the source was told to connect")
+			}
 			reg.ServeHTTP(w, r)
 		})))
 		if _, err := pushcmd.Push(t.Context(), c.Client, s, desc, repo, o); err != nil {
@@ -67,6 +77,15 @@ func TestPushAsksTheSourceAhead(t *testing.T) {
 		checkPushed(t, reg, s.store, desc)
 		if want := map[bool]int64{false: 4, true: 0}[mounted]; s.wanted.Load() != want {
 			t.Errorf("mounted %t: %d blobs were asked for, want %d", mounted, s.wanted.Load(), want)
+		}
+		if want := map[bool][]int{false: {4}}[mounted]; !slices.Equal(s.connected, want) {
+			t.Errorf("mounted %t: connections for %d blobs, want %d", mounted, s.connected, want)
+		}
+
+		// Of an image that is there no blob is read.
+		s.connected = nil
+		if _, err := pushcmd.Push(t.Context(), c.Client, s, desc, repo, o); err != nil || s.connected != nil {
+			t.Errorf("pushed again: connections for %d blobs, %v", s.connected, err)
 		}
 	}
 }

@@ -152,7 +152,8 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 		return report, err
 	}
 
-	p.warm(g)
+	needed := p.atOnce(g)
+	p.c.Warm(needed - 1) // the question for the tag has a connection already
 
 	// Tags are set last, so one that names the image already says that all of it is there. With
 	// Options.Check the blobs are asked for all the same.
@@ -170,6 +171,12 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 			return report, err
 		}
 		return report, p.pushReferrers(ctx, g)
+	}
+
+	// The connections that a remote source needs for its blobs are made while this registry is asked
+	// for them. Blobs that are mounted are not read.
+	if far, ok := source.Unwrap(p.src).(interface{ Connect(n int) }); ok && !p.o.DryRun && len(p.o.MountFrom) == 0 {
+		far.Connect(needed)
 	}
 
 	if err := p.plan(ctx, g); err != nil {
@@ -205,14 +212,13 @@ func checkDigest(ref registry.Reference, desc oci.Descriptor) error {
 	return nil
 }
 
-// warm opens the connections that the questions for blobs will need, while the first request
-// asks for the tag. That request has one of them already.
-func (p *pusher) warm(g *tree) {
+// atOnce returns how many of the blobs that an image may need are asked for at a time.
+func (p *pusher) atOnce(g *tree) int {
 	n := len(p.neededBlobs(g))
 	if p.o.Jobs > 0 {
 		n = min(n, p.o.Jobs)
 	}
-	p.c.Warm(n - 1)
+	return n
 }
 
 // tags returns the tags to set; none if ref has a digest alone.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -67,6 +68,42 @@ func TestInterruptedPush(t *testing.T) {
 		files, _ := os.ReadDir(state)
 		if kept := state != ""; (reg.Uploads() > 0) != kept || (len(files) > 0) != kept {
 			t.Errorf("state %q: %d uploads are open, %d files are kept", state, reg.Uploads(), len(files))
+		}
+	}
+}
+
+// An image goes from registry to registry: the second one is connected to before the first one has
+// answered.
+func TestConnectsToBothRegistries(t *testing.T) {
+	connected := make(chan bool, 100)
+	to := httptest.NewUnstartedServer(servetest.New(t, serve.Options{}))
+	to.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connected <- true
+		}
+	}
+	to.Start()
+	defer to.Close()
+	target := strings.TrimPrefix(to.URL, "http://")
+
+	from := servetest.New(t, serve.Options{})
+	source := servetest.Serve(t, from)
+	hostilePlace(t)
+	wantRun(t, 0, "", "push", "app:base", source+"/app:v1")
+	waiting := servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			select {
+			case <-connected:
+			case <-r.Context().Done():
+			}
+		}
+		from.ServeHTTP(w, r)
+	}))
+	for _, command := range []string{"copy", "push"} {
+		wantRun(t, 0, "", command, "docker://"+waiting+"/app:v1", "docker://"+target+"/"+command+":v1", "--timeout", "10s", "--retry", "0")
+		to.CloseClientConnections()
+		for len(connected) > 0 {
+			<-connected
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -73,6 +74,7 @@ type Client struct {
 	placed        atomic.Int32 // blobs that are read by [Repository.BlobAt]
 	held          chan []byte  // room for the ranges of all blobs; nil is room that was never used
 	oneConnection atomic.Bool  // ranges were wrong
+	connected     sync.Once    // see Connect
 }
 
 // New returns a Client for the registry that ref names; repository, tag and digest of ref do
@@ -181,6 +183,13 @@ func (c *Client) Stats() (requests, sent int64) { return c.conn.Stats() }
 // requests at once after the first answer, and spares each of them the round trips of a connection.
 // [Client.Close] closes those that were not used.
 func (c *Client) Warm(n int) { c.conn.Warm(min(n, slots-1)) }
+
+// Connect begins to make n connections, and does not wait for them. It is for a caller that is about to
+// send so many requests at once, but waits for somebody else first. It does so once: later there are
+// connections that wait for requests. [Client.Close] closes those that were not used.
+func (c *Client) Connect(ctx context.Context, n int) {
+	c.connected.Do(func() { c.conn.Connect(ctx, min(n, slots-1)) })
+}
 
 // Transport returns the way to the registry below authorization, redirects and repeats: requests are
 // sent as they are, see [wire.Conn.RoundTrip].

@@ -156,6 +156,10 @@ func (r *Repository) keep(desc oci.Descriptor, data []byte) {
 	}
 }
 
+// Connect makes connections for n blobs that will be asked for at once, besides the one that the
+// manifest came over, see [Client.Connect].
+func (r *Repository) Connect(n int) { r.c.Connect(r.ctx, n-1) }
+
 // Document returns a manifest, an index or a config, verified: from memory, from the local store, or
 // from the registry. If the registry does not have it, the data embedded in desc stands in; if
 // there is none either, the error wraps [ErrNotFound]. Over [oci.MaxDocument] bytes give

@@ -130,3 +130,48 @@ func loaded(m *sync.Map, key any) bool {
 	_, ok := m.Load(key)
 	return ok
 }
+
+// Connections that are wanted before the first request are made at once, and only once; those that
+// are wanted along with a request come on top.
+func TestConnect(t *testing.T) {
+	made := make(chan bool, 20)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			made <- true
+		}
+	}
+	server.Start()
+	defer server.Close()
+	ref, err := registry.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/r:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+
+	c.Connect(t.Context(), 2)
+	for range 2 {
+		<-made
+	}
+	c.Connect(t.Context(), 2)
+	c.Warm(3)
+	for range 2 {
+		if _, err := c.HeadBlob(t.Context(), "r", digest.FromBytes(nil)); !errors.Is(err, registry.ErrNotFound) {
+			t.Error(err)
+		}
+	}
+
+	// One of the two is used, so two more are made for the three that follow.
+	for range 2 {
+		<-made
+	}
+	if len(made) != 0 {
+		t.Errorf("%d connections more than wanted", len(made))
+	}
+}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -146,6 +147,16 @@ func (c *Conn) Stats() (requests, sent int64) { return c.requests.Load(), c.sent
 // seconds.
 func (c *Conn) Warm(n int) { c.early.warm(n) }
 
+// Connect begins to make n connections to the registry for requests that are sent within ten seconds,
+// and does not wait for them. Behind a proxy it makes none.
+func (c *Conn) Connect(ctx context.Context, n int) {
+	u := c.Endpoint("")
+	if proxy, err := c.proxy.forRequest(&http.Request{URL: u}); proxy != nil || err != nil {
+		return
+	}
+	c.early.begin(ctx, "tcp", net.JoinHostPort(u.Hostname(), portOf(u)), n)
+}
+
 // Close closes idle connections. Requests under way go on, and later ones make new connections.
 func (c *Conn) Close() {
 	c.early.close()
@@ -189,11 +200,12 @@ func (c *Conn) Endpoint(repo string, elem ...string) *url.URL {
 // Origin returns scheme, host and port of u (RFC 6454): what credentials belong to. A default port is
 // written out, so equal origins are equal strings.
 func Origin(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + portOf(u)
+}
+
+// portOf returns the port of u, or the default one of its scheme.
+func portOf(u *url.URL) string {
+	return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 }
 
 // IsHome reports whether u is on the registry's own origin.

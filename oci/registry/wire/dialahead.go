@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// An aheadDialer dials ahead: while the first request waits for its connection, the others
-// that will be wanted right after it are made, so they cost no round trip of their own.
+// An aheadDialer dials ahead: while the first request waits for its connection, or for another
+// registry, the others that will be wanted right after it are made, so they cost no round trip of
+// their own.
 type aheadDialer struct {
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	now  func() time.Time
@@ -52,43 +53,56 @@ func (w *aheadDialer) DialContext(ctx context.Context, network, address string) 
 	return w.dial(ctx, network, address)
 }
 
-// next takes the oldest early connection to an address that is still good. If there is none
-// it begins those that are wanted, and returns nil.
+// begin dials until n connections to an address are under way or made. It does not wait for them.
+func (w *aheadDialer) begin(ctx context.Context, network, address string, n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fill(ctx, network, address, n)
+}
+
+// next takes the oldest early connection to an address that is still good, nil if there is none, and
+// begins those that are wanted besides.
 func (w *aheadDialer) next(ctx context.Context, network, address string) chan net.Conn {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	var first chan net.Conn
 	now := w.now()
-	for len(w.pending[address]) > 0 {
-		first := w.pending[address][0]
+	for first == nil && len(w.pending[address]) > 0 {
+		e := w.pending[address][0]
 		w.pending[address] = w.pending[address][1:]
-		if now.Sub(first.since) < earlyLife {
-			return first.conn
+		if now.Sub(e.since) < earlyLife {
+			first = e.conn
+		} else {
+			go closeEarly(e.conn)
 		}
-		go closeEarly(first.conn)
 	}
 
 	// Connections that were asked for long ago are not needed any more: the burst of requests that
 	// they were for is over.
-	if now.Sub(w.asked) >= earlyLife {
-		w.want = 0
+	if now.Sub(w.asked) < earlyLife {
+		w.fill(ctx, network, address, w.want)
 	}
 
+	w.want = 0
+	return first
+}
+
+// fill does the work of begin. The caller holds w.mu.
+func (w *aheadDialer) fill(ctx context.Context, network, address string, n int) {
 	// An early connection outlives the request that it was begun with, so the end of that
 	// request must not end it.
-	for range w.want {
-		e := early{make(chan net.Conn, 1), now}
+	ctx = context.WithoutCancel(ctx)
+	for len(w.pending[address]) < n {
+		e := early{make(chan net.Conn, 1), w.now()}
 		w.pending[address] = append(w.pending[address], e)
 		go func() {
-			conn, err := w.dial(context.WithoutCancel(ctx), network, address)
+			conn, err := w.dial(ctx, network, address)
 			if err != nil {
 				conn = nil // whoever takes it dials again, and meets the error then
 			}
 			e.conn <- conn
 		}()
 	}
-
-	w.want = 0
-	return nil
 }
 
 // close closes the connections that nobody took.

@@ -90,6 +90,10 @@ func (c *copying) run(ctx context.Context, env *cli.Env, args []string) (err err
 	}
 
 	defer c.close()
+	if err := c.connect(ctx, env, args, to); err != nil {
+		return err
+	}
+
 	if fromList {
 		err = c.openListed(ctx, env)
 	} else {
@@ -159,6 +163,24 @@ func (c *copying) parse(args []string, fromList bool) (to operands.Target, err e
 	}
 
 	return to, nil
+}
+
+// connect connects to the registry that one image goes to while another registry is asked for it.
+func (c *copying) connect(ctx context.Context, env *cli.Env, args []string, to operands.Target) error {
+	if c.many() || to.Place != operands.AtRegistry {
+		return nil
+	}
+
+	// A wrong operand is told when it is opened.
+	if from, err := operands.PlaceOf(args[0]); err != nil || from != operands.AtRegistry {
+		return nil
+	}
+
+	client, err := c.clients.Of(env, to.Ref)
+	if err == nil {
+		client.Connect(ctx, 1)
+	}
+	return err
 }
 
 // send copies the images to a place of any kind.

@@ -146,6 +146,10 @@ func (p *pushing) options(env *cli.Env, from []string) (pushcmd.Options, error) 
 func (p *pushing) send(ctx context.Context, r pushRun, from []string, ref registry.Reference) ([]pushcmd.Report, error) {
 	places := operands.NewPlaces(p.registry)
 	if !p.many {
+		// Another registry is asked for the image first. That time is enough to connect to this one.
+		if at, err := operands.PlaceOf(from[0]); err == nil && at == operands.AtRegistry {
+			r.client.Connect(ctx, 1)
+		}
 		return r.one(ctx, pushedImage{places, from[0], *p.platform}, ref)
 	}
 
