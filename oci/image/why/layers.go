@@ -20,6 +20,13 @@ type layerList struct {
 	descs []oci.Descriptor
 	ids   []digest.Digest
 	image oci.Descriptor
+	files bool // the layers are tars that make up a file system
+}
+
+// layersOf returns the layers of a manifest. Those of an artifact or an attestation are any blobs.
+func layersOf(d document, m oci.Manifest, ids []digest.Digest) layerList {
+	other := func(l oci.Descriptor) bool { return !oci.IsLayer(l.MediaType) }
+	return layerList{m.Layers, ids, d.desc, m.IsImage() && !slices.ContainsFunc(m.Layers, other)}
 }
 
 // A layer is one of a list.
@@ -88,7 +95,17 @@ func (r *run) layers(where []string, a, b layerList, twin func(string, string, s
 		return nil
 	}
 
+	if !a.files || !b.files {
+		r.layerCount(inside(where, "manifest"), a.descs, b.descs)
+		return nil
+	}
+
 	return r.layering(where, a, b)
+}
+
+// layerCount tells that one of two manifests has more layers.
+func (r *run) layerCount(where []string, a, b []oci.Descriptor) {
+	r.add(where, Cause{Kind: Member, Path: "/layers", Here: fmt.Sprint(len(a)), There: fmt.Sprint(len(b))})
 }
 
 // layerMembers compares what a manifest says of its layers.
@@ -104,7 +121,7 @@ func (r *run) layerMembers(where []string, a, b []oci.Descriptor, twin func(stri
 		}
 	}
 	if len(a) != len(b) {
-		r.add(where, Cause{Kind: Member, Path: "/layers", Here: fmt.Sprint(len(a)), There: fmt.Sprint(len(b))})
+		r.layerCount(where, a, b)
 	}
 	return nil
 }

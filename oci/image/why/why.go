@@ -29,7 +29,7 @@ type Kind string
 
 // The kinds of causes outside of tars.
 const (
-	Kinds         Kind = "kind"            // an index and an image
+	Kinds         Kind = "kind"            // an index and an image, or an image and an artifact
 	Algorithm     Kind = "algorithm"       // of digests
 	Absent        Kind = "absent"          // what differs is not there to be compared
 	Family        Kind = "media-types"     // OCI's and Docker's
@@ -365,9 +365,9 @@ func (r *run) entries(where []string, a, b []oci.Descriptor) []entryPair {
 	match(func(x, y oci.Descriptor) bool { return entryName(x) == entryName(y) })
 
 	// Entries that are left are paired in their order: an image whose platform was changed is such a
-	// one.
+	// one. An attestation is no image, and has no files to compare with those of one.
 	if len(a) == len(b) {
-		match(func(x, y oci.Descriptor) bool { return true })
+		match(func(x, y oci.Descriptor) bool { return graph.IsAttestation(x) == graph.IsAttestation(y) })
 	}
 
 	var pairs []entryPair
@@ -454,6 +454,12 @@ func (r *run) manifests(where []string, a, b document) error {
 		return err
 	}
 
+	// Of an image and an artifact nothing else can be compared, and what is in them follows from that.
+	if x.IsImage() != y.IsImage() {
+		r.add(where, Cause{Kind: Kinds, Here: manifestKind(x), There: manifestKind(y)})
+		return nil
+	}
+
 	before := r.beginning(where)
 	twin := r.families(where, a.desc, b.desc)
 	branch := inside(where, "manifest")
@@ -475,11 +481,18 @@ func (r *run) manifests(where []string, a, b document) error {
 		return err
 	}
 
-	if err := r.layers(where, layerList{x.Layers, idsA, a.desc}, layerList{y.Layers, idsB, b.desc}, twin); err != nil {
+	if err := r.layers(where, layersOf(a, x, idsA), layersOf(b, y, idsB), twin); err != nil {
 		return err
 	}
 
 	return r.unexplained(branch, before)
+}
+
+func manifestKind(m oci.Manifest) string {
+	if m.IsImage() {
+		return "image"
+	}
+	return "artifact"
 }
 
 // configs compares two configs and returns the diff IDs that they claim.
@@ -506,7 +519,8 @@ func (r *run) configs(where []string, x, y oci.Manifest) (idsA, idsB []digest.Di
 	}
 
 	idsA, idsB = diffIDs(docA), diffIDs(docB)
-	if x.Config.Digest == y.Config.Digest {
+	// The same bytes may have digests of two algorithms, which the manifest was told to have.
+	if bytes.Equal(docA, docB) {
 		return idsA, idsB, nil
 	}
 

@@ -231,6 +231,11 @@ func TestImages(t *testing.T) {
 		{"an image that is absent", w.index(forPlatform(base, "amd64")), w.index(forPlatform(absent, "amd64")), []string{"linux/amd64: absent"}},
 		{"written with blanks", base, w.spaced(base), []string{"manifest: json"}},
 		{"the same by another algorithm", base, w.sha512(base), []string{"algorithm"}},
+		{"the same config by another algorithm", base, w.image512(base), []string{"algorithm"}},
+		{"an image and an artifact", base, w.artifact(a), []string{"kind"}},
+		{"artifacts of one blob and of two others", w.artifact(a), w.artifact(b, c), []string{"manifest: member /layers"}},
+		{"attestations of one statement and of two others", w.index(w.attestation(base, "one")), w.index(w.attestation(base, "two", "three")),
+			[]string{"attestation: manifest: member /layers"}},
 		{"an embedded layer", base, w.image(func(_ *oci.Config, m *oci.Manifest) { m.Layers[0].Data = w.read(m.Layers[0]) }, a, b), []string{"layer 0: member /data"}},
 	} {
 		for _, swap := range []bool{false, true} {
@@ -248,6 +253,57 @@ func TestImages(t *testing.T) {
 			}
 		}
 	}
+}
+
+// An attestation and an image are not compared with each other because each is left over in its index.
+func TestAttestationAndPlatform(t *testing.T) {
+	w := newWorld(t)
+	base := w.image(nil, w.layer(image.LayerOptions{Compression: image.Gzip, Level: 6}, "a 1"))
+	attested := w.index(forPlatform(base, "amd64"), w.attestation(base, "one"))
+	plain := w.index(forPlatform(base, "amd64"), forPlatform(w.image(nil), "arm64"))
+
+	got, err := Images(t.Context(), Image{w.l, attested}, Image{w.l, plain})
+	if want := []string{"index: platform-here attestation", "index: platform-there linux/arm64"}; err != nil || !slices.Equal(words(got), want) {
+		t.Errorf("got %q, %v, want %q", words(got), err, want)
+	}
+}
+
+// artifact stores an artifact of some blobs.
+func (w world) artifact(layers ...oci.Descriptor) oci.Descriptor {
+	w.Helper()
+	m, err := image.NewManifest(image.ManifestOptions{ArtifactType: "text/x", Layers: layers})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return w.put(oci.MediaTypeManifest, m)
+}
+
+// attestation stores one as BuildKit makes it: an image for no platform, of layers that are statements.
+func (w world) attestation(of oci.Descriptor, statements ...string) oci.Descriptor {
+	w.Helper()
+	d := w.image(func(_ *oci.Config, m *oci.Manifest) {
+		m.Layers = nil
+		for _, s := range statements {
+			m.Layers = append(m.Layers, w.put("application/vnd.in-toto+json", []byte(s)))
+		}
+	})
+	d = d.WithAnnotation("vnd.docker.reference.type", "attestation-manifest").WithAnnotation(oci.AnnotationAttested, of.Digest.String())
+	d.Platform = &oci.Platform{OS: "unknown", Architecture: "unknown"}
+	return d
+}
+
+// image512 stores an image again, with digests of another algorithm in its manifest, too.
+func (w world) image512(desc oci.Descriptor) oci.Descriptor {
+	w.Helper()
+	m, err := oci.DecodeManifest(desc, w.read(desc))
+	if err != nil {
+		w.Fatal(err)
+	}
+	m.Config = w.sha512(m.Config)
+	for i, l := range m.Layers {
+		m.Layers[i] = w.sha512(l)
+	}
+	return w.sha512(w.put(oci.MediaTypeManifest, m))
 }
 
 // c2 returns diff IDs of which the first is wrong.

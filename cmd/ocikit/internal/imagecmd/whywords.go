@@ -29,7 +29,11 @@ func documentWords(c why.Cause) (text, fix string) {
 		if strings.Contains(c.Path, "/") {
 			return fmt.Sprintf("an %s here, an %s there: the image is the one for %s in the index", c.Here, c.There, c.Path), "`--platform " + c.Path + "`"
 		}
-		return fmt.Sprintf("an %s here, an %s there", c.Here, c.There), "`--platform OS/ARCH`, which takes an image out of the index"
+		text = fmt.Sprintf("an %s here, an %s there", c.Here, c.There)
+		if c.Here != "index" && c.There != "index" {
+			return text, ""
+		}
+		return text, "`--platform OS/ARCH`, which takes an image out of the index"
 	case why.Algorithm:
 		return fmt.Sprintf("digests are of %s here, of %s there", c.Here, c.There), "`--algorithm` of the commands that store"
 	case why.Absent:
