@@ -44,6 +44,9 @@ type of a manifest, index, config or layer is found by its content.`,
 					if want, err = operands.ParseDigest("check", *check); err != nil {
 						return err
 					}
+					if !want.Verifiable() {
+						return cli.Usagef("flag --check: a digest of %s cannot be verified: want sha256 or sha512", want.Algorithm())
+					}
 					alg = want.Algorithm()
 				}
 
