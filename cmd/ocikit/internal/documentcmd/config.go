@@ -66,8 +66,7 @@ func (c *configuring) run(ctx context.Context, env *cli.Env, args []string) erro
 		return err
 	}
 
-	// An empty pipe means that the command in front has failed. A terminal or /dev/null was chosen.
-	if c.layout != nil && *c.from == "" && len(added) == 0 && !env.InTTY && !env.InNull {
+	if c.layout != nil && *c.from == "" && len(added) == 0 && emptyPipe(env) {
 		return cli.WithHint(errors.New("standard input: no descriptor of a layer came: the command in front failed"),
 			"a config without layers is made with </dev/null")
 	}

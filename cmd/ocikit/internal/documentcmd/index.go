@@ -2,6 +2,7 @@ package documentcmd
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 
@@ -21,7 +22,8 @@ func indexCommand() cli.Command {
 		Long: `Index joins manifests to one image for several platforms. They come as descriptors on
 standard input, or from --manifest. With LAYOUT the platform of each is read from its config, the
 index is stored and its descriptor printed. Without LAYOUT the JSON is printed, and platforms come
-from the descriptors or from --for, given once for each manifest in the same order.
+from the descriptors or from --for, given once for each manifest in the same order. Standard input
+without any descriptor is an error, since the command in front has failed, unless it is /dev/null.
 
 --from begins with an index that is there: --remove takes entries out of it, an image's attestations
 with it, then --add, which takes an image of the same layout, and --manifest add others. Entries that
@@ -111,6 +113,11 @@ func indexInputs(ctx context.Context, env *cli.Env, inputs []string) ([]oci.Desc
 		var err error
 		if entries, err = operands.ReadStream(env); err != nil {
 			return nil, err
+		}
+
+		if len(entries) == 0 && emptyPipe(env) {
+			return nil, cli.WithHint(errors.New("standard input: no descriptor of a manifest came: the command in front failed"),
+				"an index of nothing is made with </dev/null")
 		}
 	}
 

@@ -56,3 +56,7 @@ func (t *target) put(mediaType string, data []byte, rules graph.Rules) (oci.Desc
 	}
 	return t.layout.PutDocumentWith(*t.algorithm, desc.MediaType, data)
 }
+
+// emptyPipe says of a standard input that held no descriptor whether the command in front has failed:
+// a terminal or /dev/null was chosen.
+func emptyPipe(env *cli.Env) bool { return !env.InTTY && !env.InNull }
