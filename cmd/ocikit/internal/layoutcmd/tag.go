@@ -76,7 +76,10 @@ func taggedDescriptor(ctx context.Context, env *cli.Env, l *layout.Layout, rest 
 	}
 
 	if d, err := digest.Parse(input); err == nil && d.Verifiable() {
-		return l.Resolve(oci.ImageName{Dir: l.Name(), Digest: d})
+		desc, err := l.Resolve(oci.ImageName{Dir: l.Name(), Digest: d})
+
+		// The name that it has already is not the one that it gets.
+		return desc.WithAnnotation(oci.AnnotationRefName, "").WithAnnotation(oci.AnnotationImageName, ""), err
 	}
 
 	desc, _, err := operands.OneDescriptor(ctx, env, input)
