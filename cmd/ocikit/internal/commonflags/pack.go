@@ -40,6 +40,10 @@ func BindPack(fs *flag.FlagSet) func(env *cli.Env) (pack.Options, error) {
 			}
 		}
 
+		if err := CheckPaths("prefix", *prefix); err != nil {
+			return o, err
+		}
+
 		// Without --mtime files keep their times, up to SOURCE_DATE_EPOCH.
 		if *mtime == "" {
 			if o.MTime, err = tarutil.ParseSourceDateEpoch(env.Getenv("SOURCE_DATE_EPOCH")); err != nil {
@@ -56,6 +60,16 @@ func BindPack(fs *flag.FlagSet) func(env *cli.Env) (pack.Options, error) {
 		o.Exclude, err = Matcher(env, *exclude, *excludeFrom)
 		return o, err
 	}
+}
+
+// CheckPaths returns a usage error if one of the values of a flag is no path in an image.
+func CheckPaths(flagName string, paths ...string) error {
+	for _, p := range paths {
+		if _, err := tarutil.CleanPath(p); err != nil {
+			return cli.Usagef("flag --%s: %v", flagName, err)
+		}
+	}
+	return nil
 }
 
 // mtimeUsage is what help says of --mtime.

@@ -57,6 +57,10 @@ order of "ocikit tar" with the help of a temporary file.`,
 					return cli.Usagef("flag --%v", err)
 				}
 
+				if err := commonflags.CheckPaths("prefix", o.Prefix); err != nil {
+					return err
+				}
+
 				var err error
 				if o.Only, err = commonflags.Matcher(env, *only, nil); err != nil {
 					return err

@@ -55,6 +55,10 @@ stay as they are; --parents writes entries for them, 0755 and of 0:0, for an ima
 					return cli.Usagef("nothing to write: no SRC, --whiteout or --opaque")
 				}
 
+				if err := cmp.Or(commonflags.CheckPaths("whiteout", *whiteouts...), commonflags.CheckPaths("opaque", *opaques...)); err != nil {
+					return err
+				}
+
 				if err := oneStdin(args, *whiteoutsFrom); err != nil {
 					return err
 				}
@@ -146,6 +150,10 @@ func OpenSources(ctx context.Context, env *cli.Env, args []string) (sources []pa
 
 	for _, operand := range args {
 		src := parseSource(operand)
+		if _, err := tarutil.CleanPath(src.Dest); err != nil {
+			return nil, done, cli.Usagef("destination of %q: %v", src.Path, err)
+		}
+
 		if src.Path != "-" {
 			// A layout with a name behind it looks like an image, and is packed as the directory
 			// that it is.
