@@ -67,6 +67,8 @@ func OpenDir(dir string) (*layout.Layout, error) {
 	switch {
 	case errors.Is(err, layout.ErrNotLayout):
 		return nil, cli.WithHint(err, "a layout holds oci-layout, index.json and blobs; `ocikit init` makes an empty one")
+	case errors.Is(err, fs.ErrNotExist) && isArchiveName(dir): // no layout can be made under that name
+		return nil, err
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, cli.WithHint(err, "`ocikit init %s` makes an empty layout", dir)
 	case IsFile(dir):

@@ -17,6 +17,7 @@ import (
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci"
 	"ocikit/oci/archive"
@@ -303,6 +304,9 @@ func (f *serveFlags) serveDir(ctx context.Context, env *cli.Env, dir string, tls
 		}
 		defer a.Close()
 		o.Archive, o.Repository = a, archiveRepository(dir)
+	} else if operands.CheckNewDir(dir) != nil { // an archive was meant, and no directory is made under its name
+		_, err := os.Stat(dir)
+		return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	} else if err := os.MkdirAll(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	}
