@@ -1,6 +1,7 @@
 package layercmd
 
 import (
+	"bufio"
 	"context"
 	"flag"
 	"fmt"
@@ -34,6 +35,7 @@ single files; "ocikit layer --compress estargz" also says what the manifest need
 				}
 				if *star {
 					f.doing = "make eStargz of a tar"
+					f.plain = true
 				}
 				return f.run(ctx, env, args, func(w io.Writer, level, workers int) (packer, error) {
 					if *star {
@@ -66,6 +68,7 @@ func (p starPacker) Close() error {
 type filterFlags struct {
 	format     tarutil.Format
 	doing      string // for errors, if it is more than to compress
+	plain      bool   // the input must not be compressed
 	decompress *bool
 	level      commonflags.Level
 	least      int // the lowest level
@@ -106,6 +109,11 @@ func (f *filterFlags) run(ctx context.Context, env *cli.Env, args []string, open
 			return f.expand(ctx, w, in, name)
 		}
 
+		data, err := f.uncompressed(in)
+		if err != nil {
+			return fmt.Errorf("%s: %s: %w", cli.InputName(name), f.doing, err)
+		}
+
 		z, err := open(w, level, *f.workers)
 		if err != nil {
 			return err
@@ -117,7 +125,7 @@ func (f *filterFlags) run(ctx context.Context, env *cli.Env, args []string, open
 			defer a.Abort()
 		}
 
-		_, err = oci.CopyUntil(ctx, z, in)
+		_, err = oci.CopyUntil(ctx, z, data)
 
 		// After an error there is no Close: the output must not look whole.
 		if err == nil {
@@ -129,6 +137,24 @@ func (f *filterFlags) run(ctx context.Context, env *cli.Env, args []string, open
 
 		return err
 	})
+}
+
+// uncompressed returns the input, of which it has looked at the beginning if that must not be one of
+// compressed bytes.
+func (f *filterFlags) uncompressed(in io.Reader) (io.Reader, error) {
+	if !f.plain {
+		return in, nil
+	}
+
+	// An error of reading comes again from the reader itself.
+	r := bufio.NewReader(in)
+	head, _ := r.Peek(tarutil.SniffLen)
+	switch format := tarutil.Sniff(head); format {
+	case tarutil.FormatTar, tarutil.FormatUnknown:
+		return r, nil
+	default:
+		return nil, fmt.Errorf("the input is %s: decompress it first", format)
+	}
 }
 
 // expand decompresses the input, which must be in the format of the filter.
