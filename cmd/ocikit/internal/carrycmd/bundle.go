@@ -196,7 +196,7 @@ func (f *bundleFlags) plan(ctx context.Context, env *cli.Env, args []string) (pl
 	}
 
 	if errors.Is(err, layout.ErrIncomplete) {
-		err = cli.WithHint(err, "`ocikit verify %s` lists what is missing; --have names what need not be carried", f.layouts[0].Name())
+		err = cli.WithHint(err, "`ocikit verify %s` lists what is missing; --have names what need not be carried", operands.OperandOf(f.layouts[0]))
 	}
 
 	return plan, closeAll, err

@@ -77,13 +77,10 @@ func openBlob(ctx context.Context, env *cli.Env, c catOperand) (io.ReadCloser, e
 	if n.Tag == "" && !n.Digest.IsZero() && platform == "" {
 		desc.Size, err = src.Stat(n.Digest)
 	} else {
-		src.Close()
-		src, desc, err = places.Maybe(ctx, env, operand, platform)
+		desc, err = operands.Find(env, src, n, operand, platform)
 	}
 	if err != nil {
-		if src != nil {
-			src.Close()
-		}
+		src.Close()
 		return nil, err
 	}
 

@@ -130,7 +130,7 @@ func (c *copying) run(ctx context.Context, env *cli.Env, args []string) (err err
 
 	err = c.send(ctx, env, to)
 	if errors.Is(err, graph.ErrIncomplete) && len(c.sources) == 1 && !source.Remote(c.sources[0]) {
-		err = cli.WithHint(err, "`ocikit verify %s` lists what is missing", c.sources[0].Name())
+		err = cli.WithHint(err, "`ocikit verify %s` lists what is missing", operands.OperandOf(c.sources[0]))
 	}
 
 	return err

@@ -52,9 +52,17 @@ func ArchiveHint(name string, err error) error {
 func IncompleteHint(l source.Source, err error) error {
 	err = graph.Incomplete(err)
 	if errors.Is(err, graph.ErrIncomplete) {
-		return cli.WithHint(err, "`ocikit verify %s` lists what is missing, `ocikit verify --repair-from` fetches it, `ocikit put` stores a blob", l.Name())
+		return cli.WithHint(err, "`ocikit verify %s` lists what is missing, `ocikit verify --repair-from` fetches it, `ocikit put` stores a blob", OperandOf(l))
 	}
 	return err
+}
+
+// OperandOf returns what a command line calls a source.
+func OperandOf(src source.Source) string {
+	if name := src.Name(); name != cli.InputName("-") {
+		return name
+	}
+	return "-"
 }
 
 // TagHint adds to an error of naming an image what to do about a tag that has moved, or about blobs

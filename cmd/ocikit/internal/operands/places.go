@@ -270,6 +270,19 @@ func KeepLayers(env *cli.Env, src source.Source) source.Source {
 	return source.Keep(src, env.Getenv("TMPDIR"))
 }
 
+// Find finds an IMAGE as [Places.Maybe] does, in its place, which is open.
+func Find(env *cli.Env, src source.Source, n oci.ImageName, operand, platform string) (oci.Descriptor, error) {
+	wish, err := ParsePlatformFlag(platform)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	desc, err := resolve(src, n)
+	if err != nil || wish == nil {
+		return desc, err
+	}
+	return choose(env, src, operand, desc, wish)
+}
+
 // Some is [Places.Maybe] for several platforms, joined by commas: then it returns an index of those,
 // which has a digest of its own and is in the source that it returns.
 func (p *Places) Some(ctx context.Context, env *cli.Env, operand, platforms string) (source.Source, oci.Descriptor, error) {
