@@ -55,6 +55,13 @@ func hasBlanks(t string) bool {
 	return strings.TrimSpace(t) != t || strings.ContainsFunc(t, unicode.IsControl)
 }
 
+// IsSchema1 reports whether t is a manifest of Docker's schema 1, signed or not. It names layers, but in
+// ways of its own, and is not read here.
+func IsSchema1(t string) bool {
+	const schema1 = "application/vnd.docker.distribution.manifest.v1+"
+	return t == schema1+"json" || t == schema1+"prettyjws"
+}
+
 // IsIndex reports whether t is a list of manifests, of OCI or Docker.
 func IsIndex(t string) bool { return t == MediaTypeIndex || t == MediaTypeDockerList }
 

@@ -58,10 +58,21 @@ type CopyOptions struct {
 // no name is set, unless the rules allow that it is absent. Names are set under the lock, all
 // at once and last; two images that would get one give [graph.ErrAmbiguous] before anything is done.
 //
+// An entry of an unknown type is copied as the blob that it is; an image of Docker's schema 1, whose
+// layers nobody would find, is an error that wraps [oci.ErrMalformed].
+//
 // With DryRun l may be nil, for a layout that does not exist yet.
 func (l *Layout) Copy(ctx context.Context, from source.Source, images []oci.Descriptor, o CopyOptions) error {
 	if err := graph.CheckNames(images); err != nil {
 		return err
+	}
+
+	// What names nothing is whole by itself, whatever its type. Of these images the layers would be
+	// left behind.
+	for _, desc := range images {
+		if oci.IsSchema1(desc.MediaType) {
+			return fmt.Errorf("%s is of type %q, want a manifest or an index: %w", desc.Digest, desc.MediaType, oci.ErrMalformed)
+		}
 	}
 
 	c := &copier{to: l, from: from, o: o, sizes: map[digest.Digest]int64{}}
