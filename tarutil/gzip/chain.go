@@ -28,7 +28,6 @@ func threeHash(v uint64) uint32 { return uint32(v<<8) * hashMul32 >> (32 - three
 func (p *chainParser) reset(b *buffer, start, end int) {
 	p.b, p.end, p.inserted = b, end, 0
 	clear(p.head[:])
-	clear(p.prev[:])
 	clear(p.three[:])
 	p.insert(start)
 }

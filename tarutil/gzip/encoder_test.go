@@ -19,3 +19,23 @@ func TestTokens(t *testing.T) {
 		}
 	}
 }
+
+// A block that is as small with fixed codes as with codes of its own gets the fixed ones.
+func TestEqualSizes(t *testing.T) {
+	const tie = "abaabaaaaaaaabaabaaaaaaaaaaaaaabaaababaaabaabbaabbaabaaaababbaaaaabaaaaabb"
+	e := newEncoder(1)
+	var b buffer
+	copy(b[:], tie)
+	out := e.encode(e.room(len(tie)), &b, 0, len(tie), true)
+
+	var c counts
+	var own description
+	c.collect(&e.tokens, 0, &e.length)
+	own.init(&c)
+	if fixed := c.CodeBits(e.fixed); fixed != own.bits+c.CodeBits(&own.Lengths) {
+		t.Fatalf("fixed codes take %d bits, others %d", fixed, own.bits+c.CodeBits(&own.Lengths))
+	}
+	if kind := out[0] >> 1 & 3; kind != 1 {
+		t.Errorf("the block is of kind %d", kind)
+	}
+}

@@ -101,11 +101,14 @@ func makeAndRun(t testing.TB, blob, plain []byte) (Info, []byte) {
 	}
 	made := bytes.Clone(recipe.Bytes())
 
-	// Contents that are there already save work, and change nothing.
-	var again bytes.Buffer
-	file := Source{Open: open(blob), Contents: func() io.Reader { return bytes.NewReader(plain) }}
-	if _, err := Make(t.Context(), &again, io.Discard, file, nil); err != nil || !bytes.Equal(again.Bytes(), made) {
-		t.Fatalf("Make of the contents that are there = %v, a recipe of %d bytes, want %d", err, again.Len(), len(made))
+	// Contents that are there already save work, and change nothing. They count if the file begins as one
+	// of ours, so the others need not be made again.
+	ours := bytes.HasPrefix(blob, []byte(defaultHeader)) || bytes.HasPrefix(blob, []byte(zstdMagic))
+	if file := (Source{Open: open(blob), Contents: func() io.Reader { return bytes.NewReader(plain) }}); ours || !slow() {
+		var again bytes.Buffer
+		if _, err := Make(t.Context(), &again, io.Discard, file, nil); err != nil || !bytes.Equal(again.Bytes(), made) {
+			t.Fatalf("Make of the contents that are there = %v, a recipe of %d bytes, want %d", err, again.Len(), len(made))
+		}
 	}
 
 	if err := Run(t.Context(), &got, iotest.HalfReader(bytes.NewReader(plain)), &recipe, int64(len(blob)), nil); err != nil {
