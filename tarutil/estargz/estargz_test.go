@@ -455,39 +455,25 @@ func TestAbort(t *testing.T) {
 	}
 }
 
-var errDisk = errors.New("disk full")
-
-type breaking struct {
-	bytes.Buffer
-	k int
-}
-
-func (w *breaking) Write(p []byte) (int, error) {
-	if w.k--; w.k < 0 {
-		return 0, errDisk
-	}
-	return w.Buffer.Write(p)
-}
-
 func TestWriteErrors(t *testing.T) {
 	in := append(tarHeader("a", 1000), content(1024, 1)...)
 	in = append(in, tarHeader("b", chunkSize+1)...)
 	in = append(append(in, content(chunkSize+512, 2)...), zeros(2*tarBlock)...)
-	for k := 0; ; k++ {
-		w := &breaking{k: k}
+	for k := 1; ; k++ {
+		w := &tartest.FaultWriter{At: k}
 		z, _ := NewWriter(w, 1, 2)
 		_, err := z.Write(in)
 		info, err2 := z.Close()
-		if w.k >= 0 {
+		if w.Calls < k {
 			if err2 != nil || info.DiffID.IsZero() {
 				t.Errorf("untouched: %v, %v", info, err2)
 			}
 			return
 		}
-		if !errors.Is(errors.Join(err, err2), errDisk) || !errors.Is(err2, errDisk) {
+		if !errors.Is(errors.Join(err, err2), tartest.ErrFault) || !errors.Is(err2, tartest.ErrFault) {
 			t.Fatalf("write %d broken: Write %v, Close %v", k, err, err2)
 		}
-		if _, err := readTable(w.Bytes()); err == nil {
+		if _, err := readTable(w.Buf.Bytes()); err == nil {
 			t.Fatalf("write %d broken: the blob is taken for eStargz", k)
 		}
 	}

@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"ocikit/tarutil/internal/tartest"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden digests")
@@ -30,16 +30,7 @@ func compress(t testing.TB, data []byte, level, workers int, cut func() int) []b
 	if err != nil {
 		t.Fatal(err)
 	}
-	for p := data; len(p) > 0; {
-		k := min(cut(), len(p))
-		if n, err := z.Write(p[:k]); n != k || err != nil {
-			t.Fatalf("Write(%d bytes) = %d, %v", k, n, err)
-		}
-		p = p[k:]
-	}
-	if err := z.Close(); err != nil {
-		t.Fatalf("Close: %v", err)
-	}
+	tartest.Compress(t, z, data, cut)
 	return out.Bytes()
 }
 
@@ -104,25 +95,7 @@ func TestGolden(t *testing.T) {
 	for _, p := range allPacked() {
 		fmt.Fprintf(&got, "%s %d %d %x\n", p.name, p.level, len(p.member), sha256.Sum256(p.member))
 	}
-	golden := filepath.Join("testdata", "golden.txt")
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, b := strings.Split(got.String(), "\n"), strings.Split(string(want), "\n")
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			t.Errorf("line %d: got %s, want %s", i+1, a[i], b[i])
-		}
-	}
-	if len(a) != len(b) {
-		t.Errorf("got %d lines, want %d", len(a), len(b))
-	}
+	tartest.Golden(t, got.String(), *update)
 }
 
 func TestLevels(t *testing.T) {

@@ -8,42 +8,23 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
+
+	"ocikit/tarutil/internal/tartest"
 )
-
-var errDisk = errors.New("disk full")
-
-// breaking fails from its k-th Write on and keeps what it took before.
-type breaking struct {
-	bytes.Buffer
-	k     int
-	short bool // take half of the k-th Write
-}
-
-func (w *breaking) Write(p []byte) (int, error) {
-	w.k--
-	if w.k > 0 {
-		return w.Buffer.Write(p)
-	}
-	if w.short && w.k == 0 {
-		w.Buffer.Write(p[:len(p)/2])
-		return len(p) / 2, nil
-	}
-	return 0, errDisk
-}
 
 func TestWriteErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // which ends when all goroutines have
 		data := mixed(5 * blockSize / 2)
 		for _, short := range []bool{false, true} {
 			for k := 1; ; k++ {
-				w := &breaking{k: k, short: short}
+				w := &tartest.FaultWriter{At: k, Short: short}
 				z, _ := NewWriter(w, 1, 3)
 				_, err := io.Copy(struct{ io.Writer }{z}, bytes.NewReader(data))
 				err = errors.Join(err, z.Close())
-				if w.k > 0 { // all Writes went well
+				if w.Calls < k { // all Writes went well
 					break
 				}
-				want := errDisk
+				want := tartest.ErrFault
 				if short {
 					want = io.ErrShortWrite
 				}
@@ -60,7 +41,7 @@ func TestWriteErrors(t *testing.T) {
 						t.Errorf("%s after the error = %v, want %v", name, err, want)
 					}
 				}
-				if r, err := stdgzip.NewReader(&w.Buffer); err == nil {
+				if r, err := stdgzip.NewReader(&w.Buf); err == nil {
 					if _, err := io.Copy(io.Discard, r); err == nil {
 						t.Fatalf("write %d broken: the output looks whole", k)
 					}

@@ -120,10 +120,11 @@ func makeAndRun(t testing.TB, blob, plain []byte) (Info, []byte) {
 	return info, made
 }
 
-func compress(t testing.TB, level int, plain []byte) []byte {
+// packed returns what an encoder makes of plain.
+func packed[W io.WriteCloser](t testing.TB, newWriter func(io.Writer) (W, error), plain []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	z, err := gzip.NewWriterLevel(&b, level)
+	z, err := newWriter(&b)
 	if err == nil {
 		_, err = z.Write(plain)
 	}
@@ -136,20 +137,16 @@ func compress(t testing.TB, level int, plain []byte) []byte {
 	return b.Bytes()
 }
 
+func compress(t testing.TB, level int, plain []byte) []byte {
+	return packed(t, func(w io.Writer) (*gzip.Writer, error) { return gzip.NewWriterLevel(w, level) }, plain)
+}
+
 func ownGzip(t testing.TB, level int, plain []byte) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	z, err := own.NewWriter(&b, level, 1)
-	if err == nil {
-		_, err = z.Write(plain)
-	}
-	if err == nil {
-		err = z.Close()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return packed(t, func(w io.Writer) (*own.Writer, error) { return own.NewWriter(w, level, 1) }, plain)
+}
+
+func ownZstd(t testing.TB, level int, plain []byte) []byte {
+	return packed(t, func(w io.Writer) (*zstd.Writer, error) { return zstd.NewWriter(w, level, 1) }, plain)
 }
 
 func Example() {
@@ -184,18 +181,7 @@ func TestZstd(t *testing.T) {
 	plain := mixed(140_000)
 	blobs := map[string][]byte{}
 	for _, level := range zstdLevels() {
-		var b bytes.Buffer
-		z, err := zstd.NewWriter(&b, level, 1)
-		if err == nil {
-			_, err = z.Write(plain)
-		}
-		if err == nil {
-			err = z.Close()
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		blob := b.Bytes()
+		blob := ownZstd(t, level, plain)
 		blobs[fmt.Sprint(level)] = blob
 		info, made := makeAndRun(t, blob, plain)
 		if want := fmt.Sprintf("ocikit zstd -%d", level); info.Encoder != want || len(made) > 8 {
@@ -237,14 +223,7 @@ func TestEncoders(t *testing.T) {
 		if slow() {
 			break
 		}
-		var blob bytes.Buffer
-		z, err := zstd.NewWriter(&blob, level, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		z.Write(bytes.Repeat(plain, 9<<20/len(plain)))
-		z.Close()
-		list, err := Encoders(open(blob.Bytes()))
+		list, err := Encoders(open(ownZstd(t, level, bytes.Repeat(plain, 9<<20/len(plain)))))
 		if want := []string{zstdName(level)}; err != nil || !slices.Equal(list, want) {
 			t.Errorf("our zstd of level %d: %q, %v", level, list, err)
 		}

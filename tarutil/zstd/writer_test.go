@@ -9,9 +9,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -32,16 +30,7 @@ func pack(t testing.TB, data []byte, level, workers int, cut func() int) []byte 
 	if err != nil {
 		t.Fatal(err)
 	}
-	for p := data; len(p) > 0; {
-		k := min(cut(), len(p))
-		if n, err := z.Write(p[:k]); n != k || err != nil {
-			t.Fatalf("Write(%d bytes) = %d, %v", k, n, err)
-		}
-		p = p[k:]
-	}
-	if err := z.Close(); err != nil {
-		t.Fatalf("Close: %v", err)
-	}
+	tartest.Compress(t, z, data, cut)
 	return out.Bytes()
 }
 
@@ -108,25 +97,7 @@ func TestWriterGolden(t *testing.T) {
 	for _, p := range allPacked() {
 		fmt.Fprintf(&got, "%s %d %d %x\n", p.name, p.level, len(p.frame), sha256.Sum256(p.frame))
 	}
-	golden := filepath.Join("testdata", "golden.txt")
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, b := strings.Split(got.String(), "\n"), strings.Split(string(want), "\n")
-	if len(a) != len(b) {
-		t.Fatalf("got %d lines, want %d", len(a), len(b))
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			t.Errorf("line %d: got %s, want %s", i+1, a[i], b[i])
-		}
-	}
+	tartest.Golden(t, got.String(), *update)
 }
 
 func TestLevels(t *testing.T) {
@@ -220,40 +191,19 @@ func TestProgramReads(t *testing.T) {
 	}
 }
 
-var errDisk = errors.New("disk full")
-
-// breaking fails from its k-th Write on.
-type breaking struct {
-	bytes.Buffer
-	k     int
-	short bool // take half of the k-th Write
-}
-
-func (w *breaking) Write(p []byte) (int, error) {
-	w.k--
-	switch {
-	case w.k > 0:
-		return w.Buffer.Write(p)
-	case w.short && w.k == 0:
-		w.Buffer.Write(p[:len(p)/2])
-		return len(p) / 2, nil
-	}
-	return 0, errDisk
-}
-
 func TestWriteErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // which ends when all goroutines have
 		data := model(rand.New(rand.NewPCG(3, 3)), 3*jobSize/2)
 		for _, short := range []bool{false, true} {
 			for k := 1; ; k++ {
-				w := &breaking{k: k, short: short}
+				w := &tartest.FaultWriter{At: k, Short: short}
 				z, _ := NewWriter(w, 1, 3)
 				_, err := z.Write(data)
 				err = errors.Join(err, z.Close())
-				if w.k > 0 { // all Writes went well
+				if w.Calls < k { // all Writes went well
 					break
 				}
-				want := errDisk
+				want := tartest.ErrFault
 				if short {
 					want = io.ErrShortWrite
 				}
@@ -266,7 +216,7 @@ func TestWriteErrors(t *testing.T) {
 				if err := z.Close(); err != want {
 					t.Errorf("Close after the error = %v, want %v", err, want)
 				}
-				if _, err := decompress(w.Bytes()); err == nil && w.Len() > 0 {
+				if _, err := decompress(w.Buf.Bytes()); err == nil && w.Buf.Len() > 0 {
 					t.Fatalf("write %d broken: the output looks whole", k)
 				}
 			}

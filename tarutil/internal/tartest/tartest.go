@@ -199,9 +199,10 @@ func Xattrs(hdr *tar.Header) map[string]string {
 }
 
 // A FaultWriter fails with [ErrFault] from its At-th call on, which counts from 1. What was written
-// before is in Buf.
+// before is in Buf. With Short, the At-th call takes half of what it gets, and no error says so.
 type FaultWriter struct {
 	Calls, At int
+	Short     bool
 	Buf       bytes.Buffer
 }
 
@@ -209,10 +210,52 @@ type FaultWriter struct {
 var ErrFault = errors.New("disk full")
 
 func (f *FaultWriter) Write(p []byte) (int, error) {
-	if f.Calls++; f.Calls >= f.At {
-		return 0, ErrFault
+	switch f.Calls++; {
+	case f.Calls < f.At:
+		return f.Buf.Write(p)
+	case f.Short && f.Calls == f.At:
+		return f.Buf.Write(p[:len(p)/2])
 	}
-	return f.Buf.Write(p)
+	return 0, ErrFault
+}
+
+// Compress writes data to z, in pieces of the sizes that cut returns, and closes it.
+func Compress(t testing.TB, z io.WriteCloser, data []byte, cut func() int) {
+	t.Helper()
+	for p := data; len(p) > 0; {
+		k := min(cut(), len(p))
+		if n, err := z.Write(p[:k]); n != k || err != nil {
+			t.Fatalf("Write(%d bytes) = %d, %v", k, n, err)
+		}
+		p = p[k:]
+	}
+	if err := z.Close(); err != nil {
+		t.Fatalf("Close: %v", err)
+	}
+}
+
+// Golden compares got with testdata/golden.txt line by line, after rewriting that if update is set.
+func Golden(t *testing.T, got string, update bool) {
+	t.Helper()
+	file := filepath.Join("testdata", "golden.txt")
+	if update {
+		if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			t.Errorf("line %d: got %s, want %s", i+1, a[i], b[i])
+		}
+	}
+	if len(a) != len(b) {
+		t.Errorf("got %d lines, want %d", len(a), len(b))
+	}
 }
 
 // Where fields stand in a header.
