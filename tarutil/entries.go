@@ -229,7 +229,7 @@ func (e *EntryReader) clean(hdr *tar.Header) error {
 	if err := cleanEntry(hdr); err != nil {
 		return err
 	}
-	if isSparse(hdr) {
+	if IsSparse(hdr) {
 		if hdr.Size > e.maxSparse-e.sparse {
 			return fmt.Errorf("%w: sparse files of over %d bytes", ErrMalformed, e.maxSparse)
 		}
@@ -265,8 +265,9 @@ const (
 	maxXattrValue = 64 << 10
 )
 
-// isSparse reports whether an entry is a sparse file, of GNU or of PAX.
-func isSparse(hdr *tar.Header) bool {
+// IsSparse reports whether an entry is a sparse file, of GNU or of PAX. archive/tar reads one of PAX as a
+// regular file, so only its records tell.
+func IsSparse(hdr *tar.Header) bool {
 	if hdr.Typeflag == tar.TypeGNUSparse {
 		return true
 	}

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,13 +44,11 @@ const (
 
 // ParseMode reads "keep" or "normalize".
 func ParseMode(s string) (Mode, error) {
-	switch s {
-	case "keep":
-		return ModeKeep, nil
-	case "normalize":
-		return ModeNormalize, nil
+	i := slices.Index([]string{"keep", "normalize"}, s)
+	if i < 0 {
+		return 0, fmt.Errorf(`mode %q: want "keep" or "normalize"`, s)
 	}
-	return 0, fmt.Errorf(`mode %q: want "keep" or "normalize"`, s)
+	return Mode(i), nil
 }
 
 // Apply returns the permissions of an entry with the type flag and the permissions that the input has.
@@ -153,15 +152,11 @@ const (
 
 // ParseXattrs reads "security", "all" or "none".
 func ParseXattrs(s string) (Xattrs, error) {
-	switch s {
-	case "security":
-		return XattrsSecurity, nil
-	case "all":
-		return XattrsAll, nil
-	case "none":
-		return XattrsNone, nil
+	i := slices.Index([]string{"security", "all", "none"}, s)
+	if i < 0 {
+		return 0, fmt.Errorf(`xattrs %q: want "security", "all" or "none"`, s)
 	}
-	return 0, fmt.Errorf(`xattrs %q: want "security", "all" or "none"`, s)
+	return Xattrs(i), nil
 }
 
 // Keeps reports whether the extended attribute called name is written.

@@ -3,6 +3,7 @@ package tarutil
 import (
 	"archive/tar"
 	"bufio"
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -146,9 +147,5 @@ func (t *TarFile) Close() error {
 	}
 	f := t.copy
 	t.copy, t.seeker = nil, nil
-	err := f.Close()
-	if rerr := os.Remove(f.Name()); err == nil {
-		err = rerr
-	}
-	return err
+	return cmp.Or(f.Close(), os.Remove(f.Name()))
 }

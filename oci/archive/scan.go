@@ -96,7 +96,7 @@ func scan(in *checkedReader, take func(tarEntry) error) error {
 			return fmt.Errorf("member %w", err)
 		}
 
-		if isSparse(hdr) {
+		if tarutil.IsSparse(hdr) {
 			return fmt.Errorf("member %q: it is sparse: %w", hdr.Name, oci.ErrMalformed)
 		}
 
@@ -140,15 +140,6 @@ func (c *checkedReader) Seek(n int64, whence int) (int64, error) {
 	}
 	c.offset += n
 	return c.offset, nil
-}
-
-func isSparse(hdr *tar.Header) bool {
-	for key := range hdr.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return hdr.Typeflag == tar.TypeGNUSparse
 }
 
 // tarError names what package archive/tar calls an unexpected end.

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"ocikit/digest"
+	"ocikit/tarutil"
 	"ocikit/tarutil/gzip"
 )
 
@@ -91,7 +92,7 @@ func (c *converter) convert(r io.Reader) (Info, error) {
 		return Info{}, err
 	}
 
-	if _, err := c.Write(zeros(padding(1))); err != nil {
+	if _, err := c.Write(zeros(tarutil.Padding(1))); err != nil {
 		return Info{}, err
 	}
 
@@ -153,7 +154,7 @@ func (c *converter) entries() error {
 
 		// The size in the header would not do: a link or a directory may have one, though nothing
 		// follows it, and of a global header or a sparse file the reader tells another.
-		pad = padding(c.raw.size)
+		pad = tarutil.Padding(c.raw.size)
 	}
 }
 
@@ -272,7 +273,7 @@ func (c *converter) finish() (Info, error) {
 	for _, p := range [][]byte{
 		tarHeader(tocName, len(table)),
 		table,
-		zeros(padding(int64(len(table))) + 2*tarBlock),
+		zeros(tarutil.Padding(int64(len(table))) + 2*tarBlock),
 	} {
 		if _, err := c.Write(p); err != nil {
 			return Info{}, err

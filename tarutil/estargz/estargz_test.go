@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"ocikit/digest"
+	"ocikit/tarutil"
 	"ocikit/tarutil/internal/tartest"
 )
 
@@ -295,7 +296,7 @@ func TestGolden(t *testing.T) {
 	for i, n := range []int{0, 1, 1000, chunkSize + 5} {
 		in = append(in, tarHeader(fmt.Sprintf("file-%d", n), n)...)
 		in = append(in, content(n, uint32(i))...)
-		in = append(in, zeros(padding(int64(n)))...)
+		in = append(in, zeros(tarutil.Padding(int64(n)))...)
 	}
 	blob, _, err := convert(append(in, zeros(2*tarBlock)...), 6, 2, 1<<16)
 	if err != nil {
@@ -346,7 +347,7 @@ func TestDroppedBehind(t *testing.T) {
 		return buf.Bytes()
 	}
 	file := func(name string, n int) []byte {
-		return append(append(tarHeader(name, n), content(n, 3)...), zeros(padding(int64(n)))...)
+		return append(append(tarHeader(name, n), content(n, 3)...), zeros(tarutil.Padding(int64(n)))...)
 	}
 	end := zeros(2 * tarBlock)
 

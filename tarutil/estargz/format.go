@@ -5,9 +5,6 @@ import "fmt"
 // zeros returns n zero bytes.
 func zeros(n int) []byte { return make([]byte, n) }
 
-// padding returns how many bytes follow a payload of n bytes in a tar.
-func padding(n int64) int { return int(-n & (tarBlock - 1)) }
-
 // tarHeader returns the ustar header of a regular file without permissions, owner 0:0 and
 // time 0: what the reference writer puts before a landmark and the table of contents.
 func tarHeader(name string, size int) []byte {

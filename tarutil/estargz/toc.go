@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"ocikit/digest"
+	"ocikit/tarutil"
 )
 
 // toc is the table of contents, called TOC in the eStargz specification. Its zero value is empty.
@@ -86,7 +87,7 @@ func (t *toc) describe(h *tar.Header) (entry, error) {
 		ModTime:   modTime(h.ModTime),
 	}
 
-	if h.Typeflag == tar.TypeGNUSparse {
+	if tarutil.IsSparse(h) {
 		return entry{}, ErrSparse
 	}
 
@@ -98,12 +99,8 @@ func (t *toc) describe(h *tar.Header) (entry, error) {
 		return entry{}, fmt.Errorf("%w: a name that is not UTF-8", errUnsupported)
 	}
 
-	// archive/tar reads sparse files of PAX as regular ones, so only their records tell them apart.
 	for key, value := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return entry{}, ErrSparse
-		}
-		if name, ok := strings.CutPrefix(key, "SCHILY.xattr."); ok {
+		if name, ok := strings.CutPrefix(key, tarutil.XattrPrefix); ok {
 			if e.Xattrs == nil {
 				e.Xattrs = map[string]string{}
 			}

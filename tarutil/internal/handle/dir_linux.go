@@ -111,13 +111,10 @@ func readlink(fd int) (string, error) {
 	var empty [1]byte
 	for size := 256; ; size *= 4 {
 		buf := make([]byte, size)
-		n, _, errno := syscall.Syscall6(syscall.SYS_READLINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])),
-			uintptr(unsafe.Pointer(&buf[0])), uintptr(size), 0, 0)
-		if errno != 0 {
-			return "", errno
-		}
-		if int(n) < size {
-			return string(buf[:n]), nil
+		n, err := called(syscall.Syscall6(syscall.SYS_READLINKAT, uintptr(fd), uintptr(unsafe.Pointer(&empty[0])),
+			uintptr(unsafe.Pointer(&buf[0])), uintptr(size), 0, 0))
+		if err != nil || n < size {
+			return string(buf[:n]), err
 		}
 	}
 }
@@ -306,8 +303,12 @@ func (p xattrPath) get(name string, buf []byte) (int, error) {
 type xattrFD int
 
 func (f xattrFD) list(buf []byte) (int, error) {
-	n, _, errno := syscall.Syscall(syscall.SYS_FLISTXATTR, uintptr(f),
-		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)))
+	return called(syscall.Syscall(syscall.SYS_FLISTXATTR, uintptr(f),
+		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf))))
+}
+
+// called returns what a system call gave.
+func called(n, _ uintptr, errno syscall.Errno) (int, error) {
 	if errno != 0 {
 		return 0, errno
 	}
@@ -319,10 +320,6 @@ func (f xattrFD) get(name string, buf []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, _, errno := syscall.Syscall6(syscall.SYS_FGETXATTR, uintptr(f), uintptr(unsafe.Pointer(p)),
-		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
+	return called(syscall.Syscall6(syscall.SYS_FGETXATTR, uintptr(f), uintptr(unsafe.Pointer(p)),
+		uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0))
 }
