@@ -3,8 +3,7 @@ package oci
 import (
 	"encoding/base64"
 	"io"
-	"maps"
-	"slices"
+	"iter"
 	"strconv"
 
 	"ocikit/digest"
@@ -95,26 +94,19 @@ func (w *writer) texts(name string, list []string) {
 	w.b = append(w.b, ']')
 }
 
-func (w *writer) pairs(name string, m map[string]string) {
-	if len(m) == 0 {
-		return
+func (w *writer) annotations(a Annotations) {
+	if len(a) > 0 {
+		w.name("annotations")
+		w.open()
+		w.annotationMembers(a)
+		w.close()
 	}
+}
 
-	w.name(name)
-	w.open()
-
-	// Most maps here have one member, and nothing to sort.
-	if len(m) == 1 {
-		for k, v := range m {
-			w.member(k, v)
-		}
-	} else {
-		for _, k := range slices.Sorted(maps.Keys(m)) {
-			w.member(k, m[k])
-		}
+func (w *writer) annotationMembers(a Annotations) {
+	for i := range a {
+		w.member(a[i].Name, a[i].Value)
 	}
-
-	w.close()
 }
 
 func (w *writer) digest(d digest.Digest) {
@@ -140,7 +132,7 @@ func (w *writer) object(v any, extra Object, add func()) {
 
 func (w *writer) descriptor(d *Descriptor) {
 	w.object((*plainDescriptor)(d), d.Extra, func() {
-		w.pairs("annotations", d.Annotations)
+		w.annotations(d.Annotations)
 		w.optional("artifactType", d.ArtifactType)
 		if len(d.Data) > 0 {
 			w.member("data", base64.StdEncoding.EncodeToString(d.Data))
@@ -166,19 +158,32 @@ func (w *writer) platform(p *Platform) {
 	})
 }
 
-func (w *writer) descriptors(name string, list []Descriptor) {
+func (w *writer) descriptors(name string, list iter.Seq[*Descriptor]) {
 	w.name(name)
 	w.b = append(w.b, '[')
-	for i := range list {
-		if i > 0 {
+	first := true
+	for d := range list {
+		if !first {
 			w.b = append(w.b, ',')
 		}
-		w.descriptor(&list[i])
+		first = false
+		w.descriptor(d)
 		if w.flush(64 << 10); w.err != nil {
 			return
 		}
 	}
 	w.b = append(w.b, ']')
+}
+
+// each returns where the descriptors of a list are.
+func each(list []Descriptor) iter.Seq[*Descriptor] {
+	return func(yield func(*Descriptor) bool) {
+		for i := range list {
+			if !yield(&list[i]) {
+				return
+			}
+		}
+	}
 }
 
 func (w *writer) subject(d *Descriptor) {
@@ -211,11 +216,11 @@ func (m Manifest) MarshalJSON() ([]byte, error) {
 
 	var w writer
 	w.object((*plainManifest)(&m), m.Extra, func() {
-		w.pairs("annotations", m.Annotations)
+		w.annotations(m.Annotations)
 		w.optional("artifactType", m.ArtifactType)
 		w.name("config")
 		w.descriptor(&m.Config)
-		w.descriptors("layers", m.Layers)
+		w.descriptors("layers", each(m.Layers))
 		w.optional("mediaType", m.MediaType)
 		w.number("schemaVersion", int64(m.SchemaVersion))
 		w.subject(m.Subject)
@@ -227,27 +232,33 @@ func (m Manifest) MarshalJSON() ([]byte, error) {
 // MarshalJSON encodes x, names sorted; the list of manifests is never null.
 func (x Index) MarshalJSON() ([]byte, error) {
 	var w writer
-	w.index(x)
+	w.index(x, each(x.Manifests))
 	return w.b, w.err
 }
 
-// EncodeTo writes x as [Encode] does, in pieces: the list of all names of a layout may be long. It
-// stops at the first error of out, and returns it as it is.
-func (x Index) EncodeTo(out io.Writer) error {
+// EncodeTo writes x as [Encode] does, in pieces, with other manifests in place of its own: the list of
+// all names of a layout may be long, and is only gone through. It stops at the first error of out, and
+// returns it as it is.
+func (x Index) EncodeTo(out io.Writer, manifests iter.Seq[*Descriptor]) error {
 	w := writer{out: out}
-	w.index(x)
+	w.index(x, manifests)
 	w.flush(0)
 	return w.err
 }
 
-func (w *writer) index(x Index) {
-	if x.Manifests == nil {
+func (w *writer) index(x Index, manifests iter.Seq[*Descriptor]) {
+	// With members that nobody knows encoding/json sorts all of them, and takes what x holds.
+	if len(x.Extra) > 0 {
 		x.Manifests = []Descriptor{}
+		for d := range manifests {
+			x.Manifests = append(x.Manifests, *d)
+		}
 	}
+
 	w.object((*plainIndex)(&x), x.Extra, func() {
-		w.pairs("annotations", x.Annotations)
+		w.annotations(x.Annotations)
 		w.optional("artifactType", x.ArtifactType)
-		w.descriptors("manifests", x.Manifests)
+		w.descriptors("manifests", manifests)
 		w.optional("mediaType", x.MediaType)
 		w.number("schemaVersion", int64(x.SchemaVersion))
 		w.subject(x.Subject)

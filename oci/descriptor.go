@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 
 	"ocikit/digest"
 )
@@ -14,15 +13,15 @@ import (
 // A Descriptor names a blob with its type and size (descriptor.md of the image-spec).
 // Members that the struct has no field for are kept in Extra and written again.
 type Descriptor struct {
-	MediaType    string            `json:"mediaType"`
-	Digest       digest.Digest     `json:"digest"`
-	Size         int64             `json:"size"` // bytes of the blob, as stored
-	URLs         []string          `json:"urls,omitempty"`
-	Annotations  map[string]string `json:"annotations,omitempty"`
-	Data         []byte            `json:"data,omitempty"` // the blob itself, if embedded
-	Platform     *Platform         `json:"platform,omitempty"`
-	ArtifactType string            `json:"artifactType,omitempty"`
-	Extra        Object            `json:"-"`
+	MediaType    string        `json:"mediaType"`
+	Digest       digest.Digest `json:"digest"`
+	Size         int64         `json:"size"` // bytes of the blob, as stored
+	URLs         []string      `json:"urls,omitempty"`
+	Annotations  Annotations   `json:"annotations,omitempty"`
+	Data         []byte        `json:"data,omitempty"` // the blob itself, if embedded
+	Platform     *Platform     `json:"platform,omitempty"`
+	ArtifactType string        `json:"artifactType,omitempty"`
+	Extra        Object        `json:"-"`
 }
 
 // Annotations that this program reads and writes.
@@ -81,31 +80,13 @@ func (d *Descriptor) check() error {
 // DiffID returns the diff ID that a layer's descriptor carries in a stream, and reports whether it
 // carries one.
 func (d Descriptor) DiffID() (digest.Digest, bool) {
-	id, err := digest.Parse(d.Annotations[AnnotationDiffID])
+	id, err := digest.Parse(d.Annotations.Get(AnnotationDiffID))
 	return id, err == nil
 }
 
-// WithAnnotation returns a copy of d with one annotation set, or removed if value is "". The copy has
-// the annotations of d itself, which nobody may change, if they say so already: an index may have a
-// hundred thousand entries, and a map takes more room than its two names.
+// WithAnnotation returns a copy of d with one annotation set, or removed if value is "".
 func (d Descriptor) WithAnnotation(key, value string) Descriptor {
-	was, ok := d.Annotations[key]
-	if len(d.Annotations) > 0 && was == value && ok == (value != "") {
-		return d
-	}
-
-	a := maps.Clone(d.Annotations)
-	if a == nil {
-		a = map[string]string{}
-	}
-	a[key] = value
-	if value == "" {
-		delete(a, key)
-	}
-	if len(a) == 0 {
-		a = nil
-	}
-	d.Annotations = a
+	d.Annotations = d.Annotations.With(key, value)
 	return d
 }
 

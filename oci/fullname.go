@@ -104,11 +104,11 @@ func joinName(place, tag string, d digest.Digest) string {
 // program that puts an image into a store calls it by its full name if it is one of a set, or if an
 // image of another repository has the tag.
 func NameOfEntry(d Descriptor) (Name, bool) {
-	if name := d.Annotations[AnnotationRefName]; strings.ContainsAny(name, ":/@") {
+	if name := d.Annotations.Get(AnnotationRefName); strings.ContainsAny(name, ":/@") {
 		n := SplitName(name)
 		return n, n.Repo != ""
 	}
-	n := SplitName(d.Annotations[AnnotationImageName])
+	n := SplitName(d.Annotations.Get(AnnotationImageName))
 	return n, n.Repo != ""
 }
 
@@ -116,7 +116,7 @@ func NameOfEntry(d Descriptor) (Name, bool) {
 // its digest.
 func (d Descriptor) EntryName() string {
 	for _, key := range []string{AnnotationRefName, AnnotationImageName} {
-		if name := d.Annotations[key]; name != "" {
+		if name := d.Annotations.Get(key); name != "" {
 			return name
 		}
 	}
@@ -136,7 +136,7 @@ func (d Descriptor) WithFullName(name string) Descriptor {
 // the entry of its image. If the image is called by its full name, a tag of d becomes one of the
 // same repository.
 func (d Descriptor) Beside(image Descriptor) Descriptor {
-	tag, name := d.Annotations[AnnotationRefName], image.Annotations[AnnotationRefName]
+	tag, name := d.Annotations.Get(AnnotationRefName), image.Annotations.Get(AnnotationRefName)
 	if n := SplitName(name); tag != "" && strings.Contains(name, "/") && !strings.ContainsAny(tag, ":/@") {
 		return d.WithFullName(n.Repo + ":" + tag)
 	}

@@ -98,8 +98,9 @@ func checkStrict(data []byte, first byte) error {
 // is returned as it is.
 //
 // Each entry is handed to see, unless that is nil, before the next one is read. see may change the
-// entry. What it drops takes no memory, which counts in a list of a hundred thousand.
-func ReadList(r io.Reader, size int64, see func(*Descriptor)) (Index, error) {
+// entry or keep it, and reports whether it becomes one of the list. What see drops takes no memory, which counts
+// in a list of a hundred thousand.
+func ReadList(r io.Reader, size int64, see func(*Descriptor) bool) (Index, error) {
 	var x Index
 	if size > MaxList {
 		return x, fmt.Errorf("%w: %d bytes, the limit is %d", ErrMalformed, size, MaxList)

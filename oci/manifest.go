@@ -11,26 +11,26 @@ import (
 // A Manifest describes one image or artifact (manifest.md of the image-spec). Members that
 // the struct has no field for are kept in Extra.
 type Manifest struct {
-	SchemaVersion int               `json:"schemaVersion"`
-	MediaType     string            `json:"mediaType,omitempty"`
-	ArtifactType  string            `json:"artifactType,omitempty"`
-	Config        Descriptor        `json:"config"`
-	Layers        []Descriptor      `json:"layers"`
-	Subject       *Descriptor       `json:"subject,omitempty"`
-	Annotations   map[string]string `json:"annotations,omitempty"`
-	Extra         Object            `json:"-"`
+	SchemaVersion int          `json:"schemaVersion"`
+	MediaType     string       `json:"mediaType,omitempty"`
+	ArtifactType  string       `json:"artifactType,omitempty"`
+	Config        Descriptor   `json:"config"`
+	Layers        []Descriptor `json:"layers"`
+	Subject       *Descriptor  `json:"subject,omitempty"`
+	Annotations   Annotations  `json:"annotations,omitempty"`
+	Extra         Object       `json:"-"`
 }
 
 // An Index lists manifests and other indexes (image-index.md), and is what index.json of
 // a layout holds. Members that the struct has no field for are kept in Extra.
 type Index struct {
-	SchemaVersion int               `json:"schemaVersion"`
-	MediaType     string            `json:"mediaType,omitempty"`
-	ArtifactType  string            `json:"artifactType,omitempty"`
-	Manifests     []Descriptor      `json:"manifests"`
-	Subject       *Descriptor       `json:"subject,omitempty"`
-	Annotations   map[string]string `json:"annotations,omitempty"`
-	Extra         Object            `json:"-"`
+	SchemaVersion int          `json:"schemaVersion"`
+	MediaType     string       `json:"mediaType,omitempty"`
+	ArtifactType  string       `json:"artifactType,omitempty"`
+	Manifests     []Descriptor `json:"manifests"`
+	Subject       *Descriptor  `json:"subject,omitempty"`
+	Annotations   Annotations  `json:"annotations,omitempty"`
+	Extra         Object       `json:"-"`
 }
 
 // Referring is what a document of any type says about the manifest that it refers to. Nothing else of

@@ -188,7 +188,7 @@ func TestWithFullName(t *testing.T) {
 		"hello": "docker.io/library/hello:latest", "r.test/a:v1": "r.test/a:v1", "r.test/a@" + testDigest: "", "Hello World": "",
 	} {
 		d := Descriptor{}.WithFullName(name)
-		if got := d.Annotations[AnnotationImageName]; got != full || d.Annotations[AnnotationRefName] != name {
+		if got := d.Annotations.Get(AnnotationImageName); got != full || d.Annotations.Get(AnnotationRefName) != name {
 			t.Errorf("WithFullName(%q): %v, want the full name %q", name, d.Annotations, full)
 		}
 	}
@@ -211,7 +211,7 @@ func TestNamesOfEntries(t *testing.T) {
 			t.Errorf("NameOfEntry(%q, %q) = %q, %t", tt.ref, tt.full, got, ok)
 		}
 		sig := entry("sha256-0.sig", "").Beside(entry(tt.ref, tt.full))
-		if got := sig.Annotations[AnnotationRefName]; got != tt.beside {
+		if got := sig.Annotations.Get(AnnotationRefName); got != tt.beside {
 			t.Errorf("beside %q: %q, want %q", tt.ref, got, tt.beside)
 		}
 	}

@@ -27,7 +27,7 @@ type parser struct {
 	held    int64             // about how many bytes of memory hold what was read, see hold
 	words   map[string]string // texts that occur again and again, as media types
 
-	see func(*Descriptor) // gets each entry of an index
+	see func(*Descriptor) bool // gets each entry of an index, and reports whether to keep it
 
 	rest io.Reader // what follows data, if that is a part of the document; see more
 	gone int64     // bytes before data
@@ -551,19 +551,19 @@ func (p *parser) texts() ([]string, error) {
 	return list, err
 }
 
-// pairs takes an object of texts; null is none.
-func (p *parser) pairs() (map[string]string, error) {
+// annotations takes an object of texts; null is none.
+func (p *parser) annotations() (Annotations, error) {
 	if p.null() {
 		return nil, nil
 	}
-	m := map[string]string{}
+	var a Annotations
 	err := p.object(func(name string) error {
 		s, err := p.text()
-		err = cmp.Or(err, p.holdMember(len(m), len(s)))
-		m[name] = s
-		return err
+		a = append(a, Annotation{name, s})
+		return cmp.Or(err, p.hold(2*textMemory+len(s)))
 	})
-	return m, err
+	a.sort()
+	return a, err
 }
 
 // bytes takes base64; null is none.
@@ -637,7 +637,7 @@ func (p *parser) descriptor() (Descriptor, error) {
 		case "urls":
 			d.URLs, err = p.texts()
 		case "annotations":
-			d.Annotations, err = p.pairs()
+			d.Annotations, err = p.annotations()
 		case "data":
 			d.Data, err = p.bytes()
 		case "platform":
@@ -672,8 +672,8 @@ func (p *parser) optional() (*Descriptor, error) {
 	return &d, err
 }
 
-// descriptors takes a list of descriptors; see gets each of them.
-func (p *parser) descriptors(see func(*Descriptor)) ([]Descriptor, error) {
+// descriptors takes a list of descriptors, of which see keeps some.
+func (p *parser) descriptors(see func(*Descriptor) bool) ([]Descriptor, error) {
 	if p.null() {
 		return nil, nil
 	}
@@ -684,6 +684,10 @@ func (p *parser) descriptors(see func(*Descriptor)) ([]Descriptor, error) {
 			return err
 		}
 		d, err := p.descriptor()
+		if err != nil || see != nil && !see(&d) {
+			return err
+		}
+
 		// At 64 entries room is made for all that follow, as if they were as long as these. Growing
 		// step by step would copy a million descriptors several times.
 		if len(list) == 64 {
@@ -691,10 +695,7 @@ func (p *parser) descriptors(see func(*Descriptor)) ([]Descriptor, error) {
 			list = slices.Grow(list, int(64*(p.size-at)/(at-start)))
 		}
 		list = append(list, d)
-		if err == nil && see != nil {
-			see(&list[len(list)-1])
-		}
-		return err
+		return nil
 	})
 
 	return list, err
@@ -767,7 +768,7 @@ func (p *parser) manifest() (Manifest, error) {
 		case "subject":
 			m.Subject, err = p.optional()
 		case "annotations":
-			m.Annotations, err = p.pairs()
+			m.Annotations, err = p.annotations()
 		default:
 			return false, nil
 		}
@@ -800,7 +801,7 @@ func (p *parser) index() (Index, error) {
 		case "subject":
 			x.Subject, err = p.optional()
 		case "annotations":
-			x.Annotations, err = p.pairs()
+			x.Annotations, err = p.annotations()
 		default:
 			return false, nil
 		}

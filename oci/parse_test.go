@@ -268,7 +268,7 @@ func TestMemoryOfEntries(t *testing.T) {
 		{"with a name", named, true},
 		{"with a platform", strings.Replace(named, `"size":1`, `"platform":{"architecture":"arm","os":"linux"},"size":1`, 1), true},
 		{"without a name", `{"digest":"` + digest + `","mediaType":"` + MediaTypeIndex + `","size":1}`, true},
-		{"maps", `{"mediaType":"a/b","digest":"a:b","size":0,"annotations":{"a":""},"x":` + strings.Repeat(" ", 10) + `0}`, false},
+		{"maps", `{"mediaType":"a/b","digest":"a:b","size":0,"x":` + strings.Repeat(" ", 15) + `0}`, false},
 		{"platforms", `{"mediaType":"a/b","digest":"a:b","size":0,"platform":{"os.features":[""],"x":` + strings.Repeat(" ", 10) + `0}}`, false},
 	} {
 		const size = 10 << 20
@@ -285,6 +285,24 @@ func TestMemoryOfEntries(t *testing.T) {
 			t.Errorf("%s: %d MiB were asked for", tt.name, n)
 		}
 	}
+}
+
+// A list of a hundred thousand names is held by many commands, some of which have it twice.
+func TestMemoryOfNames(t *testing.T) {
+	data := names(10_000)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	x, err := ReadList(bytes.NewReader(data), int64(len(data)), nil)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if err != nil || len(x.Manifests) != 10_000 {
+		t.Fatalf("ReadList = %d entries, %v", len(x.Manifests), err)
+	}
+	if each := (after.HeapAlloc - before.HeapAlloc) / 10_000; each > 400 {
+		t.Errorf("an entry takes %d bytes", each)
+	}
+	runtime.KeepAlive(x)
 }
 
 func BenchmarkReadList(b *testing.B) {

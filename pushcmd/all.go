@@ -264,7 +264,7 @@ func (p *pusher) pushReferrer(ctx context.Context, r graph.Referrer) error {
 
 // tagOf returns the tag behind the name of an entry, if a registry takes it.
 func tagOf(desc oci.Descriptor) string {
-	name := desc.Annotations[oci.AnnotationRefName]
+	name := desc.Annotations.Get(oci.AnnotationRefName)
 	tag := name[strings.LastIndexByte(name, ':')+1:]
 	if registry.CheckTag(tag) != nil {
 		return ""

@@ -45,7 +45,7 @@ func Destinations(images []Image, to registry.Reference, rewrites oci.Rewrites) 
 
 		full, isFull := oci.NameOfEntry(desc)
 		im.Name, im.To, im.from = desc.Digest.String(), to, full.Repo
-		tag := desc.Annotations[oci.AnnotationRefName]
+		tag := desc.Annotations.Get(oci.AnnotationRefName)
 		switch isTag := registry.CheckTag(tag) == nil; {
 		case isTag && (isOne || !isFull):
 			im.Name, im.To.Tag = tag, tag

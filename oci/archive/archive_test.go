@@ -101,7 +101,7 @@ func names(t testing.TB, l *layout.Layout) (all []string) {
 		t.Fatal(err)
 	}
 	for _, d := range x.Manifests {
-		all = append(all, d.Annotations[oci.AnnotationRefName])
+		all = append(all, d.Annotations.Get(oci.AnnotationRefName))
 	}
 	return all
 }
@@ -287,7 +287,7 @@ func TestLoadDocker(t *testing.T) {
 			if err != nil || len(layers) != 2 {
 				t.Fatalf("layers %+v, %v", layers, err)
 			}
-			full := entries[0].Annotations[oci.AnnotationImageName]
+			full := entries[0].Annotations.Get(oci.AnnotationImageName)
 			if tags := names(t, l); !strings.Contains(name, "null") && (tags[0] != "v1" || full != "docker.io/library/hello:v1") {
 				t.Errorf("names %q, full name %q", tags, full)
 			}
@@ -304,7 +304,7 @@ func TestNamesOfDocker(t *testing.T) {
 		e[4].hdr.Name = name
 		e[5] = file("manifest.json", strings.Replace(a.manifest, "c.json", name, 1))
 		got, err := list(t, tarOf(t, e...))
-		if err != nil || len(got) != 1 || got[0].Annotations[oci.AnnotationRefName] != "v1" {
+		if err != nil || len(got) != 1 || got[0].Annotations.Get(oci.AnnotationRefName) != "v1" {
 			t.Fatalf("config %s: Index = %+v, %v", name, got, err)
 		}
 		m, err := image.Layers(archiveOf(t, tarOf(t, e...)), got[0])
@@ -991,7 +991,7 @@ func TestNamesWithDigests(t *testing.T) {
 	} {
 		l := layouttest.New(t)
 		got, err := Load(t.Context(), l, bytes.NewReader(save(t, OCI, Image{src, d, tt.tag, tt.name})), LoadOptions{})
-		if err != nil || got[0].Annotations[oci.AnnotationRefName] != tt.want {
+		if err != nil || got[0].Annotations.Get(oci.AnnotationRefName) != tt.want {
 			t.Errorf("%q, %q: Load = %+v, %v, want the tag %q", tt.tag, tt.name, got, err, tt.want)
 		}
 		if _, err := l.Resolve(oci.ImageName{Tag: tt.want, Digest: d.Digest}); err != nil {

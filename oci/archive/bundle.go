@@ -161,10 +161,10 @@ func (b *BundlePlan) addRoot(ctx context.Context, src source.Source, entry oci.D
 
 // entryName is what an entry of index.json is called.
 func entryName(d oci.Descriptor) string {
-	if n := d.Annotations[oci.AnnotationRefName]; n != "" {
+	if n := d.Annotations.Get(oci.AnnotationRefName); n != "" {
 		return n
 	}
-	return d.Annotations[oci.AnnotationImageName]
+	return d.Annotations.Get(oci.AnnotationImageName)
 }
 
 func (b *BundlePlan) addGraph(ctx context.Context, src source.Source, root oci.Descriptor) error {

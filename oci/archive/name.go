@@ -15,9 +15,9 @@ func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error
 	taken := map[string]oci.Descriptor{} // by tag
 	known := map[string]string{}         // tags, by full name
 	for _, d := range x.Manifests {
-		tag := d.Annotations[oci.AnnotationRefName]
+		tag := d.Annotations.Get(oci.AnnotationRefName)
 		taken[tag] = d
-		known[d.Annotations[oci.AnnotationImageName]] = tag
+		known[d.Annotations.Get(oci.AnnotationImageName)] = tag
 	}
 
 	own := map[string]bool{}
@@ -68,7 +68,7 @@ func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error
 
 // sameRepo reports whether an entry of the layout may be an earlier state of the image full.
 func sameRepo(entry oci.Descriptor, full string) bool {
-	name := entry.Annotations[oci.AnnotationImageName]
+	name := entry.Annotations.Get(oci.AnnotationImageName)
 	if name == "" {
 		return false
 	}
@@ -79,12 +79,12 @@ func sameRepo(entry oci.Descriptor, full string) bool {
 // put behind it. It must be that of the image. A repository without a tag is not a name alone: there the
 // digest stays.
 func plainName(e oci.Descriptor, annotation string) (string, error) {
-	name, d := oci.CutDigest(e.Annotations[annotation])
+	name, d := oci.CutDigest(e.Annotations.Get(annotation))
 	if !d.IsZero() && d != e.Digest {
-		return "", fmt.Errorf("the image named %q is %s: %w", e.Annotations[annotation], e.Digest, digest.ErrMismatch)
+		return "", fmt.Errorf("the image named %q is %s: %w", e.Annotations.Get(annotation), e.Digest, digest.ErrMismatch)
 	}
 	if !d.IsZero() && strings.Contains(name, "/") && oci.SplitName(name).Tag == "" {
-		return e.Annotations[annotation], nil
+		return e.Annotations.Get(annotation), nil
 	}
 	return name, nil
 }

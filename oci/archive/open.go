@@ -235,7 +235,7 @@ func (a *Archive) open(ctx context.Context) error {
 	a.list = oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex}
 	listed := map[digest.Digest]bool{}
 	for _, e := range entries {
-		if e.Annotations[oci.AnnotationRefName] != "" || !listed[e.Digest] {
+		if e.Annotations.Get(oci.AnnotationRefName) != "" || !listed[e.Digest] {
 			a.list.Manifests = append(a.list.Manifests, e)
 		}
 		listed[e.Digest] = true

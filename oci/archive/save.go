@@ -95,7 +95,7 @@ func NewPlan(images []Image, format Format, rules graph.Rules) (*Plan, error) {
 		}
 	}
 
-	if err := graph.CheckNames(p.index().Manifests); err != nil {
+	if err := graph.CheckNames(slices.Values(p.index().Manifests)); err != nil {
 		return nil, err
 	}
 

@@ -79,7 +79,7 @@ func entriesOf(t testing.TB, s source.Source) (all []string) {
 		t.Fatal(err)
 	}
 	for _, d := range x.Manifests {
-		all = append(all, strings.Join([]string{d.Annotations[oci.AnnotationRefName], d.Annotations[oci.AnnotationImageName], d.MediaType, d.Digest.String()}, " "))
+		all = append(all, strings.Join([]string{d.Annotations.Get(oci.AnnotationRefName), d.Annotations.Get(oci.AnnotationImageName), d.MediaType, d.Digest.String()}, " "))
 	}
 	slices.Sort(all)
 	return all
@@ -175,7 +175,7 @@ func mustResolve(t *testing.T, l *layout.Layout, data []byte) {
 	}
 	names := []oci.ImageName{{}, {Tag: "v1"}, {Tag: "none"}, {Tag: "docker.io/library/app:v1"}, {Digest: digest.FromBytes([]byte("none"))}}
 	for _, e := range x.Manifests {
-		names = append(names, oci.ImageName{Digest: e.Digest}, oci.ImageName{Tag: e.Annotations[oci.AnnotationImageName]})
+		names = append(names, oci.ImageName{Digest: e.Digest}, oci.ImageName{Tag: e.Annotations.Get(oci.AnnotationImageName)})
 	}
 	for _, n := range names {
 		got, err := a.Resolve(n)

@@ -184,7 +184,7 @@ func (u *unbundler) takeEntries(x oci.Index) error {
 			u.notice("left out %s of type %q, which is not an image", e.Digest, e.MediaType)
 			continue
 		}
-		if tag := e.Annotations[oci.AnnotationRefName]; tag != "" {
+		if tag := e.Annotations.Get(oci.AnnotationRefName); tag != "" {
 			if err := oci.CheckTag(tag); err != nil {
 				return fmt.Errorf("%s: %w: %w", indexFile, err, oci.ErrMalformed)
 			}

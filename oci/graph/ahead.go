@@ -30,10 +30,11 @@ type ahead struct {
 
 // A batch is what one goroutine reads.
 type batch struct {
-	descs []oci.Descriptor
-	found map[mention]document // not to be looked at before done is closed
-	left  int                  // documents that were not asked for yet
-	done  chan struct{}
+	descs    []oci.Descriptor
+	mentions []mention            // of descs
+	found    map[mention]document // not to be looked at before done is closed
+	left     int                  // documents that were not asked for yet
+	done     chan struct{}
 }
 
 // begin begins to read some of descs, which the walk comes to next, and returns how many of them it
@@ -61,26 +62,26 @@ func (a *ahead) begin(descs []oci.Descriptor) int {
 func (a *ahead) fill(b *batch, descs []oci.Descriptor) int {
 	var bytes int64
 	for i, desc := range descs {
-		m := mention{digest: desc.Digest, size: desc.Size, mediaType: desc.MediaType}
+		m := mention{digest: desc.Digest, size: desc.Size, mediaType: a.w.id(desc.MediaType)}
 		switch {
-		case !a.w.opens(desc), desc.Data != nil, desc.Size > aheadBytes, a.w.seen[m], a.begun[m] != nil:
+		case !a.w.opens(desc), desc.Data != nil, desc.Size > aheadBytes, a.w.saw(m), a.begun[m] != nil:
 			continue
 		case len(b.descs) == aheadCount, bytes+desc.Size > aheadBytes:
 			return i
 		}
 		bytes += max(desc.Size, 0)
 		a.begun[m] = b
-		b.descs = append(b.descs, desc)
+		b.descs, b.mentions = append(b.descs, desc), append(b.mentions, m)
 	}
 	return len(descs)
 }
 
 func (b *batch) read(s Store) {
 	b.found = make(map[mention]document, len(b.descs))
-	for _, desc := range b.descs {
+	for i, desc := range b.descs {
 		var d document
 		d.doc, d.refs, d.err = read(s, desc)
-		b.found[mentionOf(desc)] = d
+		b.found[b.mentions[i]] = d
 	}
 }
 

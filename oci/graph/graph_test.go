@@ -260,7 +260,7 @@ func TestCutFallbackTag(t *testing.T) {
 // BuildKit marks what is not an image by an annotation, others by the platform alone. One unknown word of
 // two is an image that somebody described badly.
 func TestIsAttestation(t *testing.T) {
-	marked := oci.Descriptor{Annotations: map[string]string{oci.AnnotationAttestation: "attestation-manifest"}}
+	marked := oci.Descriptor{Annotations: oci.AnnotationsOf(map[string]string{oci.AnnotationAttestation: "attestation-manifest"})}
 	if !IsAttestation(marked) {
 		t.Error("a marked entry is not an attestation")
 	}
@@ -285,7 +285,7 @@ func TestForPlatforms(t *testing.T) {
 	silent.Platform = nil
 	artifact := m.put(t, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, ArtifactType: "application/x-sbom", Config: m.blob(oci.MediaTypeEmpty, "{}")})
 	aboutAMD, aboutV7 := m.attestation(t, amd), m.attestation(t, v7)
-	desc := m.put(t, oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Annotations: map[string]string{"kept": "yes"},
+	desc := m.put(t, oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Annotations: oci.AnnotationsOf(map[string]string{"kept": "yes"}),
 		Manifests: []oci.Descriptor{amd, v6, v7, aboutAMD, aboutV7, silent, artifact, m.index(t, amd)}})
 	desc = desc.WithAnnotation(oci.AnnotationRefName, "v1")
 
@@ -323,7 +323,7 @@ func TestForPlatforms(t *testing.T) {
 		if !slices.EqualFunc(got.Manifests, tt.want, func(a, b oci.Descriptor) bool { return a.Digest == b.Digest }) {
 			t.Errorf("%s: %d entries, want %d", tt.wishes, len(got.Manifests), len(tt.want))
 		}
-		if got.Annotations["kept"] != "yes" || left.Desc.Annotations[oci.AnnotationRefName] != "v1" || left.Desc.Digest != digest.FromBytes(left.Doc) {
+		if got.Annotations.Get("kept") != "yes" || left.Desc.Annotations.Get(oci.AnnotationRefName) != "v1" || left.Desc.Digest != digest.FromBytes(left.Doc) {
 			t.Errorf("%s: %v of %v", tt.wishes, left.Desc, got.Annotations)
 		}
 	}

@@ -76,7 +76,7 @@ func isIndex(d oci.Descriptor) bool { return oci.IsIndex(d.MediaType) }
 // IsAttestation reports whether an entry of an index says something about another entry, as
 // BuildKit's attestations, and is not an image of its own.
 func IsAttestation(d oci.Descriptor) bool {
-	return d.Annotations[oci.AnnotationAttestation] != "" ||
+	return d.Annotations.Get(oci.AnnotationAttestation) != "" ||
 		d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
 }
 
@@ -366,7 +366,7 @@ func forPlatforms(s Store, entries []oci.Descriptor, wishes []oci.Platform) ([]o
 
 	// An attestation stays where the image stays that it is about.
 	entries = slices.DeleteFunc(entries, func(d oci.Descriptor) bool {
-		return !kept[d.Digest.String()] && !kept[d.Annotations[oci.AnnotationAttested]]
+		return !kept[d.Digest.String()] && !kept[d.Annotations.Get(oci.AnnotationAttested)]
 	})
 	return entries, near, nil
 }

@@ -237,4 +237,4 @@ func plainEntry(d oci.Descriptor) oci.Descriptor {
 	return oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 }
 
-func nameOf(d oci.Descriptor) string { return d.Annotations[oci.AnnotationRefName] }
+func nameOf(d oci.Descriptor) string { return d.Annotations.Get(oci.AnnotationRefName) }

@@ -2,6 +2,7 @@ package graph
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -36,7 +37,7 @@ func findTag(x oci.Index, tag string) (oci.Descriptor, error) {
 		func(d oci.Descriptor) bool { return isName(d, oci.AnnotationRefName, tag) },
 		func(d oci.Descriptor) bool { return isName(d, oci.AnnotationImageName, tag) },
 		func(d oci.Descriptor) bool {
-			return isFullName(d.Annotations[oci.AnnotationRefName], tag) || isFullName(d.Annotations[oci.AnnotationImageName], tag)
+			return isFullName(d.Annotations.Get(oci.AnnotationRefName), tag) || isFullName(d.Annotations.Get(oci.AnnotationImageName), tag)
 		},
 	} {
 		found := distinct(x.Manifests, match)
@@ -53,9 +54,9 @@ func findTag(x oci.Index, tag string) (oci.Descriptor, error) {
 
 // CheckNames gives [ErrAmbiguous] if two entries of an index.json would have the same name. By such
 // a name a reader finds neither image, and a writer keeps only one of them.
-func CheckNames(entries []oci.Descriptor) error {
+func CheckNames(entries iter.Seq[oci.Descriptor]) error {
 	taken := map[string]digest.Digest{}
-	for _, e := range entries {
+	for e := range entries {
 		name := e.EntryName()
 		if other, ok := taken[name]; ok && other != e.Digest {
 			return fmt.Errorf("%w: %q would name %s and %s", ErrAmbiguous, name, other, e.Digest)
@@ -67,7 +68,7 @@ func CheckNames(entries []oci.Descriptor) error {
 
 // isName reports whether the name in an annotation of an entry is tag, its digest aside.
 func isName(d oci.Descriptor, annotation, tag string) bool {
-	name := d.Annotations[annotation]
+	name := d.Annotations.Get(annotation)
 	base, _ := oci.CutDigest(name)
 	return name == tag || name != "" && base == tag
 }
@@ -126,7 +127,7 @@ func isReferrer(s Store, e oci.Descriptor) bool {
 		_, _, ok := CutFallbackTag(name)
 		return ok
 	}
-	if e.Annotations[oci.AnnotationImageName] != "" || !oci.IsDocument(e.MediaType) {
+	if e.Annotations.Get(oci.AnnotationImageName) != "" || !oci.IsDocument(e.MediaType) {
 		return false
 	}
 	doc, err := s.Document(e)

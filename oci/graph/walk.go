@@ -54,7 +54,7 @@ type Node struct {
 // A document that is absent gives an error that wraps [ErrIncomplete], unless the rules allow it:
 // then it is left out. An error of visit ends the walk.
 func Walk(s Store, roots []oci.Descriptor, rules Rules, visit func(Node) error) error {
-	return NewWalker(s, DefaultLimits()).Walk(roots, strict(rules, visit))
+	return NewWalker(s, DefaultLimits()).Whole(roots, rules, visit)
 }
 
 // Descend is [Walk] with parents before children, in the order in which documents name them.
@@ -111,13 +111,14 @@ type Walker struct {
 
 	store  Store
 	limits Limits
-	seen   map[mention]bool
+	seen   map[mention]struct{}
+	ids    map[string]uint32 // of texts that many descriptors share
 	ahead  ahead
 }
 
 // NewWalker returns a walker that has visited nothing.
 func NewWalker(s Store, limits Limits) *Walker {
-	w := &Walker{store: s, limits: limits, seen: map[mention]bool{}}
+	w := &Walker{store: s, limits: limits, seen: map[mention]struct{}{}, ids: map[string]uint32{}}
 	w.ahead = ahead{w: w, begun: map[mention]*batch{}}
 	return w
 }
@@ -128,19 +129,35 @@ func (w *Walker) opens(desc oci.Descriptor) bool {
 }
 
 // A mention holds the parts of a descriptor that count when a walk asks whether it was visited. A
-// second descriptor of the same blob may differ in them, and is then visited too.
+// second descriptor of the same blob may differ in them, and is then visited too. A walk remembers all
+// of them, so those that repeat themselves are numbers.
 type mention struct {
-	digest, data digest.Digest
-	size         int64
-	mediaType    string
+	digest          digest.Digest
+	size            int64
+	mediaType, data uint32 // as in [Walker.id]
 }
 
-func mentionOf(desc oci.Descriptor) mention {
-	m := mention{digest: desc.Digest, size: desc.Size, mediaType: desc.MediaType}
+func (w *Walker) mentionOf(desc oci.Descriptor) mention {
+	m := mention{digest: desc.Digest, size: desc.Size, mediaType: w.id(desc.MediaType)}
 	if desc.Data != nil {
-		m.data = digest.FromBytes(desc.Data)
+		m.data = w.id(digest.FromBytes(desc.Data).String())
 	}
 	return m
+}
+
+// id returns a number over 0 for a text, the same for the same text.
+func (w *Walker) id(text string) uint32 {
+	id, ok := w.ids[text]
+	if !ok {
+		id = uint32(len(w.ids)) + 1
+		w.ids[text] = id
+	}
+	return id
+}
+
+func (w *Walker) saw(m mention) bool {
+	_, ok := w.seen[m]
+	return ok
 }
 
 // Walk visits what roots are made of and was not visited yet, children before parents. A document
@@ -157,6 +174,11 @@ func (w *Walker) Walk(roots []oci.Descriptor, visit func(Node) error) error {
 		}
 	}
 	return nil
+}
+
+// Whole is [Walker.Walk] for images that are to be whole, as [Walk] says.
+func (w *Walker) Whole(roots []oci.Descriptor, rules Rules, visit func(Node) error) error {
+	return w.Walk(roots, strict(rules, visit))
 }
 
 // begin reads ahead in a list that the walk has come to at place i, where the first begun entries are
@@ -199,12 +221,12 @@ type frame struct {
 // enter visits a descriptor that leads no further. A document goes onto the stack: it is visited when
 // everything below it was, or now if the walker descends.
 func (r *rootWalk) enter(desc, parent oci.Descriptor, depth int) error {
-	w, m := r.w, mentionOf(desc)
-	if w.seen[m] || w.Documents && !oci.IsDocument(desc.MediaType) {
+	w, m := r.w, r.w.mentionOf(desc)
+	if w.saw(m) || w.Documents && !oci.IsDocument(desc.MediaType) {
 		return nil
 	}
 
-	w.seen[m] = true
+	w.seen[m] = struct{}{}
 
 	n := Node{Desc: desc, Parent: parent, Depth: depth}
 	if !w.opens(desc) {

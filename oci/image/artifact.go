@@ -35,7 +35,7 @@ func ArtifactFiles(m oci.Manifest) ([]ArtifactFile, error) {
 	var files []ArtifactFile
 	seen := map[string]bool{}
 	for i, desc := range m.Layers {
-		title := desc.Annotations[oci.AnnotationTitle]
+		title := desc.Annotations.Get(oci.AnnotationTitle)
 		if title == "" {
 			continue
 		}
@@ -54,7 +54,7 @@ func ArtifactFiles(m oci.Manifest) ([]ArtifactFile, error) {
 		}
 
 		seen[name] = true
-		files = append(files, ArtifactFile{Path: name, Desc: desc, Layer: i, Packed: desc.Annotations[annotationUnpack] == "true" && oci.IsLayer(desc.MediaType)})
+		files = append(files, ArtifactFile{Path: name, Desc: desc, Layer: i, Packed: desc.Annotations.Get(annotationUnpack) == "true" && oci.IsLayer(desc.MediaType)})
 	}
 
 	return files, nil

@@ -105,7 +105,7 @@ func (c *Converter) wants(d oci.Descriptor) bool {
 	if !ok || t.Foreign || c.o.Layer.Compression == Keep {
 		return false
 	}
-	_, star := d.Annotations[estargz.TOCDigestAnnotation]
+	_, star := d.Annotations.Find(estargz.TOCDigestAnnotation)
 	same := t.Compression == compressionOf(c.o.Layer.Compression) && (star || c.o.Layer.Compression != Estargz)
 	return !same || c.o.Again
 }
@@ -275,8 +275,8 @@ func replaceLayer(raw json.RawMessage, made oci.Descriptor) (json.RawMessage, er
 			return key == estargz.TOCDigestAnnotation || key == estargz.UncompressedSizeAnnotation || strings.HasPrefix(key, "io.github.containers.zstd-chunked.")
 		})
 
-		for key, value := range bare(made).Annotations {
-			a[key] = encodeText(value)
+		for _, made := range bare(made).Annotations {
+			a[made.Name] = encodeText(made.Value)
 		}
 
 		if delete(o, "annotations"); len(a) > 0 {
@@ -307,7 +307,7 @@ func LeftBehind(store graph.Store, x oci.Index, p *Plan) ([]Left, error) {
 
 	var left []Left
 	for _, e := range x.Manifests {
-		if tag := e.Annotations[oci.AnnotationRefName]; tag != "" && replaced[e.Digest] {
+		if tag := e.Annotations.Get(oci.AnnotationRefName); tag != "" && replaced[e.Digest] {
 			left = append(left, Left{Digest: e.Digest, Tag: tag})
 		}
 	}
@@ -339,7 +339,7 @@ func LeftBehind(store graph.Store, x oci.Index, p *Plan) ([]Left, error) {
 		if err != nil {
 			return nil // a damaged one is built on nothing
 		}
-		base, err := digest.Parse(m.Annotations[annotationBaseDigest])
+		base, err := digest.Parse(m.Annotations.Get(annotationBaseDigest))
 		if err == nil && replaced[base] {
 			left = append(left, Left{Digest: base, Desc: n.Desc, Base: true})
 		}

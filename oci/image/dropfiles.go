@@ -199,7 +199,7 @@ func (d *Dropper) rewrite(ctx context.Context, desc oci.Descriptor, links bool) 
 
 	// The layer keeps its compression. The level it was made at is not known, so it is the usual
 	// one.
-	_, star := desc.Annotations[estargz.TOCDigestAnnotation]
+	_, star := desc.Annotations.Find(estargz.TOCDigestAnnotation)
 	switch t, _ := oci.ParseLayerType(desc.MediaType); {
 	case star:
 		o.Compression, o.Level = Estargz, gzip.DefaultLevel

@@ -239,8 +239,8 @@ func (im *Image) SetBase(name string, d digest.Digest) error {
 // base returns the annotations that say what the image is built on; zero values if it does
 // not say.
 func (im *Image) base() (name string, d digest.Digest) {
-	d, _ = digest.Parse(im.m.Annotations[annotationBaseDigest])
-	return im.m.Annotations[annotationBaseName], d
+	d, _ = digest.Parse(im.m.Annotations.Get(annotationBaseDigest))
+	return im.m.Annotations.Get(annotationBaseName), d
 }
 
 // convert writes the manifest, config and layers in the media types of a family.

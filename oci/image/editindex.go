@@ -52,7 +52,7 @@ func EditIndex(store graph.Store, desc oci.Descriptor, e IndexEdit) (data []byte
 	var left []oci.Descriptor
 	out := []json.RawMessage{}
 	for i, d := range x.Manifests {
-		about := d.Annotations[oci.AnnotationAttested]
+		about := d.Annotations.Get(oci.AnnotationAttested)
 		switch {
 		case gone[d.Digest.String()]:
 		case graph.IsAttestation(d) && gone[about]:

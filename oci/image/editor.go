@@ -335,8 +335,8 @@ func (e *editor) entries(x oci.Index, raws []json.RawMessage, depth int) ([]json
 
 	// An attestation names its image by the digest, so it says nothing about the new one.
 	for i, d := range x.Manifests {
-		if graph.IsAttestation(d) && replaced[d.Annotations[oci.AnnotationAttested]] {
-			e.plan.Notices = append(e.plan.Notices, fmt.Sprintf("left out %s: it attests %s, which the edit changes", d.Digest, d.Annotations[oci.AnnotationAttested]))
+		if graph.IsAttestation(d) && replaced[d.Annotations.Get(oci.AnnotationAttested)] {
+			e.plan.Notices = append(e.plan.Notices, fmt.Sprintf("left out %s: it attests %s, which the edit changes", d.Digest, d.Annotations.Get(oci.AnnotationAttested)))
 			continue
 		}
 		out = append(out, raws[i])

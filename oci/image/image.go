@@ -57,7 +57,7 @@ func NewManifest(o ManifestOptions) (oci.Manifest, error) {
 		ArtifactType:  o.ArtifactType,
 		Config:        bare(o.Config),
 		Layers:        make([]oci.Descriptor, 0, len(o.Layers)),
-		Annotations:   o.Annotations,
+		Annotations:   oci.AnnotationsOf(o.Annotations),
 	}
 
 	if o.Subject != nil {
@@ -86,7 +86,7 @@ func NewManifest(o ManifestOptions) (oci.Manifest, error) {
 
 // NewIndex returns an image index of manifests.
 func NewIndex(manifests []oci.Descriptor, annotations map[string]string) oci.Index {
-	x := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Annotations: annotations}
+	x := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Annotations: oci.AnnotationsOf(annotations)}
 	for _, d := range manifests {
 		x.Manifests = append(x.Manifests, bare(d))
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"strconv"
 
 	"ocikit/digest"
@@ -367,9 +366,7 @@ func (w *LayerWriter) Abort() {
 
 func annotate(d oci.Descriptor, annotations map[string]string) oci.Descriptor {
 	if len(annotations) > 0 {
-		all := maps.Clone(d.Annotations)
-		maps.Copy(all, annotations)
-		d.Annotations = all
+		d.Annotations = d.Annotations.Merge(annotations)
 	}
 	return d
 }

@@ -91,7 +91,7 @@ func TestAddLayer(t *testing.T) {
 					t.Errorf("AddLayer = %+v", desc)
 				}
 				described, err := DescribeLayer(t.Context(), bytes.NewReader(c.blob), false)
-				if err != nil || described.Digest != desc.Digest || described.Annotations[oci.AnnotationDiffID] != want.String() {
+				if err != nil || described.Digest != desc.Digest || described.Annotations.Get(oci.AnnotationDiffID) != want.String() {
 					t.Errorf("DescribeLayer = %+v, %v", described, err)
 				}
 			})
@@ -164,7 +164,7 @@ func TestNewManifest(t *testing.T) {
 		WithAnnotation(oci.AnnotationDiffID, digest.FromBytes(nil).String()).WithAnnotation("kept", "yes")
 	config := oci.Describe(oci.MediaTypeConfig, []byte("{}"))
 	m, err := NewManifest(ManifestOptions{Config: config, Layers: []oci.Descriptor{layer}})
-	if err != nil || fmt.Sprint(m.Layers[0].Annotations) != "map[kept:yes]" {
+	if err != nil || fmt.Sprint(m.Layers[0].Annotations) != "[{kept yes}]" {
 		t.Errorf("NewManifest = %+v, %v; want no diff ID in it", m, err)
 	}
 	if _, err := NewManifest(ManifestOptions{Layers: []oci.Descriptor{layer}}); err == nil {

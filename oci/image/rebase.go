@@ -274,7 +274,7 @@ func (o *RebaseOptions) findBases(im *Image) error {
 // is.
 func ReferenceOf(entry oci.Descriptor) string {
 	for _, key := range []string{oci.AnnotationImageName, oci.AnnotationRefName} {
-		name := entry.Annotations[key]
+		name := entry.Annotations.Get(key)
 		host, path, ok := strings.Cut(name, "/")
 		if ok && path != "" && (strings.ContainsAny(host, ".:") || host == "localhost") {
 			return name

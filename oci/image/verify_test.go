@@ -318,7 +318,7 @@ func TestVerifyDeepOfTwins(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.Annotations = map[string]string{"twin": "yes"}
+	m.Annotations = oci.AnnotationsOf(map[string]string{"twin": "yes"})
 	two := layouttest.Put(t, l, oci.MediaTypeManifest, m)
 
 	findings, _, err := Verify(t.Context(), l, layout.VerifyOptions{Deep: true, Roots: []oci.Descriptor{one, two}})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -62,8 +63,10 @@ type CopyOptions struct {
 // layers nobody would find, is an error that wraps [oci.ErrMalformed].
 //
 // With DryRun l may be nil, for a layout that does not exist yet.
-func (l *Layout) Copy(ctx context.Context, from source.Source, images []oci.Descriptor, o CopyOptions) error {
-	if err := graph.CheckNames(images); err != nil {
+//
+// There may be a hundred thousand images, so they are where the caller has them. They are not changed.
+func (l *Layout) Copy(ctx context.Context, from source.Source, images []*oci.Descriptor, o CopyOptions) error {
+	if err := graph.CheckNames(values(images)); err != nil {
 		return err
 	}
 
@@ -75,24 +78,11 @@ func (l *Layout) Copy(ctx context.Context, from source.Source, images []oci.Desc
 		}
 	}
 
-	c := &copier{to: l, from: from, o: o, sizes: map[digest.Digest]int64{}}
+	c := &copier{to: l, from: from, o: o}
 	c.dir, _ = source.Unwrap(from).(*Layout)
-	if err := c.collect(images); err != nil {
+	entries, err := c.plan(images)
+	if err != nil {
 		return err
-	}
-
-	entries := slices.Clip(images)
-	if o.Referrers {
-		refs, err := c.referrers(images)
-		if err != nil {
-			return err
-		}
-		for _, r := range refs {
-			if len(images) == 1 {
-				r = r.Beside(images[0])
-			}
-			entries = append(entries, r)
-		}
 	}
 
 	if err := c.bring(ctx); err != nil || o.DryRun {
@@ -105,14 +95,64 @@ func (l *Layout) Copy(ctx context.Context, from source.Source, images []oci.Desc
 		return err
 	}
 
-	return l.Update(ctx, func(x *oci.Index) error { return c.name(ctx, x, entries) })
+	p := newPlacement(withoutDiffIDs(entries))
+	return l.edit(ctx, p.see, func(*oci.Index) ([]*oci.Descriptor, error) {
+		return p.done(), c.complete(ctx)
+	})
+}
+
+// plan works out what is to be brought, and returns the entries that index.json gets.
+func (c *copier) plan(images []*oci.Descriptor) ([]*oci.Descriptor, error) {
+	c.sizes = map[digest.Digest]int64{}
+	defer func() { c.sizes = nil }()
+	if err := c.collect(images); err != nil || !c.o.Referrers {
+		return images, err
+	}
+
+	refs, err := c.referrers(slices.Collect(values(images)))
+	if err != nil {
+		return nil, err
+	}
+
+	entries := slices.Clip(images)
+	for _, r := range refs {
+		if len(images) == 1 {
+			r = r.Beside(*images[0])
+		}
+		entries = append(entries, &r)
+	}
+	return entries, nil
+}
+
+// withoutDiffIDs returns entries without those that belong to descriptors in a pipe, not to index.json.
+func withoutDiffIDs(entries []*oci.Descriptor) []*oci.Descriptor {
+	entries = slices.Clone(entries)
+	for i, e := range entries {
+		if e.Annotations.Get(oci.AnnotationDiffID) != "" {
+			bare := e.WithAnnotation(oci.AnnotationDiffID, "")
+			entries[i] = &bare
+		}
+	}
+	return entries
+}
+
+// values returns the descriptors of a list.
+func values(list []*oci.Descriptor) iter.Seq[oci.Descriptor] {
+	return func(yield func(oci.Descriptor) bool) {
+		for _, d := range list {
+			if !yield(*d) {
+				return
+			}
+		}
+	}
 }
 
 // bring brings all blobs, and says of each how. Children come before parents, so a copy that is cut
 // short leaves no manifest without its layers.
 func (c *copier) bring(ctx context.Context) error {
 	c.report(progress.Event{Kind: progress.Plan, Count: len(c.blobs), Size: c.total()})
-	for _, desc := range c.blobs {
+	for _, b := range c.blobs {
+		desc := b.descriptor()
 		how, err := c.blob(ctx, desc)
 		if err != nil {
 			return err
@@ -127,32 +167,17 @@ func (c *copier) bring(ctx context.Context) error {
 	return nil
 }
 
-// name sets the entries in x, under the lock, once all blobs are there.
-func (c *copier) name(ctx context.Context, x *oci.Index, entries []oci.Descriptor) error {
-	// A GC may have come in between; under the lock none can.
-	for _, desc := range c.blobs {
-		if _, err := c.to.Stat(desc.Digest); errors.Is(err, ErrNotFound) {
-			if _, err := c.blob(ctx, desc); err != nil {
+// complete brings what is no longer here. A GC may have come since the blobs were brought; under the
+// lock, where complete is called, none can.
+func (c *copier) complete(ctx context.Context) error {
+	for _, b := range c.blobs {
+		if _, err := c.to.Stat(b.digest); errors.Is(err, ErrNotFound) {
+			if _, err := c.blob(ctx, b.descriptor()); err != nil {
 				return err
 			}
 		}
 	}
-
-	if err := c.syncDirs(); err != nil {
-		return err
-	}
-
-	// A diff ID is for descriptors in a pipe, not for index.json.
-	carries := func(e oci.Descriptor) bool { return e.Annotations[oci.AnnotationDiffID] != "" }
-	if slices.ContainsFunc(entries, carries) {
-		entries = slices.Clone(entries)
-		for i, e := range entries {
-			entries[i] = e.WithAnnotation(oci.AnnotationDiffID, "")
-		}
-	}
-
-	setEntries(x, entries...)
-	return nil
+	return c.syncDirs()
 }
 
 // A copier is one run of Copy.
@@ -161,15 +186,31 @@ type copier struct {
 	from  source.Source
 	dir   *Layout // the source, if it is a layout: its files can be shared
 	o     CopyOptions
-	blobs []oci.Descriptor        // children before parents
-	sizes map[digest.Digest]int64 // of blobs, by their descriptors
+	blobs []blob                  // children before parents
+	sizes map[digest.Digest]int64 // of blobs, by their descriptors, while they are collected
 	dirty map[string]bool         // directories that are not synced yet
+}
+
+// A blob is what counts of a descriptor while its blob is brought.
+type blob struct {
+	mediaType string
+	digest    digest.Digest
+	size      int64
+	data      *[]byte // the blob itself, if embedded
+}
+
+func (b blob) descriptor() oci.Descriptor {
+	d := oci.Descriptor{MediaType: b.mediaType, Digest: b.digest, Size: b.size}
+	if b.data != nil {
+		d.Data = *b.data
+	}
+	return d
 }
 
 func (c *copier) total() int64 {
 	var n int64
-	for _, desc := range c.blobs {
-		n += desc.Size
+	for _, b := range c.blobs {
+		n += b.size
 	}
 	return n
 }
@@ -198,17 +239,26 @@ func (c *copier) report(e progress.Event) {
 
 // collect adds what images are made of, children before parents. Documents come from the source,
 // or from the target if the source lacks them.
-func (c *copier) collect(images []oci.Descriptor) error {
+func (c *copier) collect(images []*oci.Descriptor) error {
 	store := graph.Store(c.from)
 	if c.to != nil {
 		store = graph.Either(c.from, c.to)
 	}
-	return graph.Walk(store, images, c.o.Rules, func(n graph.Node) error {
-		if err := n.Desc.CheckData(); err != nil {
+	w := graph.NewWalker(store, graph.DefaultLimits())
+	root := make([]oci.Descriptor, 1)
+	for _, im := range images {
+		root[0] = *im
+		err := w.Whole(root, c.o.Rules, func(n graph.Node) error {
+			if err := n.Desc.CheckData(); err != nil {
+				return err
+			}
+			return c.add(n.Desc)
+		})
+		if err != nil {
 			return err
 		}
-		return c.add(n.Desc)
-	})
+	}
+	return nil
 }
 
 // add adds a blob. All descriptors of it must agree: only one of them is looked at later.
@@ -217,10 +267,17 @@ func (c *copier) add(desc oci.Descriptor) error {
 	if known && size != desc.Size {
 		return fmt.Errorf("blob %s: descriptors say both %d and %d bytes: %w", desc.Digest, size, desc.Size, oci.ErrMalformed)
 	}
-	if !known {
-		c.sizes[desc.Digest] = desc.Size
-		c.blobs = append(c.blobs, desc)
+	if known {
+		return nil
 	}
+
+	c.sizes[desc.Digest] = desc.Size
+	b := blob{mediaType: desc.MediaType, digest: desc.Digest, size: desc.Size}
+	if desc.Data != nil {
+		data := desc.Data
+		b.data = &data
+	}
+	c.blobs = append(c.blobs, b)
 	return nil
 }
 
@@ -234,7 +291,7 @@ func (c *copier) referrers(images []oci.Descriptor) ([]oci.Descriptor, error) {
 	for _, r := range found {
 		entries = append(entries, r.Desc)
 	}
-	return entries, c.collect(entries)
+	return entries, c.collect(pointers(entries))
 }
 
 // blob brings one blob.

@@ -15,7 +15,7 @@ import (
 // is listed. Every image must be whole by the rules: an absent blob gives [ErrIncomplete].
 func (l *Layout) AddEntries(ctx context.Context, entries []oci.Descriptor, rules graph.Rules) error {
 	for _, e := range entries {
-		if tag := e.Annotations[oci.AnnotationRefName]; tag != "" {
+		if tag := e.Annotations.Get(oci.AnnotationRefName); tag != "" {
 			if err := oci.CheckTag(tag); err != nil {
 				return err
 			}
@@ -35,46 +35,77 @@ func (l *Layout) AddEntries(ctx context.Context, entries []oci.Descriptor, rules
 	})
 }
 
-// setEntries puts each entry that has a tag in the place of the first one with it, and drops any
-// others; those without are added unless their digests are listed. There may be thousands of
-// entries, and more of them in x, so each list is gone through once.
+// setEntries puts entries into x as a [placement] does.
 func setEntries(x *oci.Index, entries ...oci.Descriptor) {
-	const placed = -1
-	tagged := map[string]int{}           // where in entries the last one with the tag is, or placed
-	untagged := map[digest.Digest]bool{} // those without a tag: whether it is listed
+	p := newPlacement(pointers(entries))
+	for i := range x.Manifests {
+		p.add(&x.Manifests[i])
+	}
+	list := p.done()
+	x.Manifests = slices.AppendSeq(make([]oci.Descriptor, 0, len(list)), values(list))
+}
+
+// A placement puts each entry that has a tag in the place of the first one with it, and drops any
+// others; those without are added unless their digests are listed. There may be thousands of entries,
+// and more of them in index.json, so each list is gone through once.
+type placement struct {
+	entries  []*oci.Descriptor
+	tagged   map[string]int         // where in entries the last one with the tag is, or placed
+	untagged map[digest.Digest]bool // those without a tag: whether it is listed
+	list     []*oci.Descriptor      // what index.json gets
+}
+
+// placed marks a tag whose entry has its place.
+const placed = -1
+
+func newPlacement(entries []*oci.Descriptor) *placement {
+	p := &placement{entries: entries, tagged: make(map[string]int, len(entries)), untagged: map[digest.Digest]bool{}}
 	for i, e := range entries {
-		if tag := e.Annotations[oci.AnnotationRefName]; tag != "" {
-			tagged[tag] = i
+		if tag := e.Annotations.Get(oci.AnnotationRefName); tag != "" {
+			p.tagged[tag] = i
 		} else {
-			untagged[e.Digest] = false
+			p.untagged[e.Digest] = false
 		}
 	}
+	return p
+}
 
-	// The list is made anew in place: it never gets longer than what of it was read.
-	list := slices.Grow(x.Manifests, len(entries))[:0]
-	add := func(e oci.Descriptor) {
-		tag := e.Annotations[oci.AnnotationRefName]
-		if newest, ok := tagged[tag]; ok {
-			if newest == placed {
-				return
-			}
-			e, tagged[tag] = entries[newest], placed
+// see is handed the entries of index.json while it is read, and keeps those that stay.
+func (p *placement) see(e *oci.Descriptor) bool {
+	p.add(e)
+	return false
+}
+
+// add adds an entry to the list, or what belongs in its place.
+func (p *placement) add(e *oci.Descriptor) {
+	tag := e.Annotations.Get(oci.AnnotationRefName)
+	if newest, ok := p.tagged[tag]; ok {
+		if newest == placed {
+			return
 		}
-		if _, ok := untagged[e.Digest]; ok {
-			untagged[e.Digest] = true
+		e, p.tagged[tag] = p.entries[newest], placed
+	}
+	if _, ok := p.untagged[e.Digest]; ok {
+		p.untagged[e.Digest] = true
+	}
+	p.list = append(p.list, e)
+}
+
+// done adds the entries that have no place yet, and returns the whole list.
+func (p *placement) done() []*oci.Descriptor {
+	for _, e := range p.entries {
+		if e.Annotations.Get(oci.AnnotationRefName) != "" || !p.untagged[e.Digest] {
+			p.add(e)
 		}
-		list = append(list, e)
 	}
+	return p.list
+}
 
-	for _, e := range x.Manifests {
-		add(e)
+// pointers returns where the entries of a list are.
+func pointers(list []oci.Descriptor) []*oci.Descriptor {
+	all := make([]*oci.Descriptor, len(list))
+	for i := range list {
+		all[i] = &list[i]
 	}
-
-	for _, e := range entries {
-		if e.Annotations[oci.AnnotationRefName] != "" || !untagged[e.Digest] {
-			add(e)
-		}
-	}
-
-	x.Manifests = list
+	return all
 }

@@ -272,14 +272,14 @@ func faultOperations() []faultOperation {
 			return nil
 		}},
 		{name: "Copy by links", do: func(w *faultWorld, l *Layout) error {
-			return l.Copy(ctx, w.other, []oci.Descriptor{w.elsewhere.WithAnnotation(oci.AnnotationRefName, "copied")}, CopyOptions{})
+			return l.Copy(ctx, w.other, pointers([]oci.Descriptor{w.elsewhere.WithAnnotation(oci.AnnotationRefName, "copied")}), CopyOptions{})
 		}, done: func(w *faultWorld) error { return has(w.l, "copied", w.elsewhere) }},
 		{name: "Copy of bytes", do: func(w *faultWorld, l *Layout) error {
-			return l.Copy(ctx, w.other, []oci.Descriptor{w.elsewhere.WithAnnotation(oci.AnnotationRefName, "copied")}, CopyOptions{NoLink: true})
+			return l.Copy(ctx, w.other, pointers([]oci.Descriptor{w.elsewhere.WithAnnotation(oci.AnnotationRefName, "copied")}), CopyOptions{NoLink: true})
 		}, done: func(w *faultWorld) error { return has(w.l, "copied", w.elsewhere) }},
 		{name: "Copy over a damaged blob", prepare: func(t *testing.T, w *faultWorld) { w.damage(t) },
 			do: func(w *faultWorld, l *Layout) error {
-				return l.Copy(ctx, w.other, []oci.Descriptor{w.image.WithAnnotation(oci.AnnotationRefName, "copied")}, CopyOptions{})
+				return l.Copy(ctx, w.other, pointers([]oci.Descriptor{w.image.WithAnnotation(oci.AnnotationRefName, "copied")}), CopyOptions{})
 			}, done: func(w *faultWorld) error { return has(w.l, "copied", w.image) }},
 		{name: "GC", do: func(w *faultWorld, l *Layout) error {
 			_, err := l.GC(ctx, GCOptions{Delete: true, Now: time.Now().Add(time.Second)}, func(Garbage) error { return nil })

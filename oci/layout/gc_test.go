@@ -368,20 +368,20 @@ func TestCopy(t *testing.T) {
 		}
 		dry := o
 		dry.DryRun = true
-		if err := to.Copy(t.Context(), from, []oci.Descriptor{named}, dry); err != nil || ways[HowRepaired] != 1 {
+		if err := to.Copy(t.Context(), from, []*oci.Descriptor{&named}, dry); err != nil || ways[HowRepaired] != 1 {
 			t.Errorf("dry run: %v, %v", ways, err)
 		}
 		if _, err := to.Resolve(oci.ImageName{Tag: "copied"}); !errors.Is(err, ErrNotFound) {
 			t.Errorf("dry run named something: %v", err)
 		}
 		clear(ways)
-		if err := to.Copy(t.Context(), from, []oci.Descriptor{named}, o); err != nil {
+		if err := to.Copy(t.Context(), from, []*oci.Descriptor{&named}, o); err != nil {
 			t.Fatal(err)
 		}
 		mustVerify(t, to)
 		if got, err := to.Resolve(oci.ImageName{Tag: "copied"}); err != nil || got.Digest != index.Digest || graph.Check(to, got, graph.Rules{}) != nil {
 			t.Errorf("Resolve = %v, %v", got, err)
-		} else if got.Annotations[oci.AnnotationDiffID] != "" {
+		} else if got.Annotations.Get(oci.AnnotationDiffID) != "" {
 			t.Errorf("index.json has the diff ID, which is for descriptors in a pipe: %v", got.Annotations)
 		}
 		if ways[HowRepaired] != 1 || ways[HowLinked]+ways[HowCloned]+ways[HowCopied] != 6 || noLink && ways[HowCopied] != 6 {
@@ -392,7 +392,7 @@ func TestCopy(t *testing.T) {
 		}
 		clear(ways)
 		o.Referrers = true
-		if err := to.Copy(t.Context(), from, []oci.Descriptor{named}, o); err != nil || ways[HowKept] != 7 {
+		if err := to.Copy(t.Context(), from, []*oci.Descriptor{&named}, o); err != nil || ways[HowKept] != 7 {
 			t.Errorf("again: %v, %v", ways, err)
 		}
 		x, err := to.Index()
@@ -416,7 +416,7 @@ func TestCopyOfEmbeddedBlob(t *testing.T) {
 	config := oci.Descriptor{MediaType: "application/x-config", Digest: digest.FromBytes(data), Size: int64(len(data)), Data: data}
 	from, to := newLayout(t), newLayout(t)
 	m := putDocument(t, from, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: config})
-	if err := to.Copy(t.Context(), from, []oci.Descriptor{m}, CopyOptions{}); err != nil {
+	if err := to.Copy(t.Context(), from, []*oci.Descriptor{&m}, CopyOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if size, err := to.Stat(config.Digest); size != config.Size || err != nil {
@@ -426,7 +426,7 @@ func TestCopyOfEmbeddedBlob(t *testing.T) {
 
 	config.Data = []byte("sIgnature")
 	m = putDocument(t, from, oci.MediaTypeManifest, oci.Manifest{SchemaVersion: 2, Config: config})
-	if err := newLayout(t).Copy(t.Context(), from, []oci.Descriptor{m}, CopyOptions{}); !errors.Is(err, digest.ErrMismatch) {
+	if err := newLayout(t).Copy(t.Context(), from, []*oci.Descriptor{&m}, CopyOptions{}); !errors.Is(err, digest.ErrMismatch) {
 		t.Errorf("Copy of wrong embedded data = %v, want %v", err, digest.ErrMismatch)
 	}
 }
@@ -463,7 +463,7 @@ func TestCopyOfDamage(t *testing.T) {
 			} else if err := os.WriteFile(name, []byte(c.data), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			err := to.Copy(t.Context(), from, []oci.Descriptor{desc.WithAnnotation(oci.AnnotationRefName, "t")}, c.o)
+			err := to.Copy(t.Context(), from, pointers([]oci.Descriptor{desc.WithAnnotation(oci.AnnotationRefName, "t")}), c.o)
 			if (err == nil) != c.ok {
 				t.Errorf("Copy = %v", err)
 			}
@@ -504,7 +504,7 @@ func TestContradictions(t *testing.T) {
 			if err := from.Tag(t.Context(), "t", desc, TagOptions{}); err == nil {
 				t.Error("Tag: no error")
 			}
-			if err := to.Copy(t.Context(), from, []oci.Descriptor{desc.WithAnnotation(oci.AnnotationRefName, "t")}, CopyOptions{}); err == nil {
+			if err := to.Copy(t.Context(), from, pointers([]oci.Descriptor{desc.WithAnnotation(oci.AnnotationRefName, "t")}), CopyOptions{}); err == nil {
 				t.Error("Copy: no error")
 			}
 			mustVerify(t, to)
@@ -743,7 +743,7 @@ func TestLinks(t *testing.T) {
 	defer linked.Close()
 	mustVerify(t, linked)
 	to := newLayout(t)
-	if err := to.Copy(t.Context(), linked, []oci.Descriptor{desc}, CopyOptions{}); err != nil {
+	if err := to.Copy(t.Context(), linked, pointers([]oci.Descriptor{desc}), CopyOptions{}); err != nil {
 		t.Error(err)
 	}
 	if err := linked.Tag(t.Context(), "u", desc, TagOptions{}); err != nil {
@@ -845,7 +845,7 @@ func TestBlobsAreNoDirectory(t *testing.T) {
 
 		from := newLayout(t)
 		image := addImage(t, from, "1").WithAnnotation(oci.AnnotationRefName, "copied")
-		if err := l.Copy(t.Context(), from, []oci.Descriptor{image}, CopyOptions{}); err == nil {
+		if err := l.Copy(t.Context(), from, pointers([]oci.Descriptor{image}), CopyOptions{}); err == nil {
 			t.Errorf("%s: Copy succeeded", what)
 		}
 		if _, err := l.Resolve(oci.ImageName{Tag: "copied"}); !errors.Is(err, ErrNotFound) {

@@ -38,21 +38,27 @@ func (l *Layout) Index() (oci.Index, error) {
 // the entries lead to. Names take more than half the memory of a hundred thousand entries. name, if
 // it is not nil, gets each entry as it is in the file. What Roots reads is not remembered.
 func (l *Layout) Roots(name func(oci.Descriptor)) ([]oci.Descriptor, error) {
-	x, err := l.readIndex(func(e *oci.Descriptor) {
+	x, err := l.readIndex(func(e *oci.Descriptor) bool {
 		if name != nil {
 			name(*e)
 		}
-		delete(e.Annotations, oci.AnnotationRefName)
-		delete(e.Annotations, oci.AnnotationImageName)
-		if len(e.Annotations) == 0 {
-			e.Annotations = nil
-		}
+		*e = e.WithAnnotation(oci.AnnotationRefName, "").WithAnnotation(oci.AnnotationImageName, "")
+		return true
 	})
 	return x.Manifests, err
 }
 
+// Entries hands each entry of index.json to take, in their order, and remembers none.
+func (l *Layout) Entries(take func(oci.Descriptor)) error {
+	_, err := l.readIndex(func(e *oci.Descriptor) bool {
+		take(*e)
+		return false
+	})
+	return err
+}
+
 // readIndex reads index.json as [oci.ReadList] does.
-func (l *Layout) readIndex(see func(*oci.Descriptor)) (oci.Index, error) {
+func (l *Layout) readIndex(see func(*oci.Descriptor) bool) (oci.Index, error) {
 	f, size, err := l.open(indexFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: no file %s", ErrNotLayout, indexFile)
@@ -68,9 +74,10 @@ func (l *Layout) readIndex(see func(*oci.Descriptor)) (oci.Index, error) {
 	return x, nil
 }
 
-func (l *Layout) writeIndex(x oci.Index) error {
+// writeIndex writes index.json, with manifests in place of those in x.
+func (l *Layout) writeIndex(x oci.Index, manifests []*oci.Descriptor) error {
 	return l.writeFile(indexFile, func(w io.Writer) error {
-		return x.EncodeTo(&limited{w: w, dir: l.dir})
+		return x.EncodeTo(&limited{w: w, dir: l.dir}, slices.Values(manifests))
 	})
 }
 
@@ -88,18 +95,18 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-// replace writes index.json unless it says just that already.
-func (l *Layout) replace(x oci.Index) error {
-	same, err := l.says(x)
+// replace writes index.json as writeIndex does, unless it says just that already.
+func (l *Layout) replace(x oci.Index, manifests []*oci.Descriptor) error {
+	same, err := l.says(x, manifests)
 	if same || err != nil {
 		return err
 	}
-	return l.writeIndex(x)
+	return l.writeIndex(x, manifests)
 }
 
-// says reports whether index.json is x, byte for byte. The file is closed again: Windows replaces no
+// says reports whether index.json is what writeIndex would write, byte for byte. The file is closed again: Windows replaces no
 // file that is open, unless the file system knows how.
-func (l *Layout) says(x oci.Index) (bool, error) {
+func (l *Layout) says(x oci.Index, manifests []*oci.Descriptor) (bool, error) {
 	f, _, err := l.open(indexFile)
 	if err != nil {
 		return false, err
@@ -107,7 +114,7 @@ func (l *Layout) says(x oci.Index) (bool, error) {
 	defer f.Close()
 
 	same := &comparer{r: f}
-	err = x.EncodeTo(same)
+	err = x.EncodeTo(same, slices.Values(manifests))
 	if errors.Is(err, errDiffers) {
 		return false, nil
 	}
@@ -141,19 +148,29 @@ func (c *comparer) atEnd() bool {
 // and writes the result, durably. If change fails or alters nothing, nothing is written.
 // Waiting for the lock ends with ctx.
 func (l *Layout) Update(ctx context.Context, change func(*oci.Index) error) error {
+	return l.edit(ctx, nil, func(x *oci.Index) ([]*oci.Descriptor, error) {
+		err := change(x)
+		return pointers(x.Manifests), err
+	})
+}
+
+// edit is Update, where see gets each entry that is read, as [oci.ReadList] says, and change returns
+// the entries that are written.
+func (l *Layout) edit(ctx context.Context, see func(*oci.Descriptor) bool, change func(*oci.Index) ([]*oci.Descriptor, error)) error {
 	unlock, err := l.lock(ctx)
 	if err != nil {
 		return fmt.Errorf("layout %q: lock: %w", l.dir, err)
 	}
 	defer unlock()
-	x, err := l.readIndex(nil)
+	x, err := l.readIndex(see)
 	if err != nil {
 		return err
 	}
-	if err := change(&x); err != nil {
+	manifests, err := change(&x)
+	if err != nil {
 		return err
 	}
-	return l.replace(x)
+	return l.replace(x, manifests)
 }
 
 // Expectation is what a tag must mean before it is changed: see [Expect] and [ExpectAbsent]. The
@@ -177,7 +194,7 @@ func (e Expectation) met(tag string, x *oci.Index) error {
 	got := "no such tag"
 	ok := e.digest.IsZero()
 	for _, d := range x.Manifests {
-		if d.Annotations[oci.AnnotationRefName] == tag {
+		if d.Annotations.Get(oci.AnnotationRefName) == tag {
 			got, ok = d.Digest.String(), d.Digest == e.digest
 			break
 		}
@@ -220,7 +237,7 @@ func (l *Layout) Tag(ctx context.Context, tag string, desc oci.Descriptor, o Tag
 
 	return l.Update(ctx, func(x *oci.Index) error {
 		for _, e := range entries {
-			if err := o.Expect.met(e.Annotations[oci.AnnotationRefName], x); err != nil {
+			if err := o.Expect.met(e.Annotations.Get(oci.AnnotationRefName), x); err != nil {
 				return err
 			}
 		}
@@ -248,7 +265,7 @@ func (l *Layout) Untag(ctx context.Context, tag string, expect Expectation) erro
 		}
 		n := len(x.Manifests)
 		x.Manifests = slices.DeleteFunc(x.Manifests, func(d oci.Descriptor) bool {
-			return d.Annotations[oci.AnnotationRefName] == tag
+			return d.Annotations.Get(oci.AnnotationRefName) == tag
 		})
 		if len(x.Manifests) == n {
 			return fmt.Errorf("tag %q: %w", tag, ErrNotFound)

@@ -201,8 +201,8 @@ func (l *Layout) init(allowed func(fs.DirEntry) bool, annotations map[string]str
 	}
 
 	if _, err := l.root.Lstat(indexFile); errors.Is(err, fs.ErrNotExist) {
-		empty := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Annotations: annotations}
-		if err := l.writeIndex(empty); err != nil {
+		empty := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Annotations: oci.AnnotationsOf(annotations)}
+		if err := l.writeIndex(empty, nil); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ func (c *nameCheck) add(code string, e oci.Descriptor, got, want string) {
 // check checks the names of one entry of index.json.
 func (c *nameCheck) check(e oci.Descriptor) {
 	c.checkDigest(e)
-	tag := e.Annotations[oci.AnnotationRefName]
+	tag := e.Annotations.Get(oci.AnnotationRefName)
 	if tag == "" {
 		return
 	}
@@ -60,8 +60,8 @@ func (c *nameCheck) checkDigest(e oci.Descriptor) {
 		return
 	}
 	for _, key := range []string{oci.AnnotationRefName, oci.AnnotationImageName} {
-		if _, d := oci.CutDigest(e.Annotations[key]); !d.IsZero() && d != e.Digest {
-			c.add(CodeNameDigest, e, fmt.Sprintf("%q", e.Annotations[key]), e.Digest.String())
+		if _, d := oci.CutDigest(e.Annotations.Get(key)); !d.IsZero() && d != e.Digest {
+			c.add(CodeNameDigest, e, fmt.Sprintf("%q", e.Annotations.Get(key)), e.Digest.String())
 		}
 	}
 }

@@ -92,7 +92,7 @@ func (l *Layout) UpdateWaiting(ctx context.Context, change func(*oci.Index, *Wai
 		return err
 	}
 
-	if err := l.replace(x); err != nil {
+	if err := l.replace(x, pointers(x.Manifests)); err != nil {
 		return err
 	}
 

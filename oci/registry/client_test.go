@@ -801,7 +801,7 @@ func TestRedirectsToWorse(t *testing.T) {
 func TestInventoryOfTags(t *testing.T) {
 	shared := oci.Describe("application/x", []byte("shared"))
 	manifest := func(n string) []byte {
-		data, err := oci.Encode(oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, ArtifactType: "application/x", Config: shared, Annotations: map[string]string{"n": n}})
+		data, err := oci.Encode(oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, ArtifactType: "application/x", Config: shared, Annotations: oci.AnnotationsOf(map[string]string{"n": n})})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -117,7 +117,7 @@ func (r *Repository) unchanged(name string, want digest.Digest) (oci.Descriptor,
 		if !want.IsZero() {
 			return d.Digest == want
 		}
-		return d.Annotations[oci.AnnotationImageName] == full || r.here != "" && d.Annotations[oci.AnnotationRefName] == r.here
+		return d.Annotations.Get(oci.AnnotationImageName) == full || r.here != "" && d.Annotations.Get(oci.AnnotationRefName) == r.here
 	})
 
 	if err != nil || i < 0 {

@@ -198,7 +198,7 @@ func TestImages(t *testing.T) {
 		{"a member", base, w.image(func(c *oci.Config, _ *oci.Manifest) { c.Set("author", "me") }, a, b), []string{"config: member /author"}},
 		{"two branches", base, w.image(func(c *oci.Config, m *oci.Manifest) {
 			c.Set("author", "me")
-			m.Annotations = map[string]string{"k": "v"}
+			m.Annotations = oci.AnnotationsOf(map[string]string{"k": "v"})
 		}, a2, b),
 			[]string{"manifest: member /annotations/k", "config: member /author", "layer 0: content a"}},
 		{"history", base, w.image(func(c *oci.Config, _ *oci.Manifest) {
@@ -360,7 +360,7 @@ func TestRandomImages(t *testing.T) {
 				c.SetEnv("A", fmt.Sprint(r.IntN(2)))
 			}
 			if r.IntN(3) == 0 {
-				m.Annotations = map[string]string{"k": fmt.Sprint(r.IntN(2))}
+				m.Annotations = oci.AnnotationsOf(map[string]string{"k": fmt.Sprint(r.IntN(2))})
 			}
 		}, chosen...)
 		if r.IntN(3) == 0 {
@@ -500,7 +500,9 @@ func tarOf(t *testing.T, content []byte) []byte {
 func TestOrderOfEntries(t *testing.T) {
 	w := newWorld(t)
 	image := func(arch, note string) oci.Descriptor {
-		return forPlatform(w.image(func(_ *oci.Config, m *oci.Manifest) { m.Annotations = map[string]string{"note": note} }), arch)
+		return forPlatform(w.image(func(_ *oci.Config, m *oci.Manifest) {
+			m.Annotations = oci.AnnotationsOf(map[string]string{"note": note})
+		}), arch)
 	}
 	amd, arm, s390, riscv := image("amd64", "1"), image("arm64", "2"), image("s390x", "3"), image("riscv64", "4")
 	again := image("amd64", "5")
@@ -547,7 +549,9 @@ func (l list) Index() (oci.Index, error) { return oci.Index{Manifests: l.entries
 func TestLayoutsWithOneNameTwice(t *testing.T) {
 	w := newWorld(t)
 	named := func(name, note string) oci.Descriptor {
-		d := w.image(func(_ *oci.Config, m *oci.Manifest) { m.Annotations = map[string]string{"note": note} })
+		d := w.image(func(_ *oci.Config, m *oci.Manifest) {
+			m.Annotations = oci.AnnotationsOf(map[string]string{"note": note})
+		})
 		return d.WithAnnotation(oci.AnnotationRefName, name)
 	}
 	a, b, c, other := named("x", "1"), named("x", "2"), named("x", "3"), named("y", "1")

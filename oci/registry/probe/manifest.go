@@ -25,7 +25,7 @@ const artifactType = "application/vnd.ocikit.probe"
 func (r *run) newImage(edit func(*oci.Manifest)) document {
 	m := oci.Manifest{
 		SchemaVersion: 2, MediaType: oci.MediaTypeManifest, Config: r.config, Layers: []oci.Descriptor{r.blob},
-		Annotations: map[string]string{"org.ocikit.probe": r.tag + "-" + digestOf(noise(8))[7:15]},
+		Annotations: oci.Annotations{{Name: "org.ocikit.probe", Value: r.tag + "-" + digestOf(noise(8))[7:15]}},
 	}
 	if edit != nil {
 		edit(&m)
@@ -229,7 +229,7 @@ func (r *run) trySubject() *result {
 func (r *run) tryPadded(n int, otherwise Level) *result {
 	pad := func(k int) document {
 		return r.newImage(func(m *oci.Manifest) {
-			m.Annotations = map[string]string{"org.ocikit.probe": r.tag, "org.ocikit.pad": strings.Repeat("x", k)}
+			m.Annotations = oci.AnnotationsOf(map[string]string{"org.ocikit.probe": r.tag, "org.ocikit.pad": strings.Repeat("x", k)})
 		})
 	}
 	d := pad(n - len(pad(0).data))

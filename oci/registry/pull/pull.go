@@ -133,7 +133,7 @@ func (p *puller) pull(ctx context.Context, entry oci.Descriptor) error {
 		return err
 	}
 
-	tag := entry.Annotations[oci.AnnotationRefName]
+	tag := entry.Annotations.Get(oci.AnnotationRefName)
 	p.step(Step{Action: "tag", Digest: entry.Digest, MediaType: entry.MediaType, Size: entry.Size, Tag: tag})
 	p.progress(Progress{Kind: "tag", Digest: entry.Digest, Text: tag})
 	return nil
@@ -163,7 +163,7 @@ func (im *Image) Plan(ctx context.Context, l *layout.Layout, entry oci.Descripto
 		steps = append(steps, Step{Action: "manifest", Digest: doc.desc.Digest, MediaType: doc.desc.MediaType, Size: doc.desc.Size})
 	}
 
-	return append(steps, Step{Action: "tag", Digest: entry.Digest, MediaType: entry.MediaType, Size: entry.Size, Tag: entry.Annotations[oci.AnnotationRefName]}), context.Cause(ctx)
+	return append(steps, Step{Action: "tag", Digest: entry.Digest, MediaType: entry.MediaType, Size: entry.Size, Tag: entry.Annotations.Get(oci.AnnotationRefName)}), context.Cause(ctx)
 }
 
 // local reports what to do about a blob, by what the layout has: "exists", "repair" or "fetch". A

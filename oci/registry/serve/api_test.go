@@ -80,7 +80,7 @@ func TestEntriesWithoutName(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range x.Manifests {
-			got = append(got, e.Digest.String()+" "+e.Annotations[oci.AnnotationRefName])
+			got = append(got, e.Digest.String()+" "+e.Annotations.Get(oci.AnnotationRefName))
 		}
 		return got
 	}
@@ -389,7 +389,7 @@ func TestReferrers(t *testing.T) {
 	config := oci.Describe("application/vnd.x.config", []byte("{}"))
 	want := map[string]string{}
 	for i := range 30 { // annotations so large that they do not fit on one page
-		want[put(oci.Manifest{Config: config, ArtifactType: fmt.Sprintf("a/%d", i%3), Annotations: map[string]string{"n": fmt.Sprint(i), "fill": strings.Repeat("x", 5_000)}})] = fmt.Sprintf("a/%d", i%3)
+		want[put(oci.Manifest{Config: config, ArtifactType: fmt.Sprintf("a/%d", i%3), Annotations: oci.AnnotationsOf(map[string]string{"n": fmt.Sprint(i), "fill": strings.Repeat("x", 5_000)})})] = fmt.Sprintf("a/%d", i%3)
 	}
 	want[put(oci.Manifest{Config: config})] = "application/vnd.x.config"
 	for range 2 { // the second time from what is remembered
@@ -403,7 +403,7 @@ func TestReferrers(t *testing.T) {
 						t.Fatal(err)
 					}
 					got[e.Digest.String()] = e.ArtifactType
-					if want[e.Digest.String()] != e.ArtifactType || e.MediaType != oci.MediaTypeManifest || strings.HasPrefix(e.ArtifactType, "a/") && e.Annotations["n"] == "" {
+					if want[e.Digest.String()] != e.ArtifactType || e.MediaType != oci.MediaTypeManifest || strings.HasPrefix(e.ArtifactType, "a/") && e.Annotations.Get("n") == "" {
 						t.Errorf("entry %s", raw[:min(len(raw), 300)])
 					}
 				}

@@ -207,9 +207,9 @@ func (s *Server) archiveNames() []string {
 
 // fullRepo returns host and path of the full name of an entry, which some programs write as its tag.
 func fullRepo(e oci.Descriptor) (host, repo string) {
-	name := e.Annotations[oci.AnnotationImageName]
+	name := e.Annotations.Get(oci.AnnotationImageName)
 	if name == "" {
-		name = e.Annotations[oci.AnnotationRefName]
+		name = e.Annotations.Get(oci.AnnotationRefName)
 	}
 	full := oci.SplitName(name).Repo
 	host, repo, _ = strings.Cut(full, "/")

@@ -230,10 +230,10 @@ func contents(t *testing.T, alg string) map[string]content {
 	empty := describe(oci.MediaTypeEmpty, []byte("{}"))
 	artifact := func(subject *oci.Descriptor) document {
 		return image(func(m *oci.Manifest) {
-			m.ArtifactType, m.Config, m.Subject, m.Annotations = "application/vnd.x", empty, subject, map[string]string{"k": "v"}
+			m.ArtifactType, m.Config, m.Subject, m.Annotations = "application/vnd.x", empty, subject, oci.AnnotationsOf(map[string]string{"k": "v"})
 		})
 	}
-	second := image(func(m *oci.Manifest) { m.Annotations = map[string]string{"a": "b"} })
+	second := image(func(m *oci.Manifest) { m.Annotations = oci.AnnotationsOf(map[string]string{"a": "b"}) })
 	nothing := func(*oci.Index) {}
 	add("image", plain)
 	add("image of plain tar", image(func(m *oci.Manifest) { m.Layers[0].MediaType = oci.MediaTypeLayer }))
@@ -245,7 +245,9 @@ func contents(t *testing.T, alg string) map[string]content {
 	add("image with embedded data", image(func(m *oci.Manifest) { m.Config, m.Config.Data = empty, []byte("{}") }))
 	add("image with unknown fields", document{oci.MediaTypeManifest, []byte(strings.Replace(string(plain.data), "{", `{"org.x.custom":{"a":[1]},`, 1))})
 	if alg == "sha256" { // once: it takes its time
-		add("image of nearly 4 MiB", image(func(m *oci.Manifest) { m.Annotations = map[string]string{"fill": strings.Repeat("x", 4<<20-2000)} }))
+		add("image of nearly 4 MiB", image(func(m *oci.Manifest) {
+			m.Annotations = oci.AnnotationsOf(map[string]string{"fill": strings.Repeat("x", 4<<20-2000)})
+		}))
 	}
 	add("index", plain, second, index(nothing, plain, second))
 	add("index without manifests", index(nothing))
@@ -373,7 +375,7 @@ func (t *testServer) referrersOf(m document, d string) {
 			t.Errorf("%s%s: %v, %v", url, filter, err, a.Header)
 		}
 		found := slices.ContainsFunc(list.Manifests, func(e oci.Descriptor) bool {
-			return e.Digest.String() == d && e.MediaType == m.mediaType && e.Size == int64(len(m.data)) && e.ArtifactType == doc.ArtifactType && maps.Equal(e.Annotations, doc.Annotations)
+			return e.Digest.String() == d && e.MediaType == m.mediaType && e.Size == int64(len(m.data)) && e.ArtifactType == doc.ArtifactType && slices.Equal(e.Annotations, oci.AnnotationsOf(doc.Annotations))
 		})
 		if found != want {
 			t.Errorf("%s%s: found = %t, want %t: %s", url, filter, found, want, a.body)

@@ -95,8 +95,8 @@ func (v *index) find(tag string) (oci.Descriptor, error) {
 	// The most literal name wins: the tag itself, then the full name, then what stands behind the
 	// colon of one. Entries that have it in the same way must mean the same manifest.
 	for _, has := range []func(oci.Descriptor) bool{
-		func(e oci.Descriptor) bool { return e.Annotations[oci.AnnotationRefName] == tag },
-		func(e oci.Descriptor) bool { return e.Annotations[oci.AnnotationImageName] == tag },
+		func(e oci.Descriptor) bool { return e.Annotations.Get(oci.AnnotationRefName) == tag },
+		func(e oci.Descriptor) bool { return e.Annotations.Get(oci.AnnotationImageName) == tag },
 		func(e oci.Descriptor) bool { return slices.Contains(names(e), tag) },
 	} {
 		first := slices.IndexFunc(v.entries, has)
@@ -150,7 +150,7 @@ func (v *index) set(m manifest, tags []string) (changed bool, err error) {
 	// A tag that several entries have, or that stands in a full name, needs the rules of setNames.
 	for _, tag := range tags {
 		i, known := v.byTag[tag]
-		if v.shared[tag] || known && v.entries[i].Annotations[oci.AnnotationRefName] != tag {
+		if v.shared[tag] || known && v.entries[i].Annotations.Get(oci.AnnotationRefName) != tag {
 			return v.setSlowly(m, tags)
 		}
 	}

@@ -26,7 +26,7 @@ func TestIndexInPlace(t *testing.T) {
 		tag := func() string { return string(rune('a' + random.IntN(6))) }
 
 		// Other programs write names that serve does not.
-		x := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Annotations: map[string]string{"about": `"manifests":[]`}}
+		x := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Annotations: oci.AnnotationsOf(map[string]string{"about": `"manifests":[]`})}
 		for range random.IntN(6) {
 			e := desc(random.IntN(8))
 			if random.IntN(3) > 0 {

@@ -24,7 +24,7 @@ import (
 func names(e oci.Descriptor) []string {
 	var tags []string
 	for _, key := range []string{oci.AnnotationRefName, oci.AnnotationImageName} {
-		name := e.Annotations[key]
+		name := e.Annotations.Get(key)
 		if i := strings.LastIndex(name, ":"); i >= 0 && strings.Contains(name[:i], "/") {
 			name = name[i+1:]
 		}

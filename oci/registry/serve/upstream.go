@@ -177,14 +177,14 @@ func (o *origin) isLocal() (bool, error) {
 	defer l.Close()
 
 	x, err := o.s.index(o.repo, l)
-	if err != nil || x.about.Annotations[upstreamAnnotation] == o.name {
+	if err != nil || x.about.Annotations.Get(upstreamAnnotation) == o.name {
 		return false, err
 	}
 
 	// An image that pull has brought has the full name of its origin. Such a repository may go on
 	// as a copy.
 	for _, e := range x.all() {
-		if oci.SplitName(e.Annotations[oci.AnnotationImageName]).Repo == o.name {
+		if oci.SplitName(e.Annotations.Get(oci.AnnotationImageName)).Repo == o.name {
 			return false, nil
 		}
 	}

@@ -197,7 +197,7 @@ func TestCopyOfIndex(t *testing.T) {
 	if err != nil || len(x.Manifests) != 2 {
 		t.Fatalf("index.json = %+v, %v; want the index, and the manifest that no index holds", x.Manifests, err)
 	}
-	if got, want := x.Manifests[0].Annotations[oci.AnnotationImageName], up.host()+"/app:v1"; got != want {
+	if got, want := x.Manifests[0].Annotations.Get(oci.AnnotationImageName), up.host()+"/app:v1"; got != want {
 		t.Errorf("full name = %q, want %q", got, want)
 	}
 	// One that lacks its blobs yet is there to be copied in part.

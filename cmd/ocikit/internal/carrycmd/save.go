@@ -212,14 +212,14 @@ func savedName(operand string, desc oci.Descriptor, flag *cli.Optional) (tag, fu
 		return tag, full
 	}
 
-	tag = desc.Annotations[oci.AnnotationRefName]
+	tag = desc.Annotations.Get(oci.AnnotationRefName)
 	n, err := oci.ParseImageName(operand)
 	if tag == "" && err == nil {
 		tag = n.Tag
 	}
 
 	// containerd, and pull, keep the full name in an annotation of its own.
-	if name, ok := oci.FullName(desc.Annotations[oci.AnnotationImageName]); ok {
+	if name, ok := oci.FullName(desc.Annotations.Get(oci.AnnotationImageName)); ok {
 		if tag == "" {
 			tag = oci.SplitName(name).Tag
 		}

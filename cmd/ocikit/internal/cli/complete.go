@@ -258,7 +258,7 @@ func (c *completer) images(word string) {
 	}
 
 	for _, d := range x.Manifests {
-		if tag := d.Annotations[oci.AnnotationRefName]; tag != "" && show.Printable(tag) == tag {
+		if tag := d.Annotations.Get(oci.AnnotationRefName); tag != "" && show.Printable(tag) == tag {
 			c.add(d.Digest.String(), prefix+dir+":"+tag)
 		} else if strings.Contains(word, "@") {
 			c.add(d.MediaType, prefix+dir+"@"+d.Digest.String())

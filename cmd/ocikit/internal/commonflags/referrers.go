@@ -25,7 +25,7 @@ func WithReferrers(env *cli.Env, images []archive.Image, require bool) ([]archiv
 	}
 	for i, im := range images {
 		for _, r := range found[i] {
-			images = append(images, archive.Image{Source: im.Source, Desc: r.Desc, Tag: r.Desc.Annotations[oci.AnnotationRefName]})
+			images = append(images, archive.Image{Source: im.Source, Desc: r.Desc, Tag: r.Desc.Annotations.Get(oci.AnnotationRefName)})
 		}
 	}
 	ReportReferrers(env, n)

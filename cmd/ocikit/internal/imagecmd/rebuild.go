@@ -192,7 +192,7 @@ func (r *rebuild) like(src source.Source, layer oci.Descriptor) (image.LayerOpti
 		}
 		how := "none"
 		switch format := tarutil.Sniff(head[:n]); {
-		case layer.Annotations[estargz.TOCDigestAnnotation] != "":
+		case layer.Annotations.Get(estargz.TOCDigestAnnotation) != "":
 			how = "estargz"
 		case format == tarutil.FormatGzip, format == tarutil.FormatZstd:
 			how = format.String()

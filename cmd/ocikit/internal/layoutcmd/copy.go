@@ -74,7 +74,7 @@ type copying struct {
 	several bool            // operands that name images, and not one alone
 	sources []source.Source // the places of the images that operands name
 	images  []operands.Member
-	planned []oci.Descriptor // the images that an archive will hold
+	planned []*oci.Descriptor // the images that an archive will hold
 	lock    *operands.Lock
 }
 
@@ -195,11 +195,11 @@ func (c *copying) send(ctx context.Context, env *cli.Env, to operands.Target) er
 }
 
 // descs returns the images that were found.
-func (c *copying) descs() []oci.Descriptor {
-	all := make([]oci.Descriptor, 0, len(c.images))
-	for _, m := range c.images {
+func (c *copying) descs() []*oci.Descriptor {
+	all := make([]*oci.Descriptor, 0, len(c.images))
+	for i, m := range c.images {
 		if m.Err == nil {
-			all = append(all, m.Desc)
+			all = append(all, &c.images[i].Desc)
 		}
 	}
 	return all
@@ -262,7 +262,7 @@ func renamed(desc oci.Descriptor, tag string) oci.Descriptor {
 	case tag != "":
 		// The full name of the old entry would be a second name, and a wrong one.
 		desc = desc.WithAnnotation(oci.AnnotationImageName, "")
-	case desc.Annotations[oci.AnnotationRefName] == "":
+	case desc.Annotations.Get(oci.AnnotationRefName) == "":
 		tag = "latest"
 	default:
 		return desc

@@ -69,7 +69,7 @@ func (c *copying) toLayout(ctx context.Context, env *cli.Env, dir string) error 
 
 // intoLayout copies the images. Those of one source are copied at once, so that none is named
 // unless all are whole. If that fails, or the sources differ, they are copied one after the other.
-func (c *copying) intoLayout(ctx context.Context, env *cli.Env, to *layout.Layout) (done []oci.Descriptor, err error) {
+func (c *copying) intoLayout(ctx context.Context, env *cli.Env, to *layout.Layout) (done []*oci.Descriptor, err error) {
 	images := c.descs()
 	if len(images) == len(c.images) && !slices.ContainsFunc(c.images, func(m operands.Member) bool { return m.Src != c.images[0].Src }) {
 		err := to.Copy(ctx, c.images[0].Src, images, c.o)
@@ -83,10 +83,11 @@ func (c *copying) intoLayout(ctx context.Context, env *cli.Env, to *layout.Layou
 		}
 	}
 
-	err = c.each(ctx, env, func(_ int, m operands.Member) error {
-		err := to.Copy(ctx, m.Src, []oci.Descriptor{m.Desc}, c.o)
+	err = c.each(ctx, env, func(i int, m operands.Member) error {
+		desc := &c.images[i].Desc
+		err := to.Copy(ctx, m.Src, []*oci.Descriptor{desc}, c.o)
 		if err == nil {
-			done = append(done, m.Desc)
+			done = append(done, desc)
 		}
 		return err
 	})
@@ -100,15 +101,15 @@ func (c *copying) each(ctx context.Context, env *cli.Env, do func(int, operands.
 }
 
 // report prints the descriptors of what was copied, or the names that it would get.
-func (c *copying) report(env *cli.Env, images []oci.Descriptor) error {
+func (c *copying) report(env *cli.Env, images []*oci.Descriptor) error {
 	for _, desc := range images {
 		if !c.o.DryRun {
-			if err := oci.WriteDescriptors(env.Stdout, operands.Unnamed(desc)); err != nil {
+			if err := oci.WriteDescriptors(env.Stdout, operands.Unnamed(*desc)); err != nil {
 				return err
 			}
 			continue
 		}
-		step := copyStep{Action: "tag", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Name: desc.Annotations[oci.AnnotationRefName]}
+		step := copyStep{Action: "tag", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Name: desc.Annotations.Get(oci.AnnotationRefName)}
 		if err := show.WriteJSON(env.Stdout, step); err != nil {
 			return err
 		}
@@ -159,7 +160,7 @@ func (c *copying) toArchive(ctx context.Context, env *cli.Env, file string) erro
 
 // archivedAs returns an image as an archive calls it.
 func archivedAs(src source.Source, desc oci.Descriptor) archive.Image {
-	return archive.Image{Source: src, Desc: desc, Tag: desc.Annotations[oci.AnnotationRefName], Name: desc.Annotations[oci.AnnotationImageName]}
+	return archive.Image{Source: src, Desc: desc, Tag: desc.Annotations.Get(oci.AnnotationRefName), Name: desc.Annotations.Get(oci.AnnotationImageName)}
 }
 
 // plan works out an archive of images, and of what refers to them if that is wanted. It notes in
@@ -168,7 +169,7 @@ func (c *copying) plan(images []archive.Image) (*archive.Plan, error) {
 	// A second plan is made, of fewer images, where the first one fails.
 	c.planned = nil
 	for _, im := range images {
-		c.planned = append(c.planned, im.Desc)
+		c.planned = append(c.planned, &im.Desc)
 	}
 
 	all := slices.Clone(images)

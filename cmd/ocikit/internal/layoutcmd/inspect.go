@@ -89,8 +89,8 @@ type node struct {
 	// ArtifactType is what the manifest or index says it holds, if that is not an image.
 	ArtifactType string `json:"artifactType,omitempty"`
 	// Annotations are those of the manifest or index itself, not of its descriptor.
-	Annotations map[string]string `json:"annotations,omitempty"`
-	Children    []*node           `json:"children,omitempty"`
+	Annotations oci.Annotations `json:"annotations,omitempty"`
+	Children    []*node         `json:"children,omitempty"`
 	// Referrers are the manifests of the same place that belong to this one: signatures, SBOMs.
 	Referrers []*node `json:"referrers,omitempty"`
 	// Names and NeededBy are set if the operand is a digest: what index.json calls it, and who
@@ -221,7 +221,7 @@ func newInspector(l source.Source, roots []oci.Descriptor) *inspector {
 	if x, err := l.Index(); err == nil && (roots == nil || len(x.Manifests) <= maxNeighbours) {
 		roots = append(roots, x.Manifests...)
 		in.refers = slices.ContainsFunc(x.Manifests, func(d oci.Descriptor) bool {
-			_, _, ok := graph.CutFallbackTag(d.Annotations[oci.AnnotationRefName])
+			_, _, ok := graph.CutFallbackTag(d.Annotations.Get(oci.AnnotationRefName))
 			return ok
 		})
 	} else if err == nil {
@@ -321,7 +321,7 @@ func (in *inspector) node(desc oci.Descriptor, depth int) (*node, error) {
 
 	// BuildKit gives an attestation the platform unknown/unknown, which tells nothing.
 	if graph.IsAttestation(desc) {
-		n.Kind, n.Attests, n.Platform = "attestation", desc.Annotations[oci.AnnotationAttested], ""
+		n.Kind, n.Attests, n.Platform = "attestation", desc.Annotations.Get(oci.AnnotationAttested), ""
 	}
 
 	// Indexes may name one another many times. Shown each time, their trees would multiply with

@@ -84,16 +84,16 @@ func (n *node) details() []string {
 		lines = append(lines, "  artifact type "+show.Printable(n.ArtifactType))
 	}
 
-	if n.Descriptor != nil && n.Descriptor.Annotations[oci.AnnotationTitle] != "" {
-		lines = append(lines, "  title "+show.Printable(n.Descriptor.Annotations[oci.AnnotationTitle]))
+	if n.Descriptor != nil && n.Descriptor.Annotations.Get(oci.AnnotationTitle) != "" {
+		lines = append(lines, "  title "+show.Printable(n.Descriptor.Annotations.Get(oci.AnnotationTitle)))
 	}
 
 	if n.Subject != nil {
 		lines = append(lines, "  subject "+n.Subject.Digest.String())
 	}
 
-	for _, key := range slices.Sorted(maps.Keys(n.Annotations)) {
-		lines = append(lines, fmt.Sprintf("  annotation %s=%s", show.Printable(key), show.Printable(n.Annotations[key])))
+	for _, a := range n.Annotations {
+		lines = append(lines, fmt.Sprintf("  annotation %s=%s", show.Printable(a.Name), show.Printable(a.Value)))
 	}
 
 	if n.DiffID != nil {

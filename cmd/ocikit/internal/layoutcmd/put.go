@@ -56,7 +56,7 @@ of an artifact holds: "ocikit extract" writes it under that.`,
 					return err
 				}
 
-				desc := oci.Descriptor{MediaType: *mediaType, Annotations: pairs}
+				desc := oci.Descriptor{MediaType: *mediaType, Annotations: oci.AnnotationsOf(pairs)}
 				if desc.MediaType == "" {
 					desc.MediaType = s.MediaType()
 				}

@@ -93,7 +93,7 @@ func (p *Places) List(ctx context.Context, env *cli.Env, operand string, describ
 	failed := source.Failures{Total: len(tags)}
 	errs := make([]error, len(tags))
 	err = registry.Parallel(ctx, len(tags), registry.Slots{}, func(_ context.Context, i int) error {
-		tag := tags[i].Annotations[oci.AnnotationRefName]
+		tag := tags[i].Annotations.Get(oci.AnnotationRefName)
 		if errs[i] = registry.CheckTag(tag); errs[i] == nil {
 			var desc oci.Descriptor
 			desc, errs[i] = r.Head(tag)

@@ -165,7 +165,7 @@ func fullNameIn(src source.Source, desc oci.Descriptor) oci.Descriptor {
 		return desc.WithFullName(n.String())
 	}
 
-	tag := desc.Annotations[oci.AnnotationRefName]
+	tag := desc.Annotations.Get(oci.AnnotationRefName)
 	if full, ok := FullNameOf(src.Name(), tag); ok {
 		return desc.WithFullName(full)
 	}

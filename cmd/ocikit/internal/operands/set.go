@@ -14,6 +14,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/archive"
 	"ocikit/oci/graph"
+	"ocikit/oci/layout"
 	"ocikit/oci/registry"
 	"ocikit/oci/set"
 	"ocikit/oci/source"
@@ -66,6 +67,11 @@ func entriesOf(env *cli.Env, flags *commonflags.Set, src source.Source) ([]Membe
 		return r.tagged(flags.Filter)
 	}
 
+	// A layout may have a hundred thousand names, which are then here and nowhere else.
+	if l, ok := src.(*layout.Layout); ok && flags.FromFile == "" {
+		return membersOf(src, flags.Filter, l.Entries)
+	}
+
 	x, err := src.Index()
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = cli.WithHint(err, "--from-file names images of registries where the target stands alone")
@@ -74,22 +80,32 @@ func entriesOf(env *cli.Env, flags *commonflags.Set, src source.Source) ([]Membe
 		return nil, err
 	}
 
-	if len(x.Manifests) == 0 {
-		return nil, fmt.Errorf("layout %q: it holds no image: %w", src.Name(), graph.ErrNotFound)
-	}
-
-	if flags.FromFile != "" {
+	if flags.FromFile != "" && len(x.Manifests) > 0 {
 		return listed(env, flags, src, x)
 	}
 
+	return membersOf(src, flags.Filter, func(take func(oci.Descriptor)) error {
+		for _, desc := range x.Manifests {
+			take(desc)
+		}
+		return nil
+	})
+}
+
+// membersOf returns the entries of a place that a filter takes.
+func membersOf(src source.Source, f set.Filter, entries func(take func(oci.Descriptor)) error) ([]Member, error) {
 	var all []Member
-	for _, desc := range x.Manifests {
-		if takes(flags.Filter, desc) {
+	empty := true
+	err := entries(func(desc oci.Descriptor) {
+		empty = false
+		if takes(f, desc) {
 			all = append(all, Member{Name: NameOf(desc), Desc: desc})
 		}
+	})
+	if err == nil && empty {
+		err = fmt.Errorf("layout %q: it holds no image: %w", src.Name(), graph.ErrNotFound)
 	}
-
-	return distinct(all), nil
+	return distinct(all), err
 }
 
 // tagged returns the images of a repository that have tags which a filter takes. One that the registry
@@ -250,7 +266,7 @@ func CountReferrers(env *cli.Env, members []Member, require bool) error {
 func takes(f set.Filter, desc oci.Descriptor) bool {
 	n, ok := oci.NameOfEntry(desc)
 	if !ok {
-		n.Tag = desc.Annotations[oci.AnnotationRefName]
+		n.Tag = desc.Annotations.Get(oci.AnnotationRefName)
 	}
 	if n == (oci.Name{}) {
 		return len(f.Tags)+len(f.Exclude) == 0
@@ -261,7 +277,7 @@ func takes(f set.Filter, desc oci.Descriptor) bool {
 // withNames gives what was chosen from an image the names of its entry.
 func withNames(desc, entry oci.Descriptor) oci.Descriptor {
 	for _, key := range []string{oci.AnnotationRefName, oci.AnnotationImageName} {
-		desc = desc.WithAnnotation(key, entry.Annotations[key])
+		desc = desc.WithAnnotation(key, entry.Annotations.Get(key))
 	}
 	return desc
 }
@@ -314,7 +330,7 @@ func newNamedEntries(src source.Source, x oci.Index) *namedEntries {
 		if n, ok := oci.NameOfEntry(desc); ok {
 			e.byName[n.String()] = desc
 		}
-		e.byName[desc.Annotations[oci.AnnotationRefName]] = desc
+		e.byName[desc.Annotations.Get(oci.AnnotationRefName)] = desc
 	}
 	return e
 }

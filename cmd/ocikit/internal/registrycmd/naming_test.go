@@ -54,7 +54,7 @@ func TestNaming(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range x.Manifests {
-			tags = append(tags, e.Annotations[oci.AnnotationRefName])
+			tags = append(tags, e.Annotations.Get(oci.AnnotationRefName))
 		}
 		return tags
 	}

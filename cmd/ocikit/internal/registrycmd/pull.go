@@ -321,14 +321,14 @@ func (p *pulling) entry(env *cli.Env, desc oci.Descriptor, w operands.Wanted) (o
 		}
 		p.tags = map[string]oci.Descriptor{}
 		for _, e := range slices.Backward(x.Manifests) { // the first of a tag counts
-			p.tags[e.Annotations[oci.AnnotationRefName]] = e
+			p.tags[e.Annotations.Get(oci.AnnotationRefName)] = e
 		}
 	}
 
 	// The old entry keeps the tag only if it is known to be of another repository. Otherwise the
 	// tag has moved in the registry, and moves here.
 	if was, ok := p.tags[tag]; ok && was.Digest != desc.Digest {
-		other := was.Annotations[oci.AnnotationImageName]
+		other := was.Annotations.Get(oci.AnnotationImageName)
 		if other != "" && oci.SplitName(other).Repo != w.Ref.Repository() {
 			env.Notice("ocikit: the layout has the tag %q for %s: the image is called %s", tag, other, full)
 			tag = full

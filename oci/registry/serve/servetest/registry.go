@@ -97,7 +97,7 @@ func (g *Registry) PutManifest(repo, tag, mediaType string, data []byte) digest.
 	err := l.Update(context.Background(), func(x *oci.Index) error {
 		entry := oci.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 		x.Manifests = slices.DeleteFunc(x.Manifests, func(e oci.Descriptor) bool {
-			return e.Annotations[oci.AnnotationRefName] == tag && (tag != "" || e.Digest == d)
+			return e.Annotations.Get(oci.AnnotationRefName) == tag && (tag != "" || e.Digest == d)
 		})
 		if tag != "" {
 			entry = entry.WithAnnotation(oci.AnnotationRefName, tag)
@@ -126,7 +126,7 @@ func (g *Registry) Tag(repo, tag string) digest.Digest {
 		g.t.Fatal(err)
 	}
 	for _, e := range x.Manifests {
-		if e.Annotations[oci.AnnotationRefName] == tag {
+		if e.Annotations.Get(oci.AnnotationRefName) == tag {
 			return e.Digest
 		}
 	}
