@@ -28,6 +28,9 @@ func (b *Budget) Take(n int) error {
 	return nil
 }
 
+// Used returns how many bytes were taken and not given back.
+func (b *Budget) Used() int { return b.limit - b.left }
+
 // Give gives n bytes back.
 func (b *Budget) Give(n int) { b.left += n }
 

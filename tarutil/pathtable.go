@@ -21,6 +21,7 @@ import (
 type PathTable struct {
 	Budget *Budget // that all names are taken from
 
+	held  int // of the budget
 	seed  maphash.Seed
 	names Slab[pathName]
 	text  []string         // the names, as many in each as textChunk bytes hold
@@ -57,6 +58,9 @@ func NewPathTable(budget *Budget) *PathTable {
 // Len returns how many paths there are. Their numbers are the ones below it.
 func (p *PathTable) Len() int { return p.names.Len() }
 
+// Held returns how many bytes of its budget the table has taken.
+func (p *PathTable) Held() int { return p.held }
+
 // Find returns the number of a name in a directory, or 0 if it has none.
 func (p *PathTable) Find(dir PathID, name string) PathID {
 	id, _, _ := p.search(dir, name)
@@ -78,6 +82,7 @@ func (p *PathTable) Add(dir PathID, name string) (PathID, error) {
 	if err := p.Budget.Take(PathMemory + len(name)); err != nil {
 		return 0, err
 	}
+	p.held += PathMemory + len(name)
 
 	i, n := p.names.New()
 	*n = pathName{dir: dir, at: p.write(name), size: uint16(len(name)), fullSize: uint16(full)}

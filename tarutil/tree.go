@@ -30,6 +30,18 @@ type Reopener interface {
 	Reset()
 }
 
+// A Sharer is a Tree that has to keep all its paths in memory before it hands out the first of them. With
+// many files it matters that nobody else keeps them once more.
+type Sharer interface {
+	Tree
+	// Share makes the tree keep paths in a table, where others may be already, and take all memory that
+	// grows with its files from the budget of the table. It is called before the first Walk.
+	Share(paths *PathTable)
+	// Forget drops what the walks so far have left in memory, but for the paths. A further Walk reads
+	// all of the tree again.
+	Forget()
+}
+
 // A TreeEntry is one entry of a Tree. It is valid until the function that got it returns.
 type TreeEntry struct {
 	// Header has a clean path as Name: no leading, trailing or double slashes, no "." or

@@ -6,7 +6,8 @@ package diff
 import (
 	"archive/tar"
 	"context"
-	"maps"
+	"iter"
+	"unsafe"
 
 	"ocikit/tarutil"
 )
@@ -38,6 +39,52 @@ type Options struct {
 	TempDir string           // where WriteLayer puts its temporary file; "" is the system's default
 }
 
+// Changes are the paths in which two trees differ, in tree order.
+type Changes struct {
+	d    *differ
+	list []change
+}
+
+// A change is what is remembered of a Change: there may be one for each file.
+type change struct {
+	path    tarutil.PathID
+	aspects uint32 // if both trees have the path
+}
+
+// Len returns how many paths differ.
+func (c *Changes) Len() int { return len(c.list) }
+
+// At returns the change of number i.
+func (c *Changes) At(i int) Change {
+	is, d := c.list[i], c.d
+	full := Change{Path: d.paths.Path(is.path), Kind: Changed, Aspects: Aspects(is.aspects)}
+	old, new := d.old.number(is.path), d.new.number(is.path)
+	switch {
+	case old == 0:
+		full.Kind = Added
+	case new == 0:
+		full.Kind = Deleted
+	}
+	if old != 0 {
+		full.Old = d.old.header(old)
+	}
+	if new != 0 {
+		full.New = d.new.header(new)
+	}
+	return full
+}
+
+// All yields the changes.
+func (c *Changes) All() iter.Seq[Change] {
+	return func(yield func(Change) bool) {
+		for i := range c.list {
+			if !yield(c.At(i)) {
+				return
+			}
+		}
+	}
+}
+
 // Trees returns the paths in which two trees differ, in tree order. Every path counts by itself, so
 // a deleted directory comes with all that it held. The result is empty if the trees are alike.
 //
@@ -50,89 +97,100 @@ type Options struct {
 //
 // Contents are compared by SHA-256. Of a [tarutil.Reopener] only those are read that have to be: not
 // where the sizes differ, or where both sides are one file on disk. Memory holds all names and
-// headers, within [tarutil.DefaultMaxMemory] for both trees, and no contents. Trees walks old first
-// and then new, and calls Reset of those that have one.
-func Trees(ctx context.Context, old, new tarutil.Tree, opts Options) ([]Change, error) {
+// headers, within [tarutil.DefaultMaxMemory] for both trees, and no contents: it is enough for a million
+// files that are nearly all alike in both. Trees walks old first and then new. It calls Reset of a
+// Reopener, and Share and Forget of a [tarutil.Sharer].
+func Trees(ctx context.Context, old, new tarutil.Tree, opts Options) (*Changes, error) {
 	d, err := newDiffer(ctx, old, new, &opts)
 	if err != nil {
 		return nil, err
 	}
-	return d.changes, nil
+	return &d.changes, nil
 }
 
 // A differ is one run of Trees or WriteLayer.
 type differ struct {
+	*tables
 	opts     *Options
 	old, new *snapshot
-	changes  []Change
+	changes  Changes
 }
 
 func newDiffer(ctx context.Context, old, new tarutil.Tree, opts *Options) (*differ, error) {
-	d := &differ{opts: opts}
-	var err error
+	d := &differ{tables: newTables(), opts: opts}
+	d.changes.d = d
 
 	// Contents may be opened again until both sides are compared, and not later.
 	for _, tree := range []tarutil.Tree{old, new} {
 		if r, ok := tree.(tarutil.Reopener); ok {
 			defer r.Reset()
 		}
+		if s, ok := tree.(tarutil.Sharer); ok {
+			s.Share(d.paths)
+		}
 	}
 
-	if d.old, err = takeSnapshot(ctx, old, opts, nil); err != nil {
+	var err error
+	if d.old, err = d.snapshot(ctx, old, nil); err != nil {
+		return nil, err
+	}
+	if d.new, err = d.snapshot(ctx, new, d.old); err != nil {
 		return nil, err
 	}
 
-	if d.new, err = takeSnapshot(ctx, new, opts, d.old); err != nil {
+	// The order takes two numbers for each path.
+	if err := d.paths.Budget.Take(8 * d.paths.Len()); err != nil {
 		return nil, err
 	}
-
+	d.order = d.paths.Children()
 	return d, d.compare(ctx)
 }
 
-// compare merges the sorted names of both trees.
+// snapshot walks a tree, which keeps nothing but its paths then.
+func (d *differ) snapshot(ctx context.Context, tree tarutil.Tree, before *snapshot) (*snapshot, error) {
+	if s, ok := tree.(tarutil.Sharer); ok {
+		defer s.Forget()
+	}
+	return takeSnapshot(ctx, d.tables, tree, d.opts, before)
+}
+
+// compare compares what both trees have under each path.
 func (d *differ) compare(ctx context.Context) error {
-	a, b := d.old.names, d.new.names
-	for len(a)+len(b) > 0 {
+	for id := range d.inOrder() {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 
-		// Both lists are in tree order, so the smaller name is missing on the other side.
-		order := 0
-		switch {
-		case len(a) == 0:
-			order = 1
-		case len(b) == 0:
-			order = -1
-		default:
-			order = tarutil.ComparePaths(a[0], b[0])
+		a, b := d.old.number(id), d.new.number(id)
+		if a == 0 && b == 0 {
+			continue // the path does not count, or a layer had it for a while
 		}
 
-		switch {
-		case order < 0:
-			d.changes = append(d.changes, Change{Path: a[0], Kind: Deleted, Old: d.old.files[a[0]].header()})
-			a = a[1:]
-		case order > 0:
-			d.changes = append(d.changes, Change{Path: b[0], Kind: Added, New: d.new.files[b[0]].header()})
-			b = b[1:]
-		default:
-			x, y := d.old.files[a[0]], d.new.files[b[0]]
-			what, err := d.aspects(x, y)
-			if err != nil {
+		var what Aspects
+		if a != 0 && b != 0 {
+			var err error
+			if what, err = d.aspects(a, b); err != nil {
 				return err
 			}
-			if what != 0 {
-				d.changes = append(d.changes, Change{a[0], Changed, what, x.header(), y.header()})
+			if what == 0 {
+				continue
 			}
-			a, b = a[1:], b[1:]
 		}
-	}
 
+		if err := d.paths.Budget.Take(changeMemory); err != nil {
+			return err
+		}
+		d.changes.list = append(d.changes.list, change{id, uint32(what)})
+	}
 	return nil
 }
 
-// aspects compares two files of the same path.
-func (d *differ) aspects(a, b *inode) (Aspects, error) {
+// changeMemory is how many bytes a change takes.
+const changeMemory = int(unsafe.Sizeof(change{}))
+
+// aspects compares two files of the same path, by their numbers.
+func (d *differ) aspects(old, new uint32) (Aspects, error) {
+	a, b := d.old.file(old), d.new.file(new)
 	var w Aspects
 	note := func(what Aspects, differ bool) {
 		if differ {
@@ -159,17 +217,18 @@ func (d *differ) aspects(a, b *inode) (Aspects, error) {
 			note(Content, !same)
 		}
 	case tar.TypeSymlink:
-		note(Link, a.link != b.link)
+		note(Link, a.size != b.size)
 	case tar.TypeChar, tar.TypeBlock:
-		note(Content, a.major != b.major || a.minor != b.minor)
+		note(Content, a.size != b.size)
 	}
 
 	// A link has no permissions of its own. A time without a fraction may have lost it on the
 	// way, as ustar headers have none.
-	note(Mode, a.flag != tar.TypeSymlink && a.mode != b.mode)
-	note(Owner, a.uid != b.uid || a.gid != b.gid)
+	x, y := d.attributes.list[a.attrs], d.attributes.list[b.attrs]
+	note(Mode, a.flag != tar.TypeSymlink && x.mode != y.mode)
+	note(Owner, x.uid != y.uid || x.gid != y.gid)
 	note(Times, a.sec != b.sec || a.nano != b.nano && a.nano != 0 && b.nano != 0)
-	note(Xattrs, !maps.Equal(a.records, b.records))
-	note(Link, a.flag != tar.TypeDir && a.first != b.first)
+	note(Xattrs, x.records != y.records)
+	note(Link, a.flag != tar.TypeDir && d.old.first(old) != d.new.first(new))
 	return w &^ d.opts.Ignore, nil
 }

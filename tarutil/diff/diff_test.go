@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -23,9 +24,12 @@ import (
 )
 
 // changes describes changes: kind, path, what.
-func changes(list []Change) []string {
+func changes(list *Changes) []string {
 	var lines []string
-	for _, c := range list {
+	if list == nil {
+		return nil
+	}
+	for c := range list.All() {
 		line := fmt.Sprintf("%.1s %s", c.Kind, c.Path)
 		if c.Aspects != 0 {
 			line += " " + c.Aspects.String()
@@ -103,10 +107,51 @@ func (unreadable) Walk(_ context.Context, fn func(tarutil.TreeEntry) error) erro
 func TestIgnoredContent(t *testing.T) {
 	for ignore, want := range map[Aspects]error{Content: nil, Mode: io.ErrClosedPipe} {
 		list, err := Trees(t.Context(), unreadable{}, unreadable{}, Options{Ignore: ignore})
-		if len(list) > 0 || !errors.Is(err, want) {
+		if len(changes(list)) > 0 || !errors.Is(err, want) {
 			t.Errorf("Ignore %s: %q, %v, want %v", ignore, changes(list), err, want)
 		}
 	}
+}
+
+// many is a tree of many files, in directories of a thousand.
+type many int
+
+func (m many) Walk(_ context.Context, fn func(tarutil.TreeEntry) error) error {
+	for i := range int(m) {
+		hdr := &tar.Header{Name: fmt.Sprintf("%d/%d", i/1000, i), Typeflag: tar.TypeReg, Mode: 0o644, ModTime: time.Unix(int64(i), 0)}
+		if err := fn(tarutil.TreeEntry{Header: hdr, Content: strings.NewReader("")}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A million files have to fit beside the stack of layers that they come from, twice if they are alike.
+func TestMemoryOfFiles(t *testing.T) {
+	const files, nameSize = 50_000, 4
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	d, err := newDiffer(t.Context(), many(files), many(files), &Options{})
+	if err != nil || d.changes.Len() > 0 {
+		t.Fatalf("%q, %v", changes(&d.changes), err)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+
+	if got := int(after.HeapAlloc-before.HeapAlloc) / files; got > 140 {
+		t.Errorf("a file takes %d bytes", got)
+	}
+	want := tarutil.PathMemory + nameSize + fileMemory + 8
+	if got := d.paths.Budget.Used() / files; got < want || got > want+5 {
+		t.Errorf("a file takes %d bytes of the budget, want %d", got, want)
+	}
+
+	const stack = 75 // what it takes for a file besides its path, see package stack
+	if million := 1_000_000 * (tarutil.PathMemory + 20 + fileMemory + stack); million > tarutil.DefaultMaxMemory {
+		t.Errorf("a million files take %d bytes, more than there are", million)
+	}
+	runtime.KeepAlive(d)
 }
 
 func TestDiffWhat(t *testing.T) {
@@ -140,15 +185,15 @@ func TestDiffWhat(t *testing.T) {
 		}
 		list, err := Trees(context.Background(), trees[0], trees[1], Options{})
 		got := ""
-		if len(list) > 0 {
-			got = list[0].Aspects.String()
+		if len(changes(list)) > 0 {
+			got = list.At(0).Aspects.String()
 		}
 		if err != nil || got != tt.what {
 			t.Errorf("got %q, %v, want %q", got, err, tt.what)
 		}
-		if len(list) > 0 {
-			list, err = Trees(context.Background(), trees[0], trees[1], Options{Ignore: list[0].Aspects})
-			if err != nil || len(list) != 0 {
+		if len(changes(list)) > 0 {
+			list, err = Trees(context.Background(), trees[0], trees[1], Options{Ignore: list.At(0).Aspects})
+			if err != nil || len(changes(list)) != 0 {
 				t.Errorf("%s ignored: %v, %v", tt.what, changes(list), err)
 			}
 		}
@@ -208,7 +253,7 @@ func TestDiffDirs(t *testing.T) {
 		t.Fatal(err)
 	}
 	packed := tarTree(t, buf.Bytes())
-	if got, err := Trees(context.Background(), pack.DirTree(b), packed, Options{}); err != nil || len(got) > 0 {
+	if got, err := Trees(context.Background(), pack.DirTree(b), packed, Options{}); err != nil || len(changes(got)) > 0 {
 		t.Errorf("a directory and its tar: %v, %q", err, changes(got))
 	}
 }

@@ -37,7 +37,7 @@ type Options struct {
 	// MaxSparse is how large all sparse files together may be; 0 stands for
 	// [tarutil.DefaultMaxSparse].
 	MaxSparse int64
-	// Paths is an empty table that the names of all layers are kept in. Its budget bounds the memory
+	// Paths is a table that the names of all layers are kept in. Others may be in it. Its budget bounds the memory
 	// that the stack takes. An Observer may use both, too; nil stands for a new one of
 	// [tarutil.DefaultMaxMemory].
 	Paths *tarutil.PathTable

@@ -305,7 +305,7 @@ func (o *overlay) differences(s tarutil.Tree) []string {
 		return []string{err.Error()}
 	}
 	var lines []string
-	for _, c := range list {
+	for c := range list.All() {
 		lines = append(lines, fmt.Sprintf("%c %s %s", c.Kind[0], c.Path, c.Aspects))
 	}
 	return lines

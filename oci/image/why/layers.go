@@ -10,9 +10,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
-	"ocikit/oci/source"
 	"ocikit/tarutil/diff"
-	"ocikit/tarutil/stack"
 )
 
 // A layerList is the layers of an image, with the diff IDs that its config claims.
@@ -212,30 +210,29 @@ func (r *run) layering(where []string, a, b layerList) error {
 	there := fmt.Sprint(len(b.descs))
 
 	// The layers say nothing about each other, but the files that come of them may be the same.
-	x, err := r.apply(r.a, a.image)
+	x, err := image.NewTree(r.a, a.image)
 	if err != nil {
 		return &SideError{There: false, Err: err}
 	}
 
-	y, err := r.apply(r.b, b.image)
+	y, err := image.NewTree(r.b, b.image)
 	if err != nil {
 		return &SideError{There: true, Err: err}
 	}
 
 	changes, err := diff.Trees(r.ctx, x, y, diff.Options{})
+	if side := new(image.TreeError); errors.As(err, &side) {
+		return &SideError{There: side.Tree == y, Err: side.Err}
+	}
 	if err != nil {
 		return err
 	}
 
-	if len(changes) == 0 {
+	if changes.Len() == 0 {
 		r.add(where, Cause{Kind: Layering, Here: here, There: there})
 		return nil
 	}
 
-	r.add(where, Cause{Kind: Files, Here: here, There: there, Count: len(changes), Path: changes[0].Path})
+	r.add(where, Cause{Kind: Files, Here: here, There: there, Count: changes.Len(), Path: changes.At(0).Path})
 	return nil
-}
-
-func (r *run) apply(src source.Source, desc oci.Descriptor) (*stack.Stack, error) {
-	return image.NewStack(r.ctx, src, desc, stack.Options{})
 }

@@ -3,6 +3,7 @@ package layercmd
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -19,7 +20,6 @@ import (
 	"ocikit/tarutil/cause"
 	"ocikit/tarutil/diff"
 	"ocikit/tarutil/pack"
-	"ocikit/tarutil/stack"
 )
 
 func diffCommand() cli.Command {
@@ -98,16 +98,14 @@ func (d *diffing) run(ctx context.Context, env *cli.Env, oldName, newName string
 	if *d.layer {
 		return env.ToOutput(*d.out, true, func(w io.Writer) error {
 			d.leaveOut(env, w, old.Tree, new.Tree)
-			if _, err := diff.WriteLayer(ctx, w, old.Tree, new.Tree, o); err != nil {
-				return commonflags.TarHint(commonflags.PackHint(fmt.Errorf("%s: %w", trees, err)))
-			}
-			return nil
+			_, err := diff.WriteLayer(ctx, w, old.Tree, new.Tree, o)
+			return commonflags.PackHint(treesError(trees, err))
 		})
 	}
 
 	changes, err := diff.Trees(ctx, old.Tree, new.Tree, o)
 	if err != nil {
-		return commonflags.TarHint(fmt.Errorf("%s: %w", trees, err))
+		return treesError(trees, err)
 	}
 
 	// Images with the same files may still run in other ways.
@@ -124,10 +122,18 @@ func (d *diffing) run(ctx context.Context, env *cli.Env, oldName, newName string
 		}
 		return writeMembers(w, members, *d.asJSON)
 	})
-	if err == nil && len(changes)+len(members) > 0 {
+	if err == nil && changes.Len()+len(members) > 0 {
 		err = cli.ErrNo
 	}
 	return err
+}
+
+// treesError returns an error of comparing trees. One of the layers of an image says itself which.
+func treesError(trees string, err error) error {
+	if own := new(image.TreeError); err == nil || errors.As(err, &own) {
+		return err
+	}
+	return commonflags.TarHint(fmt.Errorf("%s: %w", trees, err))
 }
 
 // leaveOut has the trees leave out the file of the output w, which may lie in one of them. Trees are
@@ -161,12 +167,12 @@ func openTree(ctx context.Context, env *cli.Env, places *operands.Places, name, 
 		}
 		l = operands.KeepLayers(env, l)
 		env.Watch(l)
-		merged, err := image.NewStack(ctx, l, desc, stack.Options{})
+		files, err := image.NewTree(l, desc)
 		if err != nil {
 			l.Close()
 			return nil, err
 		}
-		return &diffTree{merged, &why.Image{Src: l, Desc: desc}, l.Close}, nil
+		return &diffTree{files, &why.Image{Src: l, Desc: desc}, l.Close}, nil
 	}
 
 	// A directory called "-" is written ./-.
@@ -199,8 +205,8 @@ func parseWhat(names []string) (set diff.Aspects) {
 	return set
 }
 
-func writeChanges(w io.Writer, changes []diff.Change, asJSON bool) error {
-	for _, c := range changes {
+func writeChanges(w io.Writer, changes *diff.Changes, asJSON bool) error {
+	for c := range changes.All() {
 		if asJSON {
 			if err := show.WriteJSON(w, newChangeJSON(c)); err != nil {
 				return err
