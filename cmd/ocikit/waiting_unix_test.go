@@ -23,18 +23,36 @@ func TestInterruptedWhileWaiting(t *testing.T) {
 		}
 	}
 	os.Mkdir("empty", 0o755)
+	session := `{"version":1,"registry":"http://127.0.0.1:1","repository":"app","location":"http://127.0.0.1:1/x","offset":0,"serverOffset":0,"algorithm":"sha256"}`
+	if err := os.WriteFile("session", []byte(session), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Mkfifo("pipe", 0o600); err != nil {
 		t.Skip(err)
 	}
+
+	// A pipe that nobody reads is waited for as well. It is another one: what was stopped here still waits
+	// for it, in the same process.
+	if err := syscall.Mkfifo("unread", 0o600); err != nil {
+		t.Skip(err)
+	}
+	outputs := []string{
+		"tar empty -o unread",
+		"manifest --artifact-type a/b -o unread",
+		"registry ping 127.0.0.1:1 --trace=unread",
+		"tap 127.0.0.1:1 --listen 127.0.0.1:0 --record unread",
+		"tap 127.0.0.1:1 --listen 127.0.0.1:0 --har unread",
+	}
 	for _, written := range []bool{false, true} {
 		if written {
+			outputs = nil
 			f, err := os.OpenFile("pipe", os.O_RDWR, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer f.Close()
 		}
-		for _, line := range []string{
+		for _, line := range append(outputs,
 			"tar empty --exclude-from pipe",
 			"retar pipe",
 			"gzip pipe",
@@ -66,7 +84,13 @@ func TestInterruptedWhileWaiting(t *testing.T) {
 			"explain pipe",
 			"replay pipe 127.0.0.1:1",
 			"upload chunk --session pipe -",
-		} {
+			"upload chunk --session session pipe",
+			"upload finish --session session pipe",
+			"ls pipe",
+			"verify pipe",
+			"copy pipe far",
+			"extract pipe out",
+		) {
 			t.Run(line, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)

@@ -76,7 +76,7 @@ func Open(ctx context.Context, name string, o OpenOptions) (*Archive, error) {
 		return openParts(ctx, name, o)
 	}
 
-	f, err := os.Open(name)
+	f, err := disk.Open(ctx, name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", name, oci.Pathless(err))
 	}

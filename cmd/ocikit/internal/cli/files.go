@@ -9,10 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"time"
 
 	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci"
+	"ocikit/oci/disk"
 	"ocikit/oci/progress"
 )
 
@@ -40,14 +40,8 @@ func (e *Env) Input(name string) (io.ReadCloser, error) {
 		return io.NopCloser(e.Stdin), nil
 	}
 
-	ctx := e.ctx
-	if ctx == nil {
-		ctx = context.Background()
-	}
-
-	f, err := openFile(ctx, name)
+	f, err := e.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
-		err = fmt.Errorf("%q: %w", name, oci.Pathless(err))
 		if e.fileHint != nil {
 			err = e.fileHint(name, err)
 		}
@@ -59,7 +53,7 @@ func (e *Env) Input(name string) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("%q: it is a directory", name)
 	}
 
-	return &Named{File: f, name: name, ctx: ctx}, nil
+	return &Named{File: f, name: name, ctx: e.context()}, nil
 }
 
 // maxSmall bounds a file of certificates or keys; the authorities of a whole system have some 200 KiB.
@@ -106,34 +100,22 @@ func (e *Env) KeyPair(certFile, keyFile string) (tls.Certificate, error) {
 	return pair, err
 }
 
-// openFile opens a file for reading. A pipe or a device may wait for its writer: opening it, and
-// reading it, end with the context.
-func openFile(ctx context.Context, name string) (*os.File, error) {
-	info, err := os.Stat(name)
-	if err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeDevice) == 0 {
-		return os.Open(name)
+// OpenFile opens a file as [os.OpenFile] does, for reading or writing. Waiting for the other end of a
+// pipe ends with the command's context.
+func (e *Env) OpenFile(name string, flag int, mode fs.FileMode) (*os.File, error) {
+	f, err := disk.Open(e.context(), name, flag, mode)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", name, oci.Pathless(err))
 	}
+	return f, nil
+}
 
-	// Opening a pipe waits for its writer and cannot be stopped, so it is left to a goroutine.
-	type opened struct {
-		f   *os.File
-		err error
+// context is that of the command.
+func (e *Env) context() context.Context {
+	if e.ctx == nil {
+		return context.Background()
 	}
-	result := make(chan opened, 1)
-	go func() {
-		f, err := os.Open(name)
-		result <- opened{f, err}
-	}()
-
-	select {
-	case <-ctx.Done(): // the goroutine ends with the process
-		return nil, context.Cause(ctx)
-	case o := <-result:
-		if o.err == nil {
-			context.AfterFunc(ctx, func() { o.f.SetReadDeadline(time.Unix(1, 0)) })
-		}
-		return o.f, o.err
-	}
+	return e.ctx
 }
 
 // InputName returns how messages call an input.
@@ -202,9 +184,9 @@ func (e *Env) ToOutputMode(name string, binary bool, mode fs.FileMode, write fun
 		if info.IsDir() {
 			return fmt.Errorf("%q: it is a directory", name)
 		}
-		f, err := os.OpenFile(name, os.O_WRONLY, 0) // a device or a pipe: nothing to rename
+		f, err := e.OpenFile(name, os.O_WRONLY, 0) // a device or a pipe: nothing to rename
 		if err != nil {
-			return fmt.Errorf("%q: %w", name, oci.Pathless(err))
+			return err
 		}
 		return errors.Join(write(f), f.Close())
 	}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"ocikit/cmd/ocikit/internal/cli"
-	"ocikit/oci"
 	"ocikit/oci/registry"
 )
 
@@ -279,9 +278,9 @@ func (r *Registry) openTrace(env *cli.Env, o *registry.Options) error {
 	case r.trace.given && r.trace.file == "":
 		sinks = append(sinks, registry.TraceJSON(env.Stderr))
 	case r.trace.given:
-		f, err := os.OpenFile(r.trace.file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		f, err := env.OpenFile(r.trace.file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		if err != nil {
-			return fmt.Errorf("%q: %w", r.trace.file, oci.Pathless(err))
+			return err
 		}
 		env.AtEnd(f.Close)
 		sinks = append(sinks, registry.TraceJSON(f))

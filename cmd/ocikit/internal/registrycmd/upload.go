@@ -160,9 +160,9 @@ number first. The bytes are hashed while they are sent, so "upload finish" knows
 
 				var src io.Reader = env.Stdin
 				if args[0] != "-" {
-					f, err := os.Open(args[0])
+					f, err := env.OpenFile(args[0], os.O_RDONLY, 0)
 					if err != nil {
-						return fmt.Errorf("%q: %w", args[0], oci.Pathless(err))
+						return err
 					}
 					defer f.Close()
 					src = f
@@ -273,8 +273,8 @@ session's offset on go with the request. The session's file is removed.
 				}
 
 				if len(args) == 1 {
-					if o.Rest, err = os.Open(args[0]); err != nil {
-						return fmt.Errorf("%q: %w", args[0], oci.Pathless(err))
+					if o.Rest, err = env.OpenFile(args[0], os.O_RDONLY, 0); err != nil {
+						return err
 					}
 					defer o.Rest.Close()
 				}

@@ -60,9 +60,9 @@ func openSinks(env *cli.Env, f *tapFlags, registry string) (*sinks, error) {
 }
 
 func (s *sinks) create(name string) (*os.File, error) {
-	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := s.env.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w", name, oci.Pathless(err))
+		return nil, err
 	}
 	s.files = append(s.files, file)
 	return file, nil
