@@ -182,16 +182,16 @@ func (f *bundleFlags) plan(ctx context.Context, env *cli.Env, args []string) (pl
 
 	env.Watch(f.layouts...)
 
+	f.nameMembers()
+
 	// A set is planned as a whole first. If that fails, canHold finds the images that are the
 	// cause, and the rest is planned again.
-	whole := func(images []archive.Image) (*archive.BundlePlan, error) {
-		distinctTags(images)
-		return archive.NewBundle(ctx, images, f.o)
-	}
+	whole := func(images []archive.Image) (*archive.BundlePlan, error) { return archive.NewBundle(ctx, images, f.o) }
 
 	if f.many() {
 		plan, f.failed, err = operands.PlanSet(ctx, env, f.members, f.set.FailFast, whole, f.canHold(ctx))
 	} else {
+		distinctTags(f.images)
 		plan, err = whole(f.images)
 	}
 
@@ -200,6 +200,26 @@ func (f *bundleFlags) plan(ctx context.Context, env *cli.Env, args []string) (pl
 	}
 
 	return plan, closeAll, err
+}
+
+// nameMembers settles what the images of a set are called, in the bundle and in messages, before it is
+// known which of them can be carried: what is left of a set has the names that it has in the whole.
+func (f *bundleFlags) nameMembers() {
+	var images []archive.Image
+	var at []int
+	for i, m := range f.members {
+		if len(f.layouts) > 1 {
+			f.members[i].Name = m.NameIn()
+		}
+		if m.Src != nil {
+			images, at = append(images, m.Image), append(at, i)
+		}
+	}
+
+	distinctTags(images)
+	for i, im := range images {
+		f.members[at[i]].Image = im
+	}
 }
 
 // readLists reads what the other side has, merged into one inventory, and what it wants.

@@ -77,10 +77,24 @@ func (p *Places) Many(ctx context.Context, env *cli.Env, args []string, s Select
 		if m.Err == nil {
 			c.Members[i].Desc = c.named(m)
 		}
+		if s.All && len(c.opened) > 1 {
+			c.Members[i].Name = m.NameIn()
+		}
 	}
 
 	c.Members = distinct(c.Members)
 	return c, nil
+}
+
+// NameIn returns what messages call an image of one of several places: with the place in front.
+func (m Member) NameIn() string {
+	switch {
+	case m.Src == nil, strings.HasPrefix(m.Name, m.Src.Name()): // a registry's images have the place in their names
+		return m.Name
+	case strings.HasPrefix(m.Name, "@"):
+		return m.Src.Name() + m.Name
+	}
+	return m.Src.Name() + ":" + m.Name
 }
 
 // named returns the entry of a member under the name that it gets.
