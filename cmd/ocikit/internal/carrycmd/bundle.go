@@ -202,15 +202,12 @@ func (f *bundleFlags) plan(ctx context.Context, env *cli.Env, args []string) (pl
 	return plan, closeAll, err
 }
 
-// nameMembers settles what the images of a set are called, in the bundle and in messages, before it is
-// known which of them can be carried: what is left of a set has the names that it has in the whole.
+// nameMembers settles what the images of a set are called before it is known which of them can be
+// carried: what is left of a set has the names that it has in the whole.
 func (f *bundleFlags) nameMembers() {
 	var images []archive.Image
 	var at []int
 	for i, m := range f.members {
-		if len(f.layouts) > 1 {
-			f.members[i].Name = m.NameIn()
-		}
 		if m.Src != nil {
 			images, at = append(images, m.Image), append(at, i)
 		}

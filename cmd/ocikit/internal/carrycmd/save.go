@@ -157,9 +157,6 @@ func (s *saving) open(ctx context.Context, env *cli.Env, operand string) error {
 	s.sources = append(s.sources, src)
 	members, err := operands.SetIn(env, s.set, src, n, *s.platform)
 	for _, m := range members {
-		if s.several {
-			m.Name = m.NameIn()
-		}
 		a := operands.Archived{Member: m}
 		if m.Err == nil {
 			a.Image = s.named(env, operand, m.Src, m.Desc)

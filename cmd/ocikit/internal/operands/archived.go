@@ -36,9 +36,13 @@ func SetIn(env *cli.Env, flags *commonflags.Set, src source.Source, n oci.ImageN
 // image is left, or failFast is given and one fails, err says so instead of failed.
 func PlanSet[P any](ctx context.Context, env *cli.Env, members []Archived, failFast bool, plan func([]archive.Image) (P, error), try func(archive.Image) error) (p P, failed, err error) {
 	var images []archive.Image
+	several := false // places
 	plain := make([]Member, len(members))
 	for i, m := range members {
-		if plain[i] = m.Member; m.Err == nil {
+		if plain[i] = m.Member; m.Src != members[0].Src {
+			several = true
+		}
+		if m.Err == nil {
 			images = append(images, m.Image)
 		}
 	}
@@ -52,6 +56,11 @@ func PlanSet[P any](ctx context.Context, env *cli.Env, members []Archived, failF
 
 	// Something is wrong with one of them. Trying each alone tells which.
 	images = nil
+	for i, m := range plain {
+		if several {
+			plain[i].Name = m.NameIn()
+		}
+	}
 	failed = Each(ctx, env, plain, failFast, func(i int, _ Member) error {
 		err := try(members[i].Image)
 		if err == nil {
