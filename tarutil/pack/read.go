@@ -170,7 +170,7 @@ func (b *batch) add(info *handle.Info, f handle.File) (err error) {
 		pad := tarutil.Padding(info.Size)
 		b.buf = slices.Grow(b.buf, size+pad)[:at+size+pad]
 		clear(b.buf[at+size:])
-		if _, err = readFull(f, b.buf[at:at+size]); err == nil {
+		if err = readFull(f, b.buf[at:at+size]); err == nil {
 			err = unchanged(f, info)
 		}
 		if err != nil {
@@ -200,12 +200,12 @@ func vanished(err error) error {
 }
 
 // readFull fills buf. A file that ends before has changed.
-func readFull(f handle.File, buf []byte) (int, error) {
-	n, err := io.ReadFull(f, buf)
+func readFull(f handle.File, buf []byte) error {
+	_, err := io.ReadFull(f, buf)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = fmt.Errorf("%w: it shrank", tarutil.ErrChanged)
 	}
-	return n, err
+	return err
 }
 
 // unchanged returns an error unless f is as it was before it was read. The count of names

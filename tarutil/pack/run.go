@@ -241,7 +241,7 @@ func (p *packer) writeLarge(ctx context.Context, f *largeFile) error {
 		for i, left := 0, f.info.Size; left > 0; i++ {
 			buf := p.pieces[i%2]
 			buf = buf[:min(left, int64(len(buf)))]
-			_, err := readFull(f.f, buf)
+			err := readFull(f.f, buf)
 			left -= int64(len(buf))
 
 			// Only a file that stayed the same to its end is one file.

@@ -229,11 +229,7 @@ func (n *Number) Reset() {
 
 // Number codes a number below 1<<32.
 func (c *Coder) Number(n *Number, v uint32) uint32 {
-	class := c.Tree(n.class[:], bits.Len32(v), 6)
-	if class > 32 {
-		class = 32 // only in damaged input
-	}
-
+	class := min(c.Tree(n.class[:], bits.Len32(v), 6), 32) // more only in damaged input
 	if class <= 1 {
 		return uint32(class)
 	}

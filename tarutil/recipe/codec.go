@@ -220,7 +220,7 @@ func (k *codec) event(e *event, opened bool) error {
 	case aHeader:
 		err = k.memberHeader(e)
 	case aTrailer:
-		err = k.trailer(e)
+		k.trailer(e)
 	default:
 		err = k.block(&e.block, opened)
 	}
@@ -274,7 +274,7 @@ func (k *codec) memberHeader(e *event) error {
 
 // trailer codes the CRC and size that end a member, and the bits that fill up the byte before
 // them. They are predicted if all bytes of the member are in the segment.
-func (k *codec) trailer(e *event) error {
+func (k *codec) trailer(e *event) {
 	fill := int(-k.bits & 7)
 	k.bits += int64(fill)
 	want := make([]byte, 9)
@@ -287,7 +287,7 @@ func (k *codec) trailer(e *event) error {
 	if k.Flag(&k.sameTrailer[ctx], string(e.raw) == string(want)) {
 		e.raw = want
 		k.bits += 64
-		return nil
+		return
 	}
 
 	// The padding bits are nearly always zero, so one flag settles them apart from the rest.
@@ -303,7 +303,6 @@ func (k *codec) trailer(e *event) error {
 	}
 
 	e.raw = append([]byte{pad}, k.bytes(raw, 8)...)
-	return nil
 }
 
 // beginUnit starts the imitated encoder for the tokens that follow. An encoder that began before

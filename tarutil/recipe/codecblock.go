@@ -37,7 +37,7 @@ func (k *codec) block(b *block, opened bool) error {
 	}
 
 	b.size = k.pos - begin
-	return k.codes(b, begin)
+	return k.codes(b)
 }
 
 // emptyBlock codes a block without bytes: a flush, or the end of what ends so.
@@ -414,8 +414,8 @@ func (k *codec) codeDist(d int) int {
 
 // codes codes the kind and the prefix codes of a block whose tokens are known. It also adds up
 // the bits of the block, which tell a reader where the next byte begins.
-func (k *codec) codes(b *block, begin int) error {
-	predicted := k.predictCodes(b, begin)
+func (k *codec) codes(b *block) error {
+	predicted := k.predictCodes(b)
 	if k.Flag(&k.isFixed[8+bit(predicted == nil)], b.kind == fixed) {
 		b.kind = fixed
 	} else {
@@ -592,7 +592,7 @@ func (c *codeTable) set(b *block) (*deflate.Lengths, bool) {
 // predictCodes returns the codes that the style would give the tokens just coded, or nil for
 // fixed codes. Of a block that is only partly in the segment the frequencies are not known, so
 // nothing is predicted.
-func (k *codec) predictCodes(b *block, begin int) *head {
+func (k *codec) predictCodes(b *block) *head {
 	if b.cut || b.opened {
 		return nil
 	}

@@ -213,9 +213,7 @@ func (m *klauspostMatcher) search1() (at, n, dist int) {
 		x >>= 16
 		t := m.put1(s, x)
 		if t >= m.oldest && t < s && s-t <= windowSize && uint32(x) == m.load32(t) {
-			l := m.matchLong(s+4, t+4) + 4
-			s, t, l = m.back(s, t, l)
-			return m.found(s, t, l, m.nextS)
+			return m.hit1(s, t, m.nextS)
 		}
 		s++
 	}

@@ -224,8 +224,7 @@ type execution struct {
 	start, at      int    // where the block begins, and where its next byte goes
 	limit          int    // where it ends at the latest
 	lowest, window int    // where what matches may lead to begins, and how far back they may lead
-	length, match  uint
-	literals, used int // how many literals there are, and were copied
+	literals, used int    // how many literals there are, and were copied
 }
 
 // execute executes a sequence. Nothing of it is trusted: each number is checked before it is used.
