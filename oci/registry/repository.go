@@ -33,14 +33,15 @@ type Repository struct {
 
 	mu        sync.Mutex
 	documents map[digest.Digest][]byte
-	manifests map[digest.Digest]bool // blobs that are known to be manifests or indexes
+	manifests map[digest.Digest]bool  // blobs that are known to be manifests or indexes
+	sizes     map[digest.Digest]int64 // of what the registry was asked for, and has
 }
 
 // NewRepository returns the repository of ref. Nothing is sent. Documents that local has are not
 // asked for, since a digest names the same bytes everywhere; local may be nil. Close does not close
 // the client.
 func NewRepository(ctx context.Context, c *Client, ref Reference, local graph.Store) *Repository {
-	return &Repository{ctx: ctx, c: c, ref: ref, local: local, documents: map[digest.Digest][]byte{}, manifests: map[digest.Digest]bool{}}
+	return &Repository{ctx: ctx, c: c, ref: ref, local: local, documents: map[digest.Digest][]byte{}, manifests: map[digest.Digest]bool{}, sizes: map[digest.Digest]int64{}}
 }
 
 // Remote reports that what is not known yet costs a request, see [source.Remote].
@@ -222,15 +223,33 @@ func (r *Repository) fetch(desc oci.Descriptor) ([]byte, error) {
 
 // Stat returns the size of a blob, -1 if the registry does not say, or [ErrNotFound]. A digest that
 // a document read before calls a manifest is looked for among the manifests, since registries keep
-// the two apart.
+// the two apart. What is there is asked for once: plans look at a blob several times, each of which
+// would be a round trip.
 func (r *Repository) Stat(d digest.Digest) (int64, error) {
 	r.mu.Lock()
 	data, ok := r.documents[d]
+	size, found := r.sizes[d]
 	isManifest := r.manifests[d]
 	r.mu.Unlock()
-	if ok {
+
+	switch {
+	case ok:
 		return int64(len(data)), nil
+	case found:
+		return size, nil
 	}
+
+	size, err := r.head(d, isManifest)
+	if err == nil {
+		r.mu.Lock()
+		r.sizes[d] = size
+		r.mu.Unlock()
+	}
+	return size, err
+}
+
+// head asks the registry for the size of a manifest or a blob.
+func (r *Repository) head(d digest.Digest, isManifest bool) (int64, error) {
 	if isManifest {
 		desc, err := r.c.HeadManifest(r.ctx, r.ref.Repo, d.String())
 		return desc.Size, err
