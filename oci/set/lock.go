@@ -25,6 +25,9 @@ func ReadLock(r io.Reader) (Lock, error) {
 		if err != nil {
 			return err
 		}
+		if !d.Verifiable() { // said here, no registry is asked for it
+			return fmt.Errorf("%s: %w", d, digest.ErrUnsupported)
+		}
 		if other, ok := l[words[0]]; ok && other != d {
 			return fmt.Errorf("%q is locked to two digests", words[0])
 		}

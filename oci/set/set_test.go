@@ -73,13 +73,14 @@ func TestFilter(t *testing.T) {
 func TestReadLock(t *testing.T) {
 	d := digest.FromBytes(nil).String()
 	for text, ok := range map[string]bool{
-		"":                           true,
-		"# made by pull\nb " + d:     true,
-		"a " + d + "\na " + d:        true,
-		"a\n":                        false,
-		"a " + d + " x\n":            false,
-		"a sha256:1\n":               false,
-		"a " + d + "\na sha512:1234": false,
+		"":                       true,
+		"# made by pull\nb " + d: true,
+		"a " + d + "\na " + d:    true,
+		"a\n":                    false,
+		"a " + d + " x\n":        false,
+		"a sha256:1\n":           false,
+		"a blake3:" + strings.Repeat("a", 64) + "\n":          false,
+		"a " + d + "\na sha512:1234":                          false,
 		"a " + d + "\na " + strings.Replace(d, "e3", "e4", 1): false,
 	} {
 		if _, err := ReadLock(strings.NewReader(text)); ok != (err == nil) {

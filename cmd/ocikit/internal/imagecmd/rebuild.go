@@ -168,7 +168,7 @@ func (r *rebuild) find(src source.Source, desc oci.Descriptor, operand string) (
 		n = len(layers) - 1
 	}
 	if n < 0 || n >= len(layers) {
-		return 0, oci.Descriptor{}, fmt.Errorf("layer %d: %q has %d layers: %w", n, operand, len(layers), layout.ErrNotFound)
+		return 0, oci.Descriptor{}, fmt.Errorf("layer %d: %q has %s: %w", n, operand, show.Count(len(layers), "layer"), layout.ErrNotFound)
 	}
 	return n, layers[n], nil
 }

@@ -62,7 +62,7 @@ the digest of its blob. With --json each line is an object.`,
 				}
 
 				if *layer >= len(list.Layers) {
-					return fmt.Errorf("layer %d: %q has %d layers: %w", *layer, args[0], len(list.Layers), layout.ErrNotFound)
+					return fmt.Errorf("layer %d: %q has %s: %w", *layer, args[0], show.Count(len(list.Layers), "layer"), layout.ErrNotFound)
 				}
 
 				if *wasted {
