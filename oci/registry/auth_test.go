@@ -649,30 +649,52 @@ func TestBrokenStore(t *testing.T) {
 	}
 }
 
+// A helper may start a program that stays, as an agent that keeps the store unlocked, and that holds
+// the pipes open. What the helper itself has answered counts.
+func TestStoreLeavesAnAgent(t *testing.T) {
+	shut := servetest.NewQuirky(t)
+	shut.Auth = &servetest.Auth{User: "me", Password: secret}
+	image(shut, "app", "v1", nil)
+	r, _ := helperRig(t, shut, `sleep 5 & echo '{"Username":"me","Secret":"`+secret+`"}'`)
+	if _, err := r.HeadManifest(t.Context(), "app", "v1"); err != nil {
+		t.Error(err)
+	}
+}
+
 // markrussinovich/refchecker#67, virtualcell/vcell#1888: a rate limit under 403 or 400, as a code
 // of the specification or in words alone, is waited for and is no matter of credentials.
 func TestRateLimitsThatAreNot429(t *testing.T) {
 	for _, c := range []struct {
 		status int
 		body   string
+		header []string
 	}{
-		{403, `{"errors":[{"code":"DENIED","message":"You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}]}`},
-		{403, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`},
-		{400, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`},
-		{400, `{"errors":[{"code":"UNAVAILABLE"}]}`},
+		{403, `{"errors":[{"code":"DENIED","message":"slow down"}]}`, []string{"Retry-After", "1"}},
+		{403, "", []string{"Retry-After", "0"}},
+		{403, "", []string{"X-RateLimit-Remaining", "0"}},
+		{403, "", []string{"RateLimit-Remaining", "0", "RateLimit-Reset", "1"}},
+		{400, `{"__type":"ThrottlingException","message":"Rate exceeded"}`, nil},
+		{425, "", nil},
+		{403, `{"errors":[{"code":"DENIED","message":"You have exceeded a secondary rate limit. Please wait a few minutes before you try again."}]}`, nil},
+		{403, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}`, nil},
+		{400, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`, nil},
+		{400, `{"errors":[{"code":"UNAVAILABLE"}]}`, nil},
 	} {
 		reg := servetest.NewQuirky(t)
 		image(reg, "app", "v1", nil)
-		r := newRig(t, servetest.Serve(t, servetest.BreakAt(1, servetest.Answer(c.status, c.body), reg)))
+		r := newRig(t, servetest.Serve(t, servetest.BreakAt(1, servetest.Answer(c.status, c.body, c.header...), reg)))
 		if _, _, err := r.GetManifest(t.Context(), "app", "v1"); err != nil || len(r.waits) == 0 || r.waits[0] < 100*time.Millisecond {
 			t.Errorf("once %d %s: %v, waited %v", c.status, c.body, err, r.waits)
 		}
-		r = newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(c.status, c.body), reg)))
+		r = newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(c.status, c.body, c.header...), reg)))
 		if _, _, err := r.GetManifest(t.Context(), "app", "v1"); status(err) != 3 {
-			t.Errorf("always %d %s: status %d, %v", c.status, c.body, status(err), err)
+			t.Errorf("always %d %s %s: status %d, %v", c.status, c.body, c.header, status(err), err)
 		}
 	}
-	r := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, servetest.Answer(403, `{"errors":[{"code":"DENIED","message":"no"}]}`), nil)))
+
+	// A refusal stays one, beside headers that go with every answer.
+	refused := servetest.Answer(403, `{"errors":[{"code":"DENIED","message":"no"}]}`, "RateLimit-Remaining", "10", "RateLimit-Reset", "60")
+	r := newRig(t, servetest.Serve(t, servetest.BreakFrom(1, refused, nil)))
 	if _, _, err := r.GetManifest(t.Context(), "app", "v1"); status(err) != 5 || len(r.waits) > 0 {
 		t.Errorf("403: status %d after %d waits, %v", status(err), len(r.waits), err)
 	}

@@ -480,8 +480,13 @@ func (f *finder) listed(subject digest.Digest) error {
 			continue
 		}
 
-		// The list is a claim. Only the subject in the manifest itself says what it refers to.
+		// The list is a claim. Only the subject in the manifest itself says what it refers to. Where
+		// clients keep the list under a tag, it outlives what it names.
 		data, err := f.r.Document(d)
+		if errors.Is(err, ErrNotFound) {
+			f.r.c.notice("left out %s: the registry lists it as a referrer of %s, and does not have it", d.Digest, subject)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -509,8 +514,8 @@ func (f *finder) tagged(subject digest.Digest) error {
 	for _, suffix := range []string{".sig", ".att", ".sbom"} {
 		tag := graph.FallbackTag(subject) + suffix
 		desc, err := f.r.Resolve(oci.ImageName{Tag: tag})
-		if errors.Is(err, ErrNotFound) {
-			continue
+		if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDenied) {
+			continue // some registries answer 403 for a tag that is not there
 		}
 		if err != nil {
 			return err

@@ -178,10 +178,14 @@ func (a *Authenticator) callHelper(ctx context.Context, path, verb, input string
 	var stdout, stderr headBuffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 
-	// A child of the helper may keep the pipes open after the helper has ended.
+	// A child of the helper may keep the pipes open after the helper has ended. What the helper wrote
+	// is there by then.
 	cmd.WaitDelay = time.Second
 	ownGroup(cmd)
 	err := cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
+		err = nil
+	}
 
 	// What a helper says on standard error is meant for the user, whether it succeeds or not.
 	if text := strings.TrimSpace(stderr.b.String()); text != "" {

@@ -473,7 +473,7 @@ func TestForeignLayer(t *testing.T) {
 }
 
 // google/go-containerregistry#1767, oras-project/oras#2174: what refers to an image comes with
-// it; what is only listed so does not.
+// it; what is only listed so does not, and does not keep the rest.
 func TestReferrers(t *testing.T) {
 	for _, status := range []int{0, 404} {
 		reg := servetest.New(t, serve.Options{})
@@ -496,8 +496,12 @@ func TestReferrers(t *testing.T) {
 			list := func(subject oci.Descriptor, entries ...oci.Descriptor) {
 				putDoc(t, reg, graph.FallbackTag(subject.Digest), oci.MediaTypeIndex, oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: entries})
 			}
-			list(desc, sbom, wrong)
+			list(desc, sbom, wrong, oci.Describe(oci.MediaTypeManifest, []byte("deleted since")))
 			list(sbom, signature)
+
+			// A tag that is not there is not allowed, either: so some registries answer.
+			unnamed := func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, ".sig") }
+			h = servetest.BreakIf(1000, unnamed, servetest.Answer(403, ""), h)
 		}
 		l := layouttest.New(t)
 		if _, err := pullOnce(t, h, l.Name(), pull.Options{Referrers: true, Notice: func(string) {}}); err != nil {

@@ -51,6 +51,8 @@ type StatusError struct {
 	Server     string        // the header Server, which names a proxy
 	RetryAfter time.Duration // what the registry asks for; 0 if nothing
 	Unsent     bool          // the answer came before any byte of the request's body was sent
+
+	limited bool // its headers are those of a rate limit
 }
 
 // An ErrorInfo is one entry of the error list of the distribution-spec ("Error Codes").
@@ -115,16 +117,23 @@ func (e *StatusError) TooLarge() bool {
 }
 
 // RateLimited reports whether the answer says that there were too many requests: with its
-// status, with the code of the distribution-spec under another one, or, as one registry does
-// under 403, in words alone.
+// status, with the code of the distribution-spec under another one, or under 403 or 400 with the
+// headers of a rate limit or in words alone.
 func (e *StatusError) RateLimited() bool {
 	switch {
 	case e.Status == http.StatusTooManyRequests, e.Has("TOOMANYREQUESTS"):
 		return true
 	case e.Status == http.StatusForbidden, e.Status == http.StatusBadRequest:
-		return e.Says("rate limit", "too many requests", "abuse detection")
+		return e.limited || e.Says("rate limit", "rate exceeded", "too many requests", "abuse detection", "throttl")
 	}
 	return false
+}
+
+// limitedBy reports whether headers say that a request would be served later: nobody names a time
+// to try again after which the answer is the same. When a limit ends is no such sign, since some
+// registries say it with every answer.
+func limitedBy(h http.Header) bool {
+	return h.Get("Retry-After") != "" || h.Get("X-Ratelimit-Remaining") == "0" || h.Get("Ratelimit-Remaining") == "0"
 }
 
 // WantsTLS reports whether the answer says that plain HTTP was sent to a port that speaks HTTPS.
@@ -133,9 +142,10 @@ func (e *StatusError) WantsTLS() bool {
 }
 
 // Retryable reports whether the same request may succeed later without a change on this side: after
-// a rate limit, a timeout, or an error of the server.
+// a rate limit, a timeout, an error of the server, or if it came too early for a new connection
+// (RFC 8470).
 func (e *StatusError) Retryable() bool {
-	return e.RateLimited() || e.Has("UNAVAILABLE") || e.Status == http.StatusRequestTimeout || e.Status >= 500
+	return e.RateLimited() || e.Has("UNAVAILABLE") || e.Status == http.StatusRequestTimeout || e.Status == http.StatusTooEarly || e.Status >= 500
 }
 
 // Is implements the matching of [errors.Is] for [ErrNotFound] and [ErrDenied]. A 403 that is a rate
@@ -158,6 +168,7 @@ func NewStatusError(r *Response, red *Redactor) *StatusError {
 		Server:     Truncate(red.Text(r.Header.Get("Server")), 80),
 		RetryAfter: retryAfter(r.Header, r.Received),
 		Unsent:     r.unsent,
+		limited:    limitedBy(r.Header),
 	}
 
 	for _, name := range []string{"X-Request-Id", "Docker-Registry-Request-Id", "X-Amzn-Requestid", "X-Ms-Correlation-Request-Id"} {
