@@ -254,6 +254,19 @@ func TestLoadDocker(t *testing.T) {
 			e[2].hdr.Name = "x/real"
 			return append([]entry{link("1/layer.tar", "../l", tar.TypeSymlink), link("l", "x/real", tar.TypeLink)}, e...)
 		},
+		"the link is written as if it began at the top": func(t *testing.T, a *dockerArchive) []entry {
+			e := a.entries()
+			e[2].hdr.Name = ".real.tar"
+			return append([]entry{link("1/layer.tar", ".real.tar", tar.TypeSymlink)}, e...)
+		},
+		"one name in three ways": func(t *testing.T, a *dockerArchive) []entry {
+			a.manifest = strings.Replace(a.manifest, `"hello:v1"`, `"hello:v1","library/hello:v1","docker.io/library/hello:v1"`, 1)
+			return a.entries()
+		},
+		"the image is listed twice": func(t *testing.T, a *dockerArchive) []entry {
+			a.manifest = strings.TrimSuffix(a.manifest, "]") + "," + strings.TrimPrefix(a.manifest, "[")
+			return a.entries()
+		},
 		"RepoTags is null, as for an image ID": func(t *testing.T, a *dockerArchive) []entry {
 			a.manifest = strings.Replace(a.manifest, `["hello:v1"]`, "null", 1)
 			return a.entries()

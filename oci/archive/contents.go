@@ -281,16 +281,22 @@ func (c *contents) keepPaths(paths ...string) error {
 	return nil
 }
 
-// lookup finds a member by the name that manifest.json has for it, and the path where it is.
+// lookup finds a member by the name that manifest.json has for it, and the path where it is. Some
+// programs write links to files at the top as if links began there (containerd/containerd#12890): where
+// a link leads to nothing, such a file counts.
 func (c *contents) lookup(name string) (m member, at string, err error) {
 	if at, err = cleanName(name); err != nil {
 		return m, at, fmt.Errorf("%s names %w", manifestFile, err)
 	}
-	for range maxLinks {
+	for n := range maxLinks {
 		if m, ok := c.members[at]; ok {
 			return m, at, nil
 		}
 		target, ok := c.links[at]
+		if !ok && n > 0 {
+			target = path.Base(at)
+			_, ok = c.members[target]
+		}
 		if !ok {
 			return m, at, fmt.Errorf("%s names %q, which is not in the archive: %w", manifestFile, name, graph.ErrIncomplete)
 		}

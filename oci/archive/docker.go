@@ -73,13 +73,22 @@ func (a *Archive) dockerEntries(ctx context.Context, data []byte) ([]oci.Descrip
 		return nil, err
 	}
 
+	// One name may be written in two ways, as "app" and "docker.io/library/app:latest", and an image
+	// may be listed twice. Each name becomes one entry.
+	type named struct {
+		digest digest.Digest
+		name   string
+	}
+
 	var entries []oci.Descriptor
+	seen := make(map[named]bool)
+	names := 0
 	for _, it := range items {
 		desc, err := a.dockerImage(ctx, it)
 		if err != nil {
 			return nil, err
 		}
-		if len(entries)+len(it.RepoTags) > maxEntries {
+		if names += max(len(it.RepoTags), 1); names > maxEntries {
 			return nil, fmt.Errorf("%s: over %d names: %w", manifestFile, maxEntries, oci.ErrMalformed)
 		}
 		for _, tag := range it.RepoTags {
@@ -87,9 +96,13 @@ func (a *Archive) dockerEntries(ctx context.Context, data []byte) ([]oci.Descrip
 			if !ok {
 				return nil, fmt.Errorf("%s: RepoTags has %q, which is not a name: %w", manifestFile, tag, oci.ErrMalformed)
 			}
-			entries = append(entries, desc.WithAnnotation(oci.AnnotationImageName, full))
+			if n := (named{desc.Digest, full}); !seen[n] {
+				seen[n] = true
+				entries = append(entries, desc.WithAnnotation(oci.AnnotationImageName, full))
+			}
 		}
-		if len(it.RepoTags) == 0 {
+		if n := (named{desc.Digest, ""}); len(it.RepoTags) == 0 && !seen[n] {
+			seen[n] = true
 			entries = append(entries, desc)
 		}
 	}
