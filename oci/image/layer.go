@@ -238,6 +238,7 @@ type LayerWriter struct {
 	star *estargz.Writer // for Estargz
 	diff *digest.Hasher  // for Gzip and Zstd
 	gate *tarutil.Gate
+	size int64 // of the tar so far, for Estargz
 }
 
 // NewLayerWriter starts a layer. The caller ends it with Commit or Abort. Without a layout the
@@ -293,6 +294,7 @@ func (w *LayerWriter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	if w.star != nil {
+		w.size += int64(len(p))
 		return w.star.Write(p)
 	}
 	if w.diff != nil {
@@ -330,7 +332,7 @@ func (w *LayerWriter) Commit() (oci.Descriptor, error) {
 	case w.z != nil:
 		err = w.z.Close()
 	case w.star != nil:
-		info, err = w.star.Close()
+		info, err = w.closeStar()
 	}
 
 	if err != nil {
@@ -353,6 +355,18 @@ func (w *LayerWriter) Commit() (oci.Descriptor, error) {
 	}
 
 	return annotate(desc.WithAnnotation(oci.AnnotationDiffID, id.String()), w.o.Annotations), nil
+}
+
+// closeStar ends an eStargz blob. Its end is written anew in any case, behind the table of contents. So a
+// tar that the gate takes without one gets what is missing; behind an end zeros mean nothing.
+func (w *LayerWriter) closeStar() (estargz.Info, error) {
+	if w.o.AllowNoEnd {
+		const block = 512
+		if _, err := w.star.Write(make([]byte, -w.size&(block-1)+2*block)); err != nil {
+			return estargz.Info{}, err
+		}
+	}
+	return w.star.Close()
 }
 
 // Abort drops what was written. It does nothing after Commit, so it may be deferred.

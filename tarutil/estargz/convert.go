@@ -186,6 +186,11 @@ func (c *converter) entry(h *tar.Header) error {
 		return fmt.Errorf("%w: extended headers of over %d bytes in all", errUnsupported, maxRecords)
 	}
 
+	// The tar keeps the type that it has, which means a regular file to all.
+	if h.Typeflag == tar.TypeCont {
+		h.Typeflag = tar.TypeReg
+	}
+
 	e, err := c.toc.describe(h)
 	if err != nil {
 		return err

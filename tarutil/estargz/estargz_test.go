@@ -68,6 +68,7 @@ func makeTar(t testing.TB, sizes []int, extra ...string) []byte {
 	add(tar.Header{Typeflag: tar.TypeLink, Name: "hard", Linkname: "etc/file-512"}, nil)
 	add(tar.Header{Typeflag: tar.TypeChar, Name: "null", Devmajor: 1, Devminor: 3}, nil)
 	add(tar.Header{Typeflag: tar.TypeFifo, Name: "pipe"}, nil)
+	add(tar.Header{Typeflag: tar.TypeCont, Name: "contiguous"}, content(600, 3))
 	add(tar.Header{Typeflag: tar.TypeReg, Name: "etc/.wh.gone"}, nil)
 	for _, name := range extra {
 		add(tar.Header{Typeflag: tar.TypeReg, Name: name}, content(700, 9))
