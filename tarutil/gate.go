@@ -148,6 +148,10 @@ func (l *LayerRules) Entry(hdr *tar.Header) error {
 	return nil
 }
 
+// LinksBelow reports whether an entry is a hard link to a path that the layer does not hold: that of a
+// file of a lower layer, if it is one.
+func (l *LayerRules) LinksBelow() bool { return len(l.wanted) > 0 }
+
 func (l *LayerRules) key(path string) uint64 { return maphash.String(l.seed, path) }
 
 // A passage lends pieces to the goroutine that has its [passageReader], one at a time. Unlike those of an

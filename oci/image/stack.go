@@ -1,8 +1,10 @@
 package image
 
 import (
+	"archive/tar"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -231,9 +233,12 @@ const smallBelow = 8 << 20
 // added layers are the new ones. All layers carry their diff IDs.
 //
 // Reading the layers below may take longer than everything else that is done with new layers. So
-// they are read only if they are small, or if a new layer has an entry at or below a path where
-// most distributions have a link, or a directory of unusual permissions. Otherwise Surprises
-// returns what the new layers show by themselves.
+// they are read only if they are small, if a new layer has an entry at or below a path where most
+// distributions have a link, or a directory of unusual permissions, or if it has a hard link to what
+// it does not hold itself. Otherwise Surprises returns what the new layers show by themselves.
+//
+// The error wraps [ErrMisfit] if the new layers cannot be put on those below: no reader could apply
+// them. Any other one, as of a layer below that is absent, says nothing about the new layers.
 func Surprises(ctx context.Context, l *layout.Layout, layers []oci.Descriptor, added int) ([]stack.Surprise, error) {
 	first := len(layers) - added
 	var size int64
@@ -243,11 +248,15 @@ func Surprises(ctx context.Context, l *layout.Layout, layers []oci.Descriptor, a
 
 	all := size <= smallBelow
 	for i := first; i < len(layers) && !all; i++ {
-		name, err := findEntry(ctx, l, layers[i], comesToUsual)
+		rules := tarutil.NewLayerRules()
+		name, err := findEntry(ctx, l, layers[i], func(hdr *tar.Header) bool {
+			rules.Entry(hdr) // the layer was checked when it was stored
+			return comesToUsual(hdr.Name)
+		})
 		if err != nil {
 			return nil, err
 		}
-		all = name != ""
+		all = name != "" || rules.LinksBelow()
 	}
 
 	var found []stack.Surprise
@@ -257,6 +266,10 @@ func Surprises(ctx context.Context, l *layout.Layout, layers []oci.Descriptor, a
 				found = append(found, s)
 			}
 		}})
+		var entry *stack.EntryError
+		if errors.As(err, &entry) && entry.Layer >= first {
+			err = fmt.Errorf("%w: %w", ErrMisfit, err)
+		}
 		return found, err
 	}
 
@@ -269,6 +282,9 @@ func Surprises(ctx context.Context, l *layout.Layout, layers []oci.Descriptor, a
 	}})
 	return found, ctx.Err()
 }
+
+// ErrMisfit means that a new layer cannot be put on the layers below it.
+var ErrMisfit = errors.New("the new layer does not fit on those below")
 
 // comesToUsual reports whether a path is, or lies below, one that most distributions have as a link,
 // or as a directory that is not 0755 of 0:0.
@@ -287,8 +303,8 @@ func comesToUsual(path string) bool {
 // image are below "Files", and its registry below "Hives" (layer.md, "Windows"). It is "" if there
 // is none.
 func OutsideWindows(ctx context.Context, l *layout.Layout, layer oci.Descriptor) (string, error) {
-	return findEntry(ctx, l, layer, func(path string) bool {
-		switch top, _, _ := strings.Cut(path, "/"); top {
+	return findEntry(ctx, l, layer, func(hdr *tar.Header) bool {
+		switch top, _, _ := strings.Cut(hdr.Name, "/"); top {
 		case "", "Files", "Hives", "UtilityVM":
 			return false
 		}
@@ -298,7 +314,7 @@ func OutsideWindows(ctx context.Context, l *layout.Layout, layer oci.Descriptor)
 
 // findEntry returns the path of the first entry of a layer that is wanted, or "". It reads no
 // further.
-func findEntry(ctx context.Context, l *layout.Layout, layer oci.Descriptor, wanted func(path string) bool) (string, error) {
+func findEntry(ctx context.Context, l *layout.Layout, layer oci.Descriptor, wanted func(hdr *tar.Header) bool) (string, error) {
 	r, err := l.Blob(layer)
 	if err != nil {
 		return "", err
@@ -314,7 +330,7 @@ func findEntry(ctx context.Context, l *layout.Layout, layer oci.Descriptor, want
 		if err != nil {
 			return "", err
 		}
-		if wanted(hdr.Name) {
+		if wanted(hdr) {
 			return hdr.Name, nil
 		}
 	}

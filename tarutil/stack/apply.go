@@ -71,7 +71,8 @@ type Options struct {
 //     component of over 255 bytes, a path of over 4,095), links that lead in circles, and
 //     whatever [tarutil.Checker] refuses are errors. A missing end marker is not.
 //
-// An error names the layer, the entry and its offset.
+// An error names the layer, the entry and its offset. It is an [EntryError] if it is about the entry, and
+// not about what reads it.
 func Apply(ctx context.Context, layers []Layer, opts Options) (*Stack, error) {
 	return apply(ctx, layers, opts, nil)
 }
@@ -224,7 +225,7 @@ func (s *Stack) scan(ctx context.Context, st *stage) error {
 					err = over
 				}
 				if err != nil {
-					return layerError(s.layers[i], fmt.Errorf("entry %q at offset %d: %w", e.hdr.Name, e.at, err))
+					return &EntryError{Layer: i, err: layerError(s.layers[i], fmt.Errorf("entry %q at offset %d: %w", e.hdr.Name, e.at, err))}
 				}
 			}
 		}
@@ -239,6 +240,17 @@ func (s *Stack) scan(ctx context.Context, st *stage) error {
 
 	return ctx.Err()
 }
+
+// An EntryError is an entry of a layer that has no place among what is there: the layer can be read, and
+// not be put on those below it.
+type EntryError struct {
+	Layer int // its number, from the lowest
+	err   error
+}
+
+func (e *EntryError) Error() string { return e.err.Error() }
+
+func (e *EntryError) Unwrap() error { return e.err }
 
 func layerError(l Layer, err error) error {
 	return fmt.Errorf("layer %s: %w", l.Name, err)

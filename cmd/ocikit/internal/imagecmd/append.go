@@ -124,7 +124,9 @@ func (a *appending) change(ctx context.Context, env *cli.Env, entry oci.History,
 		if p, err := im.Platform(); err == nil && p.OS == "windows" {
 			a.warnWindows(ctx, env)
 		}
-		a.warn(ctx, env, im.Layers())
+		if err := a.warn(ctx, env, im.Layers()); err != nil {
+			return err
+		}
 
 		return im.SetBase(base, im.Descriptor().Digest)
 	}
@@ -133,16 +135,20 @@ func (a *appending) change(ctx context.Context, env *cli.Env, entry oci.History,
 // maxWarnings is how many of its notices append gives for one image.
 const maxWarnings = 5
 
-// warn gives notices about new layers, the last ones of layers, that do what is rarely meant. What
-// cannot be found out, as where layers are absent, is left to other checks.
-func (a *appending) warn(ctx context.Context, env *cli.Env, layers []oci.Descriptor) {
-	if env.Quiet || a.dry {
-		return
+// warn gives notices about new layers, the last ones of layers, that do what is rarely meant, and
+// refuses those that nothing can put on the layers below. What cannot be found out, as where layers
+// are absent, is left to other checks.
+func (a *appending) warn(ctx context.Context, env *cli.Env, layers []oci.Descriptor) error {
+	if a.dry {
+		return nil
 	}
 
 	found, err := image.Surprises(ctx, a.l, layers, len(a.layers))
+	if errors.Is(err, image.ErrMisfit) {
+		return err
+	}
 	if err != nil {
-		return
+		found = nil
 	}
 
 	for i, s := range found {
@@ -155,6 +161,8 @@ func (a *appending) warn(ctx context.Context, env *cli.Env, layers []oci.Descrip
 			env.Notice("ocikit: new layer: %s", text)
 		}
 	}
+
+	return nil
 }
 
 // warnWindows gives a notice if a new layer of a Windows image has files where Windows does not
