@@ -39,6 +39,7 @@ type EntryReader struct {
 	records   RecordsBudget
 	behind    trailing          // what follows the end marker
 	global    map[string]string // records for all entries that follow
+	mark      string            // of the entry that Next returned last
 }
 
 // NewEntryReader reads a tar from r, which may be compressed as [Decompress] knows. Reading ends with
@@ -68,6 +69,11 @@ func (e *EntryReader) Offset() int64 { return e.check.at }
 
 // SparseSize returns how many bytes all sparse files so far have, holes included.
 func (e *EntryReader) SparseSize() int64 { return e.sparse }
+
+// OverlayMark returns the name of an extended attribute by which overlay file systems mark files, if the
+// entry that Next returned last had one. Such attributes belong to no image and are dropped, but programs
+// that unpack the layer for an overlay may keep them.
+func (e *EntryReader) OverlayMark() string { return e.mark }
 
 // EntryError adds the name and offset of the entry that Next returned last to an error. It returns nil
 // for nil.
@@ -241,12 +247,14 @@ func (e *EntryReader) clean(hdr *tar.Header) error {
 // cleanRecords drops the records that mean nothing in an image. The others are copied, so that they do
 // not keep the whole extended header in memory.
 func (e *EntryReader) cleanRecords(hdr *tar.Header) error {
+	e.mark = ""
 	if len(hdr.PAXRecords) == 0 {
 		return nil
 	}
 
 	// The names may lie in the memory of the extended header too.
 	hdr.Name, hdr.Linkname = strings.Clone(hdr.Name), strings.Clone(hdr.Linkname)
+	e.mark = overlayMark(hdr.PAXRecords)
 	hdr.PAXRecords, hdr.Xattrs = ImageRecords(hdr.PAXRecords), nil // the same once more
 	for key, value := range hdr.PAXRecords {
 		attr, ok := strings.CutPrefix(key, XattrPrefix)

@@ -165,10 +165,26 @@ func (x Xattrs) Keeps(name string) bool {
 	case XattrsSecurity:
 		return name == CapabilityXattr
 	case XattrsAll:
-		return name != "security.selinux" && !strings.HasPrefix(name, "trusted.overlay.") &&
-			!strings.HasPrefix(name, "user.overlay.")
+		return name != "security.selinux" && !IsOverlayXattr(name)
 	}
 	return false
+}
+
+// IsOverlayXattr reports whether an extended attribute is one that overlay file systems mark files with.
+func IsOverlayXattr(name string) bool {
+	return strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
+}
+
+// overlayMark returns the first name of an attribute of overlays among PAX records, or "".
+func overlayMark(records map[string]string) string {
+	mark := ""
+	for key := range records {
+		name, ok := strings.CutPrefix(key, XattrPrefix)
+		if ok && IsOverlayXattr(name) && len(name) <= maxXattrName && (mark == "" || name < mark) {
+			mark = strings.Clone(name)
+		}
+	}
+	return mark
 }
 
 // CapabilityXattr is the extended attribute that gives a program capabilities (capabilities(7)).

@@ -113,16 +113,17 @@ func apply(ctx context.Context, layers []Layer, opts Options, st *stage) (*Stack
 // A scanned is one entry on its way from the reader of a layer to the tree.
 type scanned struct {
 	hdr    *tar.Header
-	at     int64 // offset of its header
-	index  int32 // number in its layer
-	sparse int64 // its size, if it is sparse
+	at     int64  // offset of its header
+	index  int32  // number in its layer
+	sparse int64  // its size, if it is sparse
+	mark   string // an attribute of overlays that it has
 
 	stagedFile // if it is one
 }
 
 // size returns about how much memory the entry needs beyond its structs.
 func (s scanned) size() int {
-	return len(s.hdr.Name) + len(s.hdr.Linkname) + tarutil.RecordsSize(s.hdr.PAXRecords)
+	return len(s.hdr.Name) + len(s.hdr.Linkname) + len(s.mark) + tarutil.RecordsSize(s.hdr.PAXRecords)
 }
 
 // A scanBatch is entries of a layer that travel together, in order. Those on a stage are written
@@ -227,6 +228,9 @@ func (s *Stack) scan(ctx context.Context, st *stage) error {
 				if err != nil {
 					return &EntryError{Layer: i, err: layerError(s.layers[i], fmt.Errorf("entry %q at offset %d: %w", e.hdr.Name, e.at, err))}
 				}
+				if e.mark != "" {
+					s.tree.surprise.marked(e.hdr.Name, e.mark)
+				}
 			}
 		}
 
@@ -302,7 +306,7 @@ func (s *Stack) scanLayer(ctx context.Context, i int, st *stage, to chan<- *scan
 			hdr.PAXRecords = nil
 		}
 
-		e := scanned{hdr: hdr, at: in.Offset(), index: in.index, sparse: in.SparseSize() - sparse}
+		e := scanned{hdr: hdr, at: in.Offset(), index: in.index, sparse: in.SparseSize() - sparse, mark: in.OverlayMark()}
 		sparse = in.SparseSize()
 		b.entries = append(b.entries, e)
 		b.size += e.size()

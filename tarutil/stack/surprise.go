@@ -57,12 +57,15 @@ const (
 	hidesNowhere
 	// looksRemoved: a character device 0:0, which such overlays take for a whiteout.
 	looksRemoved
+	// isMarked: a file has an extended attribute by which overlays mark what a directory hides, or
+	// where it was. Such overlays find their mark in what they unpack, and heed it.
+	isMarked
 )
 
 // Alone reports whether such a surprise does not depend on what lies below the layer.
 func (k SurpriseKind) Alone() bool {
 	switch k {
-	case opaqueRoot, Twice, hidesItself, looksRemoved:
+	case opaqueRoot, Twice, hidesItself, looksRemoved, isMarked:
 		return true
 	}
 	return false
@@ -96,6 +99,8 @@ func (s Surprise) String() string {
 		return fmt.Sprintf("whiteout %q is where the layers below have no directory: %s, it is a file that cannot be opened", s.Path, overlays)
 	case looksRemoved:
 		return fmt.Sprintf("%q is a device 0:0: %s, it removes what is below", s.Path, overlays)
+	case isMarked:
+		return fmt.Sprintf("%q has the attribute %q: %s, it changes what is there of the layers below", s.Path, s.Is, overlays)
 	}
 
 	return fmt.Sprintf("%q", s.Path)
@@ -309,6 +314,14 @@ func (s *surpriser) holds(n *node) bool {
 		}
 	}
 	return false
+}
+
+// marked is told that the entry of a name has an attribute of overlays. It belongs to no image, so the
+// file does not have it here.
+func (s *surpriser) marked(name, attribute string) {
+	if s != nil {
+		s.add(isMarked, name, "", attribute)
+	}
 }
 
 // places is told of each file that an entry holds.
