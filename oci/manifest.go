@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"ocikit/digest"
 )
@@ -64,8 +65,14 @@ func (m *Manifest) check() error {
 
 // IsImage reports whether m is a manifest of an image with a file system, and not of some other
 // artifact: the type of its config says so. Images of 2015 on Docker Hub have a config of no type.
+// Artifacts for registries that take images alone, as models of ollama, signatures of cosign and
+// modules of WebAssembly, borrow the type of the config: of these no blob is of the type of a layer.
 func (m Manifest) IsImage() bool {
-	return IsConfig(m.Config.MediaType) || m.Config.MediaType == MediaTypeOctetStream && m.MediaType == MediaTypeDockerManifest
+	isConfig := IsConfig(m.Config.MediaType) || m.Config.MediaType == MediaTypeOctetStream && m.MediaType == MediaTypeDockerManifest
+	if !isConfig || len(m.Layers) == 0 {
+		return isConfig
+	}
+	return slices.ContainsFunc(m.Layers, func(d Descriptor) bool { return IsLayer(d.MediaType) })
 }
 
 // UnmarshalJSON implements json.Unmarshaler, under the rules of [Decode]. A null list of manifests,

@@ -329,3 +329,32 @@ func BenchmarkEncodeList(b *testing.B) {
 		}
 	}
 }
+
+// oras-project/oras#115: what is an image is not said by one media type. Artifacts borrow that of its config.
+func TestIsImage(t *testing.T) {
+	for _, test := range []struct {
+		manifest, config string
+		layers           []string
+		want             bool
+	}{
+		{MediaTypeManifest, MediaTypeConfig, nil, true},
+		{MediaTypeManifest, MediaTypeConfig, []string{MediaTypeLayerGzip}, true},
+		{MediaTypeManifest, MediaTypeConfig, []string{MediaTypeLayerGzip + "+encrypted"}, true},
+		{MediaTypeManifest, MediaTypeConfig, []string{"application/x.unknown", MediaTypeLayer}, true},
+		{MediaTypeManifest, MediaTypeConfig, []string{"application/vnd.dev.cosign.simplesigning.v1+json"}, false},
+		{MediaTypeManifest, MediaTypeConfig, []string{"application/vnd.bytecodealliance.wasm.component.layer.v0+wasm"}, false},
+		{MediaTypeManifest, MediaTypeEmpty, []string{MediaTypeLayerGzip}, false},
+		{MediaTypeDockerManifest, MediaTypeDockerConfig, []string{MediaTypeDockerLayerForeign}, true},
+		{MediaTypeDockerManifest, MediaTypeDockerConfig, []string{"application/vnd.ollama.image.model", "application/vnd.ollama.image.license"}, false},
+		{MediaTypeDockerManifest, MediaTypeOctetStream, nil, true},
+		{MediaTypeManifest, MediaTypeOctetStream, nil, false},
+	} {
+		m := Manifest{MediaType: test.manifest, Config: Descriptor{MediaType: test.config}}
+		for _, t := range test.layers {
+			m.Layers = append(m.Layers, Descriptor{MediaType: t})
+		}
+		if got := m.IsImage(); got != test.want {
+			t.Errorf("config %s, layers %s: IsImage = %t", test.config, test.layers, got)
+		}
+	}
+}

@@ -261,7 +261,7 @@ func (p *Plan) item(im Image, desc oci.Descriptor) (item, bool, error) {
 
 	if !m.IsImage() {
 		if p.format == Docker {
-			return item{}, false, fmt.Errorf("%s: it is not an image: its config is of type %q", desc.Digest, m.Config.MediaType)
+			return item{}, false, fmt.Errorf("%s: it is an artifact, which Docker's format has no place for", desc.Digest)
 		}
 		return item{}, false, nil
 	}

@@ -146,6 +146,10 @@ func (c *Converter) makeLayer(ctx context.Context, d oci.Descriptor) (oci.Descri
 		return d, err
 	}
 
+	if err := checkClear(d); err != nil {
+		return d, err
+	}
+
 	r, err := c.l.Blob(d)
 	if err != nil {
 		return d, err

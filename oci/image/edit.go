@@ -124,7 +124,7 @@ func (im *Image) Platform() (oci.Platform, error) {
 // needConfig is an error if the image has no config to change.
 func (im *Image) needConfig() error {
 	if im.Config == nil {
-		return oci.Absent("manifest %s: it is not an image: its config is of type %q", im.desc.Digest, im.m.Config.MediaType)
+		return oci.Absent("manifest %s: %v", im.desc.Digest, ErrArtifact)
 	}
 	return nil
 }

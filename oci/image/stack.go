@@ -68,7 +68,7 @@ func imageLayers(src source.Source, desc oci.Descriptor) ([]oci.Descriptor, erro
 		return nil, err
 	}
 	if !m.IsImage() {
-		return nil, fmt.Errorf("manifest %s: its config is %q, so it is not an image with a file system: %w", desc.Digest, m.Config.MediaType, oci.ErrMalformed)
+		return nil, fmt.Errorf("manifest %s: %w", desc.Digest, ErrArtifact)
 	}
 	return Layers(src, desc)
 }
@@ -157,10 +157,22 @@ type layerReader struct {
 	blob  io.ReadCloser
 }
 
+// checkClear refuses a layer that is encrypted: without the key its content looks damaged.
+func checkClear(desc oci.Descriptor) error {
+	if strings.HasSuffix(desc.MediaType, "+encrypted") {
+		return fmt.Errorf("it is encrypted: %q", desc.MediaType)
+	}
+	return nil
+}
+
 // openLayer opens a layer. What is read of its tar goes through check, which may be nil.
 func openLayer(src source.Source, desc oci.Descriptor, check func(io.Reader, tarutil.Format) io.Reader) (io.ReadCloser, error) {
 	if !oci.IsLayer(desc.MediaType) {
 		return nil, fmt.Errorf("media type %q is not that of a layer: %w", desc.MediaType, oci.ErrMalformed)
+	}
+
+	if err := checkClear(desc); err != nil {
+		return nil, err
 	}
 
 	blob, err := src.Blob(desc)
