@@ -233,7 +233,19 @@ func savedName(operand string, desc oci.Descriptor, flag *cli.Optional) (tag, fu
 		}
 	}
 
-	// Docker names what it loads by manifest.json, so the directory stands in for a repository.
-	full, _ = operands.FullNameOf(n.Dir, tag)
-	return tag, full
+	// An image that containerd knows by its digest has the repository beside the tag.
+	plain, _ := oci.CutDigest(tag)
+	if repo := oci.SplitName(desc.Annotations.Get(oci.AnnotationImageName)).Repo; repo != "" && plain != "" {
+		if name, ok := oci.FullName(repo + ":" + plain); ok {
+			return tag, name
+		}
+	}
+
+	// Docker names what it loads by manifest.json, so the directory stands in for a repository. One
+	// that is called, say, "My Images" cannot: nothing loads an archive with such a name.
+	name, ok := operands.FullNameOf(n.Dir, tag)
+	if !ok {
+		return tag, ""
+	}
+	return tag, name
 }
