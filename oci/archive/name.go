@@ -10,7 +10,7 @@ import (
 )
 
 // nameEntries gives images the names that they will have beside those that x lists: each its tag,
-// or its full name if another image has the tag.
+// or its full name if another image has the tag. What says the same as an entry before it is left out.
 func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error) {
 	taken := map[string]oci.Descriptor{} // by tag
 	known := map[string]string{}         // tags, by full name
@@ -20,8 +20,9 @@ func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error
 		known[d.Annotations.Get(oci.AnnotationImageName)] = tag
 	}
 
-	own := map[string]bool{}
-	for i, e := range entries {
+	own := map[string]digest.Digest{}
+	var named []oci.Descriptor
+	for _, e := range entries {
 		tag, err := plainName(e, oci.AnnotationRefName)
 		if err != nil {
 			return nil, err
@@ -38,16 +39,17 @@ func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error
 			}
 			// A tag that another image has, here or in the archive, is not enough.
 			other, ok := taken[tag]
+			_, twice := own[tag]
 			switch {
 			case known[full] == full:
 				tag = full // as it was called when it came before
-			case ok && other.Digest != e.Digest && !sameRepo(other, full), own[tag]:
+			case ok && other.Digest != e.Digest && !sameRepo(other, full), twice:
 				tag = full
 			}
 		}
 
 		if tag == "" {
-			entries[i] = e.WithAnnotation(oci.AnnotationRefName, "")
+			named = append(named, e.WithAnnotation(oci.AnnotationRefName, ""))
 			continue
 		}
 
@@ -55,15 +57,18 @@ func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error
 			return nil, err
 		}
 
-		if own[tag] {
+		d, twice := own[tag]
+		if twice && d != e.Digest {
 			return nil, fmt.Errorf("two images of the archive are named %q: %w", tag, graph.ErrAmbiguous)
 		}
 
-		own[tag] = true
-		entries[i] = e.WithAnnotation(oci.AnnotationRefName, tag)
+		if !twice {
+			own[tag] = e.Digest
+			named = append(named, e.WithAnnotation(oci.AnnotationRefName, tag))
+		}
 	}
 
-	return entries, nil
+	return named, nil
 }
 
 // sameRepo reports whether an entry of the layout may be an earlier state of the image full.
