@@ -165,6 +165,10 @@ func checkClear(desc oci.Descriptor) error {
 	return nil
 }
 
+// ErrNotDistributed means that a layer is absent and need not be there: its descriptor names addresses
+// instead, as those of Windows do (layer.md, "Non-Distributable Layers").
+var ErrNotDistributed = errors.New("it is not distributed with its image")
+
 // openLayer opens a layer. What is read of its tar goes through check, which may be nil.
 func openLayer(src source.Source, desc oci.Descriptor, check func(io.Reader, tarutil.Format) io.Reader) (io.ReadCloser, error) {
 	if !oci.IsLayer(desc.MediaType) {
@@ -177,7 +181,11 @@ func openLayer(src source.Source, desc oci.Descriptor, check func(io.Reader, tar
 
 	blob, err := src.Blob(desc)
 	if err != nil {
-		return nil, graph.Incomplete(err)
+		err = graph.Incomplete(err)
+		if oci.IsForeignLayer(desc.MediaType) && errors.Is(err, graph.ErrIncomplete) {
+			err = fmt.Errorf("%w: %w", ErrNotDistributed, err)
+		}
+		return nil, err
 	}
 
 	plain, format, err := tarutil.Decompress(blob)

@@ -10,6 +10,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/archive"
 	"ocikit/oci/graph"
+	"ocikit/oci/image"
 	"ocikit/oci/layout"
 	"ocikit/oci/source"
 )
@@ -51,6 +52,9 @@ func ArchiveHint(name string, err error) error {
 // IncompleteHint adds to the error of an image that lacks blobs how they get into the layout.
 func IncompleteHint(l source.Source, err error) error {
 	err = graph.Incomplete(err)
+	if errors.Is(err, image.ErrNotDistributed) {
+		return cli.WithHint(err, "the manifest has addresses of it, which are never asked: `ocikit put %s FILE` stores what they give", l.Name())
+	}
 	if errors.Is(err, graph.ErrIncomplete) {
 		return cli.WithHint(err, "`ocikit verify %s` lists what is missing, `ocikit verify --repair-from` fetches it, `ocikit put` stores a blob", OperandOf(l))
 	}
