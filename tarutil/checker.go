@@ -144,7 +144,7 @@ func (c *Checker) Close() error {
 	case c.offset == 0:
 		c.err = fmt.Errorf("tar: %w", ErrEmpty)
 	case c.entries == 0 && c.filled > 0:
-		c.err = fmt.Errorf("%w: %d bytes, less than one header", ErrMalformed, c.filled)
+		c.err = noTar(c.block[:c.filled], fmt.Sprintf("%d bytes, less than one header", c.filled))
 	case c.filled > 0:
 		c.err = fmt.Errorf("%w at offset %d, within a header", ErrTruncated, c.offset)
 	// The content is whole and only padding is missing.
@@ -187,13 +187,22 @@ func (c *Checker) take(b *[blockSize]byte, at int64) error {
 	return c.takeHeader(b, at)
 }
 
+// noTar says of the first bytes of a stream what they are, if they are no header. A layer that was
+// compressed twice is the most common one.
+func noTar(first []byte, why string) error {
+	if f := Sniff(first); f != FormatUnknown && f != FormatTar {
+		return fmt.Errorf("%w: it is %s, want a tar: was it compressed twice?", ErrMalformed, f)
+	}
+	return fmt.Errorf("%w: %s", ErrMalformed, why)
+}
+
 // takeHeader follows a header.
 func (c *Checker) takeHeader(b *[blockSize]byte, at int64) error {
 	first := c.entries == 0 && !c.next.any
 	c.header, c.at, c.name = *b, at, c.next.name
 	raw, err := parseRaw(b)
 	if err != nil && first {
-		return fmt.Errorf("%w: it does not begin with a header", ErrMalformed)
+		return noTar(b[:], "it does not begin with a header")
 	}
 	if err != nil {
 		return c.entryError(err)

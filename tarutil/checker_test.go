@@ -113,6 +113,8 @@ func TestCheckerRefuses(t *testing.T) {
 		{"size that is not octal", tartest.Patch(data, second, atSize, "0000000009"), ErrMalformed, "not octal"},
 		{"lone zero block", lone, ErrMalformed, "lone zero block at offset 512"},
 		{"extended header at the end", append(bytes.Clone(data[:edges[2]+1024]), zeros[:]...), ErrMalformed, "without an entry"},
+		{"compressed", append([]byte("\x1f\x8b\b"), make([]byte, 600)...), ErrMalformed, "it is gzip, want a tar: was it compressed twice?"},
+		{"compressed, and short", []byte("\x28\xb5\x2f\xfd and more"), ErrMalformed, "it is zstd, want a tar"},
 	}
 	for _, tt := range tests {
 		for _, n := range []int{100, 512, 4096} {
