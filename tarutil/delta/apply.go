@@ -222,9 +222,12 @@ func (a *applier) copy(st step) error {
 			return errorf("at %d: a distance of %d", a.place(), st.off)
 		}
 
+		// Where a match overlaps what it makes, a piece of it is there at a time.
 		from := len(a.data) - int(st.off)
-		for i := range st.length {
-			a.data = append(a.data, a.data[from+i])
+		for left := st.length; left > 0; {
+			k := min(left, len(a.data)-from)
+			a.data = append(a.data, a.data[from:from+k]...)
+			left -= k
 		}
 		return nil
 	}

@@ -83,7 +83,7 @@ func (m *maker) run(target io.Reader) error {
 			c = newCoder(m)
 		}
 
-		n, err := io.ReadFull(target, c.buf[maxParts:])
+		n, err := io.ReadFull(target, c.buf[maxParts:maxParts+segmentSize])
 		if n > 0 {
 			j, begin := &job{size: n}, pos
 			queue.Start(c, j, func(c **coder) (err error) {
@@ -135,10 +135,12 @@ type coder struct {
 	// another, and are not entered. Chains of places would find the same, in four times the memory.
 	wanted wanted
 	latest []recent
+	row    [2]struct{ place, number int } // the numbers of hashes last asked for
+	loaded recent                         // of what is only loaded
 }
 
 func newCoder(m *maker) *coder {
-	const size = maxParts + segmentSize
+	const size = maxParts + segmentSize + 1 // a mark may be of the byte behind the last
 	return &coder{
 		maker: m, pages: newPages(m.bases), state: newState(nil),
 		buf: make([]byte, size),
@@ -171,16 +173,22 @@ func (w *wanted) number(h uint32) int {
 	return int(w.before[h/64]) + bits.OnesCount64(w.bits[h/64]&(1<<(h%64)-1))
 }
 
-// Recent are the latest four places with a hash, each as place+1, the newest in the lowest bits. They
-// are written and read as the same two words, which a processor hands on without waiting for memory.
-type recent [2]uint64
+// Recent are the latest two places with a hash, the newest in the lower half: each as place+1, and above
+// placeBits the byte behind those that were hashed, as a mark. Four places would find half a per cent more
+// in twice the memory, for which a search waits most of its time.
+type recent uint64
 
-func (r *recent) add(place int) {
-	r[0], r[1] = r[0]<<32|uint64(place+1), r[1]<<32|r[0]>>32
+const placeBits = 24 // for maxParts and a segment
+
+func (r *recent) add(place int, mark byte) {
+	*r = *r<<32 | recent(mark)<<placeBits | recent(place+1)
 }
 
-// place returns the place with number k, negative for none.
-func (r *recent) place(k int) int { return int(uint32(r[k/2]>>(k%2*32))) - 1 }
+// place returns the place with number k, negative for none, and its mark.
+func (r recent) place(k int) (int, byte) {
+	v := uint32(r >> (k * 32))
+	return int(v&(1<<placeBits-1)) - 1, byte(v >> placeBits)
+}
 
 // A basePart is a part of the bases in buf.
 type basePart struct {
@@ -191,8 +199,8 @@ type basePart struct {
 
 const (
 	hashBits  = 20
-	depth     = 4
-	goodRep   = 32      // a match with a remembered alignment is taken if it is so long
+	depth     = 2
+	goodRep   = 12      // a match with a remembered alignment is taken if it is so long
 	maxAround = 1 << 20 // of the bases for one gap
 	maxParts  = 5 << 20 // and for one segment
 
@@ -322,6 +330,16 @@ func (c *coder) want(runs []run) {
 	}
 	c.latest = c.latest[:n]
 	clear(c.latest)
+	c.row[0].place, c.row[1].place = -1, -1
+}
+
+// recent returns the latest places with the hash of data[i], which must be looked up.
+func (c *coder) recent(i int) *recent {
+	r := &c.row[i&1]
+	if r.place != i {
+		r.place, r.number = i, c.wanted.number(c.hash(maxParts+i))
+	}
+	return &c.latest[r.number]
 }
 
 // insert enters one in step of the places from from to to of buf, if they are looked up.
@@ -329,7 +347,7 @@ func (c *coder) insert(from, to, step int) {
 	to = min(to, maxParts+len(c.data)-3)
 	for i := from; i < to; i += step {
 		if h := c.hash(i); c.wanted.has(h) {
-			c.latest[c.wanted.number(h)].add(i)
+			c.latest[c.wanted.number(h)].add(i, c.buf[i+4])
 		}
 	}
 }
@@ -366,11 +384,19 @@ func (c *coder) gap(from, to int) {
 	st, score := step{}, 0
 	known := -1
 	for i := from; i < to; {
+		// What is looked up next is loaded while this is being compared.
+		if i+5 <= to {
+			c.loaded += *c.recent(i + 1)
+		}
 		if known != i {
 			st, score = c.best(i, to)
 		}
 
-		c.insert(maxParts+i, maxParts+i+1, 1)
+		if i+4 <= to {
+			c.recent(i).add(maxParts+i, c.buf[maxParts+i+4])
+		} else {
+			c.insert(maxParts+i, maxParts+i+1, 1)
+		}
 		if score <= 0 {
 			c.literal(i)
 			i++
@@ -439,11 +465,16 @@ func (c *coder) best(i, to int) (st step, score int) {
 	// does not agree one byte behind the longest match so far cannot be longer.
 	last := c.state.lastBase()
 	longest := max(st.length, 3)
-	found := c.latest[c.wanted.number(c.hash(maxParts+i))]
+	found := *c.recent(i)
 	for k := range depth {
-		j := found.place(k)
+		j, mark := found.place(k)
 		if j < 0 {
 			break
+		}
+
+		// A match of four bytes is of use only if it is close.
+		if len(want) > 4 && mark != want[4] && (j < maxParts || 4*byteBits-otherCost-4*log2(int64(maxParts+i-j)) <= score) {
+			continue
 		}
 		if longest < len(want) && j+longest < maxParts+len(c.data) && c.buf[j+longest] != want[longest] {
 			continue

@@ -96,27 +96,10 @@ func (s *state) codeLiteral(c, before byte, want int) byte {
 	if want < 0 {
 		c = byte(s.Tree(s.literal[before][:], int(c), 8))
 	} else {
-		c = s.codeExpected(c, byte(want), &s.expected[min(s.run, 1)][before>>4])
+		c = s.Guided(&s.expected[min(s.run, 1)][before>>4], c, byte(want))
 	}
 	s.prevMatch, s.run = 0, min(s.run+1, maxRun)
 	return c
-}
-
-// codeExpected codes a byte bit by bit. While the bits are those of the expected byte, their models
-// depend on its bit too; from the first other bit on they do not.
-func (s *state) codeExpected(c, want byte, table *[768]rangecoder.Prob) byte {
-	at, follows := 1, true
-	for i := 7; i >= 0; i-- {
-		bit, w := int(c>>i)&1, int(want>>i)&1
-		p := &table[at]
-		if follows {
-			p = &table[256+w<<8+at]
-		}
-		bit = s.Bit(p, bit)
-		follows = follows && bit == w
-		at = at<<1 | bit
-	}
-	return byte(at)
 }
 
 // codeStep codes a step, without the byte of a literal. It reports false for a match that is longer

@@ -123,41 +123,66 @@ func (c *Coder) shift() {
 	c.low = c.low & (1<<24 - 1) << 8
 }
 
+// zero makes a bit 0 likelier.
+func (p *Prob) zero() {
+	p.fast += (1<<16 - 1 - p.fast) >> fastRate
+	p.slow += (1<<16 - 1 - p.slow) >> slowRate
+}
+
+// one makes a bit 1 likelier.
+func (p *Prob) one() {
+	p.fast -= p.fast >> fastRate
+	p.slow -= p.slow >> slowRate
+}
+
+// bound divides a range in the ratio of the two probabilities. The lower part stands for 0.
+func (p *Prob) bound(rng uint32) uint32 {
+	return rng >> 16 * ((uint32(p.fast) + uint32(p.slow)) >> 1)
+}
+
 // Bit codes one bit.
 func (c *Coder) Bit(p *Prob, bit int) int {
-	// The range is divided in the ratio of the two probabilities. The lower part stands for 0.
-	zero := (uint32(p.fast) + uint32(p.slow)) >> 1
-	bound := c.rng >> 16 * zero
-	if !c.writing {
-		bit = 1
-		if c.code < bound {
-			bit = 0
-		}
+	if c.writing {
+		c.write(p, bit)
+		return bit
 	}
+	return c.read(p)
+}
 
+func (c *Coder) write(p *Prob, bit int) {
+	bound := p.bound(c.rng)
 	if bit == 0 {
 		c.rng = bound
-		p.fast += (1<<16 - 1 - p.fast) >> fastRate
-		p.slow += (1<<16 - 1 - p.slow) >> slowRate
+		p.zero()
 	} else {
 		c.rng -= bound
 		c.low += uint64(bound)
-		c.code -= bound
-		p.fast -= p.fast >> fastRate
-		p.slow -= p.slow >> slowRate
+		p.one()
 	}
 
 	// A byte is settled as soon as the range is within it. That keeps at least 24 bits of
 	// precision.
 	for c.rng < top {
 		c.rng <<= 8
-		if c.writing {
-			c.shift()
-		} else {
-			c.code = c.code<<8 | uint32(c.next())
-		}
+		c.shift()
 	}
+}
 
+func (c *Coder) read(p *Prob) int {
+	bit := 0
+	if bound := p.bound(c.rng); c.code < bound {
+		c.rng = bound
+		p.zero()
+	} else {
+		c.rng -= bound
+		c.code -= bound
+		p.one()
+		bit = 1
+	}
+	for c.rng < top {
+		c.rng <<= 8
+		c.code = c.code<<8 | uint32(c.next())
+	}
 	return bit
 }
 
@@ -206,11 +231,131 @@ func (c *Coder) Raw(v uint32, n int) uint32 {
 
 // Tree codes a number below 1<<n with a table of 1<<n models, the highest bit first.
 func (c *Coder) Tree(table []Prob, v, n int) int {
+	if c.writing {
+		c.writeTree(table, v, n)
+		return v & (1<<n - 1)
+	}
+	return c.readTree(table, n)
+}
+
+// writeTree writes a number bit by bit, with what is needed for each in variables.
+func (c *Coder) writeTree(table []Prob, v, n int) {
+	rng, low := c.rng, c.low
 	at := 1
 	for n--; n >= 0; n-- {
-		at = at<<1 | c.Bit(&table[at], v>>n&1)
+		p := &table[at]
+		bound := p.bound(rng)
+		bit := v >> n & 1
+		if bit == 0 {
+			rng = bound
+			p.zero()
+		} else {
+			rng -= bound
+			low += uint64(bound)
+			p.one()
+		}
+		at = at<<1 | bit
+		for rng < top {
+			rng <<= 8
+			c.low = low
+			c.shift()
+			low = c.low
+		}
 	}
-	return at &^ (1 << (bits.Len(uint(at)) - 1))
+	c.rng, c.low = rng, low
+}
+
+// readTree reads what writeTree wrote.
+func (c *Coder) readTree(table []Prob, n int) int {
+	rng, code := c.rng, c.code
+	at := 1
+	for range n {
+		p := &table[at]
+		if bound := p.bound(rng); code < bound {
+			rng = bound
+			p.zero()
+			at <<= 1
+		} else {
+			rng -= bound
+			code -= bound
+			p.one()
+			at = at<<1 | 1
+		}
+		for rng < top {
+			rng <<= 8
+			code = code<<8 | uint32(c.next())
+		}
+	}
+	c.rng, c.code = rng, code
+	return at - 1<<n
+}
+
+// Guided codes a byte of which a guess is known. While its bits are those of the guess, their models depend
+// on the bit of the guess too, and from the first other one on they do not.
+func (c *Coder) Guided(table *[768]Prob, v, guess byte) byte {
+	if c.writing {
+		c.writeGuided(table, v, guess)
+		return v
+	}
+	return c.readGuided(table, guess)
+}
+
+// guided returns the place in a table of the model for the bit after at, which the guess says to be want.
+// Once a bit was another one, apart is all ones.
+func guided(at, want, apart int) int { return at + (256+want<<8)&^apart }
+
+func (c *Coder) writeGuided(table *[768]Prob, v, guess byte) {
+	rng, low := c.rng, c.low
+	at, apart := 1, 0
+	for i := 7; i >= 0; i-- {
+		bit, want := int(v>>i)&1, int(guess>>i)&1
+		p := &table[guided(at, want, apart)]
+		bound := p.bound(rng)
+		if bit == 0 {
+			rng = bound
+			p.zero()
+		} else {
+			rng -= bound
+			low += uint64(bound)
+			p.one()
+		}
+		at = at<<1 | bit
+		apart |= -(bit ^ want)
+		for rng < top {
+			rng <<= 8
+			c.low = low
+			c.shift()
+			low = c.low
+		}
+	}
+	c.rng, c.low = rng, low
+}
+
+func (c *Coder) readGuided(table *[768]Prob, guess byte) byte {
+	rng, code := c.rng, c.code
+	at, apart := 1, 0
+	for i := 7; i >= 0; i-- {
+		want := int(guess>>i) & 1
+		p := &table[guided(at, want, apart)]
+		bit := 0
+		if bound := p.bound(rng); code < bound {
+			rng = bound
+			p.zero()
+		} else {
+			rng -= bound
+			code -= bound
+			p.one()
+			bit = 1
+		}
+		at = at<<1 | bit
+		apart |= -(bit ^ want)
+		for rng < top {
+			rng <<= 8
+			code = code<<8 | uint32(c.next())
+		}
+	}
+	c.rng, c.code = rng, code
+	return byte(at)
 }
 
 // A Number is the model of a number without a limit that is mostly small.

@@ -33,17 +33,20 @@ type models struct {
 	bit    [4]Prob
 	tree   [256]Prob
 	number Number
+	guided [768]Prob
 }
 
 func (m *models) reset() {
 	ResetAll(m.bit[:])
 	ResetAll(m.tree[:])
 	m.number.Reset()
+	ResetAll(m.guided[:])
 }
 
 type decision struct {
 	kind  int
 	value uint32
+	guess byte
 }
 
 func (m *models) code(c *Coder, d decision) uint32 {
@@ -54,6 +57,8 @@ func (m *models) code(c *Coder, d decision) uint32 {
 		return uint32(c.Tree(m.tree[:], int(d.value&255), 8))
 	case 5:
 		return c.Raw(d.value&0xfffff, 20)
+	case 6:
+		return uint32(c.Guided(&m.guided, byte(d.value), d.guess))
 	}
 	return c.Number(&m.number, d.value)
 }
@@ -62,7 +67,7 @@ func (d decision) want() uint32 {
 	switch d.kind {
 	case 0, 1, 2, 3:
 		return d.value & 1
-	case 4:
+	case 4, 6:
 		return d.value & 255
 	case 5:
 		return d.value & 0xfffff
@@ -76,7 +81,8 @@ func TestRoundTrip(t *testing.T) {
 		list := make([]decision, r.IntN(3000))
 		skew := r.IntN(33)
 		for i := range list {
-			list[i] = decision{r.IntN(7), r.Uint32() >> skew}
+			list[i] = decision{kind: r.IntN(8), value: r.Uint32() >> skew}
+			list[i].guess = byte(list[i].value) ^ byte(1<<r.IntN(9))
 		}
 		var m models
 		m.reset()
@@ -88,7 +94,7 @@ func TestRoundTrip(t *testing.T) {
 		m.reset()
 		c := NewReader(data)
 		for i, d := range list {
-			if got := m.code(c, decision{kind: d.kind}); got != d.want() {
+			if got := m.code(c, decision{kind: d.kind, guess: d.guess}); got != d.want() {
 				t.Fatalf("seed %d: decision %d of %d: got %d, want %d", seed, i, len(list), got, d.want())
 			}
 		}
