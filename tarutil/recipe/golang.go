@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"encoding/binary"
 	"math/bits"
 
 	"ocikit/tarutil/internal/deflate"
@@ -54,12 +55,15 @@ func (g *goMatcher) insert(to int) {
 	to = min(to, g.end-goMinMatch+1)
 	d := g.data
 	for i := g.inserted; i < to; i++ {
-		b := d[i : i+4 : len(d)]
-		h := (uint32(b[3]) | uint32(b[2])<<8 | uint32(b[1])<<16 | uint32(b[0])<<24) * 0x1e35a7bd >> (32 - goHashBits)
-		g.prev[i&(windowSize-1)] = g.head[h]
-		g.head[h] = int32(i + 1)
+		head := &g.head[goHash(d, i)]
+		g.prev[i&(windowSize-1)] = *head
+		*head = int32(i + 1)
 	}
 	g.inserted = max(g.inserted, to)
+}
+
+func goHash(d []byte, i int) uint32 {
+	return binary.BigEndian.Uint32(d[i:]) * 0x1e35a7bd >> (32 - goHashBits)
 }
 
 // oldest returns the first place that may be found at i. The encoder holds two windows, and
@@ -100,6 +104,12 @@ func (g *goMatcher) find(i int) (n, dist int) {
 			if k := matchLength(d, at, i, longest); k > best && (k > goMinMatch || i-at <= 4096) {
 				best, dist = k, i-at
 				if k >= nice || k >= longest {
+					break
+				}
+
+				// A longer match has these four bytes at its end too. They were entered, like all places up to
+				// this one, but for those of a near match.
+				if end := best - 3; g.waits && dist >= end && int(g.head[goHash(d, i+end)])-1 < oldest+end {
 					break
 				}
 			}

@@ -17,8 +17,9 @@ type zlibMatcher struct {
 	nothing    int // this place is never found: zlib's index 0 means none
 	inserted   int // places before it are in the chains
 	chainFrom  int
-	head       [1 << zlibHashBits]int32 // place+1
+	head       [1 << zlibHashBits]int32 // place+windowSize, so that 0 is too far from any
 	prev       [windowSize]uint16       // how far before a place the one before it with its hash is; 0 if too far
+	quads      *quads                   // from level 6 on, where chains are long
 	pos        int                      // levels 4 to 9: the next place to look at
 	prevLen    int                      // and the match before it, or 2
 	prevDist   int
@@ -38,13 +39,20 @@ func newZlibMatcher(level int) *zlibMatcher {
 		1: {4, 4, 8, 4}, 2: {4, 5, 16, 8}, 3: {4, 6, 32, 32}, 4: {4, 4, 16, 16}, 5: {8, 16, 32, 32},
 		6: {8, 16, 128, 128}, 7: {8, 32, 128, 256}, 8: {32, 128, 258, 1024}, 9: {32, 258, 258, 4096},
 	}[level]
-	return &zlibMatcher{good: c[0], lazy: c[1], nice: c[2], depth: c[3], waits: level > 3}
+	z := &zlibMatcher{good: c[0], lazy: c[1], nice: c[2], depth: c[3], waits: level > 3}
+	if level > 5 {
+		z.quads = new(quads)
+	}
+	return z
 }
 
 func (z *zlibMatcher) begin(data []byte, history, start, end, unit int) {
 	z.data, z.end = data, end
 	z.nothing = unit
 	clear(z.head[:])
+	if z.quads != nil {
+		clear(z.quads.head[:])
+	}
 	z.inserted, z.chainFrom = history, history
 	z.insert(start)
 	z.restart(start)
@@ -63,14 +71,49 @@ func (z *zlibMatcher) hash(i int) uint32 {
 // insert enters the places before to.
 func (z *zlibMatcher) insert(to int) {
 	to = min(to, z.end-minMatch+1)
+	if z.quads != nil {
+		z.insertQuads(min(to, z.end-3))
+	}
 	for i := z.inserted; i < to; i++ {
-		h := z.hash(i)
-		back := i + 1 - int(z.head[h])
-		if z.head[h] == 0 || back >= windowSize {
-			back = 0
-		}
-		z.prev[i&(windowSize-1)] = uint16(back)
-		z.head[h] = int32(i + 1)
+		z.prev[i&(windowSize-1)] = enter(&z.head[z.hash(i)], i)
+	}
+	z.inserted = max(z.inserted, to)
+}
+
+// enter makes a place the latest of a chain, and returns how far before it the one before was, or 0 if that is
+// too far.
+func enter(head *int32, i int) uint16 {
+	back := i + windowSize - int(*head)
+	*head = int32(i + windowSize)
+	if back >= windowSize {
+		return 0
+	}
+	return uint16(back)
+}
+
+// Quads are the places with the same four bytes. Most matches have four bytes and more, and these chains are
+// much shorter than those of three, which zlib walks. It walks them up to a depth only, so each place has a
+// number in its chain of three.
+type quads struct {
+	head   [1 << quadBits]int32 // as that of a zlibMatcher
+	prev   [windowSize]uint16
+	number [windowSize]uint16
+}
+
+const quadBits = 15
+
+func quadHash(v uint32) uint32 { return v * 2654435761 >> (32 - quadBits) }
+
+// insertQuads enters the places before to, which have four bytes each, in both chains.
+func (z *zlibMatcher) insertQuads(to int) {
+	q, d := z.quads, z.data
+	for i := z.inserted; i < to; i++ {
+		v := binary.LittleEndian.Uint32(d[i:])
+		at := i & (windowSize - 1)
+		back := enter(&z.head[(v&0xff<<10^v>>8&0xff<<5^v>>16&0xff)&(1<<zlibHashBits-1)], i)
+		z.prev[at] = back
+		q.number[at] = q.number[(i-int(back))&(windowSize-1)] + 1 // of the first in a chain it may be any
+		q.prev[at] = enter(&q.head[quadHash(v)], i)
 	}
 	z.inserted = max(z.inserted, to)
 }
@@ -80,14 +123,13 @@ func (z *zlibMatcher) find(i, best int) (n, dist int) {
 	if i+minMatch > z.end {
 		return minMatch - 1, 0
 	}
-
-	var at int
 	if i >= z.inserted {
 		z.insert(i + 1)
 	}
 
 	back := int(z.prev[i&(windowSize-1)])
-	if at = i - back; back == 0 || at == z.nothing || back > zlibFar {
+	longest := min(z.end-i, maxMatch)
+	if back == 0 || i-back == z.nothing || back > zlibFar || best >= longest {
 		return minMatch - 1, 0
 	}
 
@@ -97,15 +139,109 @@ func (z *zlibMatcher) find(i, best int) (n, dist int) {
 		depth >>= 2
 	}
 
-	longest := min(z.end-i, maxMatch)
-	nice := min(z.nice, z.end-i)
-	if best >= longest {
+	if z.quads == nil {
+		return z.walk(i, best, depth)
+	}
+	if n, dist := z.findQuad(i, best, depth); dist > 0 || best >= minMatch {
+		return n, dist
+	}
+	return z.findThree(i, depth)
+}
+
+// findQuad is find for matches of four bytes and more: the same as if the chain of three were walked up to a
+// depth, since it is known which places that would come to.
+func (z *zlibMatcher) findQuad(i, best, depth int) (n, dist int) {
+	if i+4 > z.end {
 		return minMatch - 1, 0
 	}
 
-	// A candidate is compared in full only if its first two bytes, and the two at the end of the
-	// best match so far, are right. It must be longer than the best, so the first of equals
-	// stays, which is the nearest.
+	// The walk ends at the place that is never found, too.
+	oldest := i - zlibFar
+	if z.nothing > oldest && z.nothing >= z.chainFrom && z.nothing < i && z.hash(z.nothing) == z.hash(i) {
+		oldest = z.nothing
+	}
+
+	least := best
+	best = max(best, minMatch)
+	d, q := z.data, z.quads
+	longest := min(z.end-i, maxMatch)
+	nice := min(z.nice, longest)
+	first := binary.LittleEndian.Uint32(d[i:])
+	ends := binary.LittleEndian.Uint32(d[i+best-3:])
+	hopeless := !q.has(ends, oldest+best-3)
+
+	// A candidate is compared in full only if its first four bytes, and those at the end of the best match
+	// so far, are right. It must be longer than the best, so the first of equals stays, which is the nearest.
+	at, number := i, q.number[i&(windowSize-1)]
+	for steps := 1; ; steps++ {
+		back := int(q.prev[at&(windowSize-1)])
+		if at -= back; back == 0 || at <= oldest && (at < i-zlibFar || at == z.nothing || number-q.number[at&(windowSize-1)] != 1) {
+			break
+		}
+		if hopeless && i-at >= best-3 { // the end of a nearer one is not entered yet
+			break
+		}
+		if steps > 2*depth { // others with the same hash, as nobody makes them by accident
+			return z.walk(i, least, depth)
+		}
+
+		isLonger := binary.LittleEndian.Uint32(d[at+best-3:]) == ends
+		if !isLonger && steps%16 > 0 || binary.LittleEndian.Uint32(d[at:]) != first {
+			continue
+		}
+		if int(number-q.number[at&(windowSize-1)]) > depth {
+			break
+		}
+		if !isLonger {
+			continue
+		}
+
+		if k := matchLength(d, at, i, longest); k > best {
+			best, dist = k, i-at
+			if k >= nice {
+				break
+			}
+			ends = binary.LittleEndian.Uint32(d[i+best-3:])
+			hopeless = !q.has(ends, oldest+best-3)
+		}
+	}
+
+	if dist == 0 {
+		return minMatch - 1, 0
+	}
+	return best, dist
+}
+
+// has reports whether four bytes may be at a place from oldest on.
+func (q *quads) has(v uint32, oldest int) bool {
+	return int(q.head[quadHash(v)])-windowSize >= oldest
+}
+
+// findThree returns the nearest match of three bytes, where there is none of more, unless it is too far to be
+// taken.
+func (z *zlibMatcher) findThree(i, depth int) (n, dist int) {
+	d := z.data
+	oldest := i - zlibTooFar - 1
+	for at := i; depth > 0; depth-- {
+		back := int(z.prev[at&(windowSize-1)])
+		at -= back
+		if back == 0 || at <= oldest || at == z.nothing {
+			break
+		}
+		if d[at] == d[i] && d[at+1] == d[i+1] && d[at+2] == d[i+2] {
+			return minMatch, i - at
+		}
+	}
+	return minMatch - 1, 0
+}
+
+// walk is find by the chain of three.
+func (z *zlibMatcher) walk(i, best, depth int) (n, dist int) {
+	at := i - int(z.prev[i&(windowSize-1)])
+	longest := min(z.end-i, maxMatch)
+	nice := min(z.nice, longest)
+
+	// The first two bytes are compared, and the last two.
 	d, prev, nothing, oldest := z.data, &z.prev, z.nothing, i-zlibFar
 	first := binary.LittleEndian.Uint16(d[i:])
 	ends := binary.LittleEndian.Uint16(d[i+best-1:])
