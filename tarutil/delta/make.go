@@ -131,12 +131,10 @@ type coder struct {
 	parts   []basePart
 	entered int // of the parts
 
-	// latest holds the latest places with each hash that is looked up in this segment: most places have
-	// another, and are not entered. Chains of places would find the same, in four times the memory.
-	wanted wanted
-	latest []recent
-	row    [2]struct{ place, number int } // the numbers of hashes last asked for
-	loaded recent                         // of what is only loaded
+	// latest holds the latest places with each hash. It is small enough to stay near the processor: a
+	// search waits most of its time for memory. A larger one, or chains of places, would find little more.
+	latest [1 << hashBits]recent
+	loaded recent // of what is only loaded
 }
 
 func newCoder(m *maker) *coder {
@@ -147,35 +145,8 @@ func newCoder(m *maker) *coder {
 	}
 }
 
-// Wanted is a set of hashes, which it numbers. It is small enough to stay near the processor, where a
-// table with a row for every hash is not.
-type wanted struct {
-	bits   [1 << hashBits / 64]uint64
-	before [1 << hashBits / 64]uint32 // how many bits there are in the words before
-}
-
-func (w *wanted) add(h uint32) { w.bits[h/64] |= 1 << (h % 64) }
-
-func (w *wanted) has(h uint32) bool { return w.bits[h/64]>>(h%64)&1 != 0 }
-
-// count returns the size of the set, after which it must not grow.
-func (w *wanted) count() int {
-	n := 0
-	for i, b := range w.bits {
-		w.before[i] = uint32(n)
-		n += bits.OnesCount64(b)
-	}
-	return n
-}
-
-// number returns the number of a hash that is in the set: 0, 1, and so on.
-func (w *wanted) number(h uint32) int {
-	return int(w.before[h/64]) + bits.OnesCount64(w.bits[h/64]&(1<<(h%64)-1))
-}
-
 // Recent are the latest two places with a hash, the newest in the lower half: each as place+1, and above
-// placeBits the byte behind those that were hashed, as a mark. Four places would find half a per cent more
-// in twice the memory, for which a search waits most of its time.
+// placeBits the byte behind those that were hashed, as a mark, which most of other hashes do not have.
 type recent uint64
 
 const placeBits = 24 // for maxParts and a segment
@@ -198,7 +169,7 @@ type basePart struct {
 }
 
 const (
-	hashBits  = 20
+	hashBits  = 18
 	depth     = 2
 	goodRep   = 12      // a match with a remembered alignment is taken if it is so long
 	maxAround = 1 << 20 // of the bases for one gap
@@ -229,7 +200,7 @@ func (c *coder) segment(size int, pos int64) ([]byte, error) {
 		return nil, err
 	}
 
-	c.want(runs)
+	clear(c.latest[:])
 	at := 0
 	for i, r := range runs {
 		c.insertParts(i)
@@ -312,43 +283,14 @@ func (c *coder) hash(i int) uint32 {
 	return binary.LittleEndian.Uint32(c.buf[i:]) * 2654435761 >> (32 - hashBits)
 }
 
-// want makes room for what is looked up between runs: the hash of each place that has four bytes before
-// the next run, see best.
-func (c *coder) want(runs []run) {
-	clear(c.wanted.bits[:])
-	at := 0
-	for _, r := range runs {
-		for i := at; i+4 <= r.start; i++ {
-			c.wanted.add(c.hash(maxParts + i))
-		}
-		at = r.end
-	}
+// recent returns the latest places with the hash of the four bytes at buf[i].
+func (c *coder) recent(i int) *recent { return &c.latest[c.hash(i)] }
 
-	n := c.wanted.count()
-	if n > cap(c.latest) {
-		c.latest = make([]recent, n)
-	}
-	c.latest = c.latest[:n]
-	clear(c.latest)
-	c.row[0].place, c.row[1].place = -1, -1
-}
-
-// recent returns the latest places with the hash of data[i], which must be looked up.
-func (c *coder) recent(i int) *recent {
-	r := &c.row[i&1]
-	if r.place != i {
-		r.place, r.number = i, c.wanted.number(c.hash(maxParts+i))
-	}
-	return &c.latest[r.number]
-}
-
-// insert enters one in step of the places from from to to of buf, if they are looked up.
+// insert enters one in step of the places from from to to of buf.
 func (c *coder) insert(from, to, step int) {
 	to = min(to, maxParts+len(c.data)-3)
 	for i := from; i < to; i += step {
-		if h := c.hash(i); c.wanted.has(h) {
-			c.latest[c.wanted.number(h)].add(i, c.buf[i+4])
-		}
+		c.recent(i).add(i, c.buf[i+4])
 	}
 }
 
@@ -386,17 +328,13 @@ func (c *coder) gap(from, to int) {
 	for i := from; i < to; {
 		// What is looked up next is loaded while this is being compared.
 		if i+5 <= to {
-			c.loaded += *c.recent(i + 1)
+			c.loaded += *c.recent(maxParts + i + 1)
 		}
 		if known != i {
 			st, score = c.best(i, to)
 		}
 
-		if i+4 <= to {
-			c.recent(i).add(maxParts+i, c.buf[maxParts+i+4])
-		} else {
-			c.insert(maxParts+i, maxParts+i+1, 1)
-		}
+		c.insert(maxParts+i, maxParts+i+1, 1)
 		if score <= 0 {
 			c.literal(i)
 			i++
@@ -465,7 +403,7 @@ func (c *coder) best(i, to int) (st step, score int) {
 	// does not agree one byte behind the longest match so far cannot be longer.
 	last := c.state.lastBase()
 	longest := max(st.length, 3)
-	found := *c.recent(i)
+	found := *c.recent(maxParts + i)
 	for k := range depth {
 		j, mark := found.place(k)
 		if j < 0 {
