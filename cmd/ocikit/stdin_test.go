@@ -90,3 +90,23 @@ func open(t *testing.T, name string, offset int64) *os.File {
 	}
 	return f
 }
+
+// Standard input can be read once. Where "-" is given twice, the second was an empty file.
+func TestStandardInputTwice(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, line := range []string{
+		"digest - -",
+		"why - -",
+		"config --from - --merge-patch -",
+		"config --layer - --layer -",
+	} {
+		in := `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`
+		if strings.Contains(line, "--layer") {
+			in = strings.Repeat("\x00", 1024)
+		}
+		status, _, errs := runOcikit(t.Context(), strings.NewReader(in), strings.Fields(line)...)
+		if status != 2 || !strings.Contains(errs, "can be read once") {
+			t.Errorf("%s: status %d: %s", line, status, errs)
+		}
+	}
+}

@@ -109,6 +109,7 @@ type Env struct {
 	OnHangup func(f func()) (stop func())
 
 	Quiet, Verbose bool            // the flags -q and -v
+	stdinRead      bool            // an input was standard input
 	ctx            context.Context // of the command; ends what waits for input
 	progress       *display.View
 	fileHint       func(name string, err error) error

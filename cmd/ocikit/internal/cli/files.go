@@ -33,10 +33,15 @@ type stdoutError struct{ err error }
 func (e *stdoutError) Error() string { return "write standard output: " + oci.Pathless(e.err).Error() }
 func (e *stdoutError) Unwrap() error { return e.err }
 
-// Input opens a file for reading; "-" is standard input. The file may be a pipe: waiting for its
-// writer ends with the command's context. A directory is an error. The caller closes it.
+// Input opens a file for reading; "-" is standard input, which can be read once: a second time is a
+// [UsageError]. The file may be a pipe: waiting for its writer ends with the command's context. A
+// directory is an error. The caller closes it.
 func (e *Env) Input(name string) (io.ReadCloser, error) {
 	if name == "-" {
+		if e.stdinRead {
+			return nil, Usagef("standard input can be read once, and \"-\" names it twice")
+		}
+		e.stdinRead = true
 		return io.NopCloser(e.Stdin), nil
 	}
 
