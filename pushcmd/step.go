@@ -29,6 +29,10 @@ func Start(ctx context.Context, c *registry.Client, repo string, alg digest.Algo
 }
 
 func newSession(c *registry.Client, up registry.Upload, alg digest.Algorithm) *Session {
+	// A session that was opened just now is empty, so 0-0 is no byte here.
+	if up.Ambiguous {
+		up.Server, up.Ambiguous = 0, false
+	}
 	return &Session{Registry: c.Ref(), Upload: up, alg: alg, hash: digest.NewHasher(alg)}
 }
 
