@@ -38,6 +38,7 @@ flatten app:child -t new --dry-run
 convert app:child --compress none -t new --dry-run
 explain recording --json
 save app --dry-run
+extract app extracted --dry-run
 load loaded app.tar --dry-run
 inventory app --json
 bundle app --dry-run

@@ -12,6 +12,7 @@ import (
 	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/cmd/ocikit/internal/show"
+	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
@@ -49,6 +50,7 @@ Of an artifact, as "oras push" makes them, the blobs are written as files by the
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			platform := commonflags.BindPlatform(fs)
 			bundle := fs.Bool("bundle", false, "write DIR/rootfs and DIR/config.json, for a runtime")
+			dryRun := commonflags.BindDryRun(fs)
 			rootless := fs.Bool("rootless", false, "write as a user without rights would, even as root")
 			places := operands.BindPlaces(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
@@ -66,6 +68,10 @@ Of an artifact, as "oras push" makes them, the blobs are written as files by the
 
 				owners := os.Geteuid() == 0 && !*rootless
 				x := extraction{env: env, src: l, desc: desc, opts: stack.ExtractOptions{Owners: owners}}
+				if *dryRun {
+					return x.plan(args[1], m)
+				}
+
 				if !m.IsImage() {
 					if *bundle {
 						return fmt.Errorf("%q: %w: a runtime cannot run it", args[0], image.ErrArtifact)
@@ -99,6 +105,55 @@ type extraction struct {
 	src  source.Source
 	desc oci.Descriptor
 	opts stack.ExtractOptions
+}
+
+// An extractStep is a line of the plan: a layer that is applied, or a blob that becomes a file.
+type extractStep struct {
+	Action    string        `json:"action"`
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"mediaType"`
+	Path      string        `json:"path,omitempty"`
+	Size      int64         `json:"size"`
+}
+
+// plan prints what would be extracted, in its order, if it is there and can go to dir.
+func (x extraction) plan(dir string, m oci.Manifest) error {
+	if cli.Exists(dir) && !operands.IsEmptyDir(dir) {
+		return fmt.Errorf("%q: it is there, and is not an empty directory", dir)
+	}
+
+	if err := graph.Check(x.src, x.desc, graph.Rules{}); err != nil {
+		return operands.IncompleteHint(x.src, err)
+	}
+
+	var steps []extractStep
+	for _, l := range m.Layers {
+		// An image is whole without a layer that is not distributed, but its files are not.
+		if _, err := x.src.Stat(l.Digest); err != nil && l.Data == nil {
+			return operands.IncompleteHint(x.src, fmt.Errorf("layer %s: %w", l.Digest, graph.Incomplete(err)))
+		}
+		steps = append(steps, extractStep{Action: "extract", Digest: l.Digest, MediaType: l.MediaType, Size: l.Size})
+	}
+
+	// Of an artifact the blobs with a title become files.
+	if !m.IsImage() {
+		files, err := image.ArtifactFiles(m)
+		if err != nil {
+			return err
+		}
+		steps = nil
+		for _, f := range files {
+			steps = append(steps, extractStep{Action: "extract", Digest: f.Desc.Digest, MediaType: f.Desc.MediaType, Path: f.Path, Size: f.Desc.Size})
+		}
+	}
+
+	for _, s := range steps {
+		if err := show.WriteJSON(x.env.Stdout, s); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
 
 // artifact writes the files of an artifact.
