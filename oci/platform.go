@@ -84,7 +84,7 @@ func goWord(lower string) (string, bool) {
 		return "ppc64le", true
 	case "macos", "osx":
 		return "darwin", true
-	case "win32", "win64":
+	case "win", "win32", "win64":
 		return "windows", true
 	case "gnu/linux":
 		return "linux", true
@@ -99,7 +99,8 @@ func isNoWord(r rune) bool {
 }
 
 // CheckWords reports an operating system or architecture that is written otherwise than Go writes
-// it, as config.md asks: no engine finds an image for x86_64, or for Linux.
+// it, as config.md asks, or a variant that is not in lower case or a number without its v: no engine
+// finds an image for x86_64, for Linux, or for version 7 of arm as "7".
 func (p Platform) CheckWords() error {
 	for _, w := range []struct{ what, word string }{{"operating system", p.OS}, {"architecture", p.Architecture}} {
 		lower := strings.ToLower(w.word)
@@ -112,6 +113,14 @@ func (p Platform) CheckWords() error {
 		case lower != w.word:
 			return fmt.Errorf("%s %q: the word for it is %q", w.what, w.word, lower)
 		}
+	}
+
+	right := strings.ToLower(p.Variant)
+	if right != "" && strings.Trim(right, "0123456789") == "" {
+		right = "v" + right
+	}
+	if right != p.Variant {
+		return fmt.Errorf("variant %.80q: the word for it is %.80q", p.Variant, right)
 	}
 	return nil
 }

@@ -129,8 +129,9 @@ func (c *Config) textEdits(add func(Edit)) error {
 			return cli.Usagef("flag --%s: it cannot be empty", map[string]string{"os": "os", "architecture": "arch"}[f.name])
 		}
 
-		if err := (oci.Platform{OS: onlyFor(f.name == "os", value), Architecture: onlyFor(f.name == "architecture", value)}).CheckWords(); err != nil {
-			return cli.Usagef("flag --%s: %v", map[string]string{"os": "os", "architecture": "arch"}[f.name], err)
+		words := oci.Platform{OS: onlyFor(f.name == "os", value), Architecture: onlyFor(f.name == "architecture", value), Variant: onlyFor(f.name == "variant", value)}
+		if err := words.CheckWords(); err != nil {
+			return cli.Usagef("flag --%s: %v", map[string]string{"os": "os", "architecture": "arch", "variant": "variant"}[f.name], err)
 		}
 
 		if !f.exec {
