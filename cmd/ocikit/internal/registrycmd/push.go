@@ -242,12 +242,7 @@ func (p pushRun) one(ctx context.Context, from pushedImage, ref registry.Referen
 // many pushes the images of a set. An image that lacks something is marked with its error: the push
 // reports it and sends the others.
 func (p pushRun) many(ctx context.Context, members []operands.Member, ref registry.Reference, rewrites oci.Rewrites) ([]pushcmd.Report, error) {
-	// An incomplete image would fail only after most of its blobs were sent, so it is not begun.
-	for i, m := range members {
-		if m.Err == nil && !source.Remote(m.Src) {
-			members[i].Err = graph.Incomplete(graph.Check(m.Src, m.Desc, p.o.Rules))
-		}
-	}
+	operands.MarkIncomplete(members, p.o.Rules)
 
 	if p.o.Referrers {
 		if err := operands.CountReferrers(p.env, members, p.require); err != nil {
