@@ -97,7 +97,7 @@ func NewBundle(ctx context.Context, images []Image, o BundleOptions) (*BundlePla
 	}
 
 	b := &BundlePlan{
-		Plan: Plan{format: OCI, have: map[string]bool{}},
+		Plan: Plan{format: OCI, have: map[string]string{}},
 		seen: map[digest.Digest]bool{}, config: map[digest.Digest]bool{}, o: o,
 		claims: map[claim]bool{}, named: map[string]digest.Digest{},
 	}
@@ -275,7 +275,7 @@ func (b *BundlePlan) finish() error {
 	}{{layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}}, {indexFile, index}, {bundleFile, doc}} {
 		data, err := oci.Encode(f.v)
 		if err == nil && int64(len(data)) > limitOf(f.name) {
-			err = fmt.Errorf("%s would have %d bytes, the limit is %d", f.name, len(data), limitOf(f.name))
+			err = &SizeError{f.name, int64(len(data)), limitOf(f.name)}
 		}
 		if err != nil {
 			return err

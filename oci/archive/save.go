@@ -71,8 +71,19 @@ type Plan struct {
 	rules  graph.Rules
 	docs   []Member
 	layers []Member
-	have   map[string]bool // paths
+	have   map[string]string // paths, by themselves: each is kept once
 	items  []item
+}
+
+// A SizeError says that a list in an archive would be longer than readers take. No image is to blame:
+// there are too many.
+type SizeError struct {
+	Name        string // of the list
+	Size, Limit int64
+}
+
+func (e *SizeError) Error() string {
+	return fmt.Sprintf("%s would have %d bytes, the limit is %d", e.Name, e.Size, e.Limit)
 }
 
 // An item is one image in manifest.json.
@@ -88,7 +99,7 @@ type item struct {
 // manifest.json knows no platforms. There an image for several platforms becomes the one for
 // linux/amd64, or else the first. An archive of the format [Docker] leaves the others out.
 func NewPlan(images []Image, format Format, rules graph.Rules) (*Plan, error) {
-	p := &Plan{images: images, format: format, rules: rules, have: map[string]bool{}}
+	p := &Plan{images: images, format: format, rules: rules, have: map[string]string{}}
 	for _, im := range images {
 		if err := graph.Check(im.Source, im.Desc, rules); err != nil {
 			return nil, err
@@ -146,16 +157,19 @@ func (p *Plan) notice(format string, args ...any) {
 	}
 }
 
-// add puts a blob among the documents or the layers, once.
-func (p *Plan) add(m Member) {
+// add puts a blob among the documents or the layers, once, and returns its path.
+func (p *Plan) add(m Member) string {
+	if path, ok := p.have[m.Path]; ok {
+		return path
+	}
+
+	p.have[m.Path] = m.Path
 	list := &p.docs
 	if oci.IsLayer(m.desc.MediaType) || m.Size > oci.MaxDocument {
 		list = &p.layers
 	}
-	if !p.have[m.Path] {
-		p.have[m.Path] = true
-		*list = append(*list, m)
-	}
+	*list = append(*list, m)
+	return m.Path
 }
 
 // addItems makes manifest.json.
@@ -273,8 +287,7 @@ func (p *Plan) item(im Image, desc oci.Descriptor) (item, bool, error) {
 	if p.format == Docker {
 		config.Path = m.Config.Digest.Encoded() + ".json"
 	}
-	it.Config = config.Path
-	p.add(config)
+	it.Config = p.add(config)
 
 	for _, d := range m.Layers {
 		// manifest.json has no word for a layer that is to be found elsewhere.
@@ -289,8 +302,7 @@ func (p *Plan) item(im Image, desc oci.Descriptor) (item, bool, error) {
 		if p.format == Docker {
 			member.Path = d.Digest.Encoded() + layerSuffix(d.MediaType)
 		}
-		it.Layers = append(it.Layers, member.Path)
-		p.add(member)
+		it.Layers = append(it.Layers, p.add(member))
 	}
 
 	return it, true, nil
@@ -315,7 +327,7 @@ func (p *Plan) order() error {
 	file := func(name string, v any) error {
 		data, err := oci.Encode(v)
 		if err == nil && int64(len(data)) > limitOf(name) {
-			err = fmt.Errorf("%s would have %d bytes, the limit is %d", name, len(data), limitOf(name))
+			err = &SizeError{name, int64(len(data)), limitOf(name)}
 		}
 		control = append(control, Member{Path: name, Size: int64(len(data)), data: data})
 		return err
@@ -339,9 +351,11 @@ func (p *Plan) order() error {
 	if p.format != Docker {
 		control = append(control, Member{Path: blobsDir + "/"})
 		var algorithms []string
-		for _, m := range append(slices.Clone(p.docs), p.layers...) {
-			if dir := path.Dir(m.Path) + "/"; !slices.Contains(algorithms, dir) {
-				algorithms = append(algorithms, dir)
+		for _, list := range [][]Member{p.docs, p.layers} {
+			for _, m := range list {
+				if dir := path.Dir(m.Path) + "/"; !slices.Contains(algorithms, dir) {
+					algorithms = append(algorithms, dir)
+				}
 			}
 		}
 		slices.Sort(algorithms)

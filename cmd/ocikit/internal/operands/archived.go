@@ -2,6 +2,7 @@ package operands
 
 import (
 	"context"
+	"errors"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
@@ -33,13 +34,13 @@ func SetIn(env *cli.Env, flags *commonflags.Set, src source.Source, n oci.ImageN
 
 // PlanSet plans an archive of a set. It plans all images, or, if that fails, those that try takes,
 // each alone. The others are named on standard error, and failed says how many they are. If no
-// image is left, or failFast is given and one fails, err says so instead of failed.
+// image is left, if there are too many for an archive, or if failFast is given and one fails, err says so
+// instead of failed.
 func PlanSet[P any](ctx context.Context, env *cli.Env, members []Archived, failFast bool, plan func([]archive.Image) (P, error), try func(archive.Image) error) (p P, failed, err error) {
-	var images []archive.Image
+	images := make([]archive.Image, 0, len(members))
 	several := false // places
-	plain := make([]Member, len(members))
-	for i, m := range members {
-		if plain[i] = m.Member; m.Src != members[0].Src {
+	for _, m := range members {
+		if m.Src != members[0].Src {
 			several = true
 		}
 		if m.Err == nil {
@@ -49,14 +50,17 @@ func PlanSet[P any](ctx context.Context, env *cli.Env, members []Archived, failF
 
 	// Where nothing is wrong one plan is all there is to do.
 	if len(images) == len(members) {
-		if p, err = plan(images); err == nil || len(images) == 1 || ctx.Err() != nil {
+		p, err = plan(images)
+		if long := new(archive.SizeError); err == nil || len(images) == 1 || errors.As(err, &long) || ctx.Err() != nil {
 			return p, nil, err
 		}
 	}
 
 	// Something is wrong with one of them. Trying each alone tells which.
 	images = nil
-	for i, m := range plain {
+	plain := make([]Member, len(members))
+	for i, m := range members {
+		plain[i] = m.Member
 		if several {
 			plain[i].Name = m.NameIn()
 		}

@@ -47,6 +47,16 @@ func TestInterruptedSet(t *testing.T) {
 		t.Errorf("PlanSet() = a plan of %d images, %v, %v", n, failed, err)
 	}
 
+	// To try each of too many alone would take long, and find nothing.
+	tooMany := &archive.SizeError{Name: "manifest.json", Size: 2, Limit: 1}
+	_, failed, err = PlanSet(t.Context(), env, members, false, func([]archive.Image) (int, error) { return 0, tooMany }, func(archive.Image) error {
+		t.Error("an image of too many was tried alone")
+		return nil
+	})
+	if !errors.Is(err, tooMany) || failed != nil {
+		t.Errorf("PlanSet() of too many = %v, %v", failed, err)
+	}
+
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	set, clients := commonflags.BindSet(fs), NewClients(commonflags.BindRegistry(fs))
 	set.FromFile = "-"
