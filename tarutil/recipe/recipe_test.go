@@ -96,8 +96,8 @@ func makeAndRun(t testing.TB, blob, plain []byte) (Info, []byte) {
 	if info.Proven != (proof.Len() > 0) || info.Proven && !bytes.Equal(proof.Bytes(), blob) {
 		t.Fatalf("the proof of a recipe for %s has %d bytes, and is not the file of %d", info.Encoder, proof.Len(), len(blob))
 	}
-	if info.Size != int64(len(plain)) || info.Recipe != int64(recipe.Len()) {
-		t.Fatalf("Make = %+v, want %d bytes and a recipe of %d", info, len(plain), recipe.Len())
+	if info.Size != int64(len(plain)) || info.Recipe != int64(recipe.Len()) || info.Contents != sha256.Sum256(plain) {
+		t.Fatalf("Make = %+v, want %d bytes, %x, and a recipe of %d", info, len(plain), sha256.Sum256(plain), recipe.Len())
 	}
 	made := bytes.Clone(recipe.Bytes())
 
