@@ -89,8 +89,7 @@ func (p *pusher) putManifest(ctx context.Context, n *node, name string, tags []s
 			return p.stored(ctx, n, name, result)
 		}
 
-		var status *registry.StatusError
-		if errors.As(err, &status) && ctx.Err() == nil {
+		if status, ok := errors.AsType[*registry.StatusError](err); ok && ctx.Err() == nil {
 			// A tag that may not change is not a failure if it names this manifest already.
 			if p.sameTag(ctx, n, name, status) {
 				return p.stored(ctx, n, name, registry.PutResult{Digest: n.desc.Digest})

@@ -158,8 +158,7 @@ func (t *task) pause(ctx context.Context, cause error) error {
 		d += time.Duration(rand.Int64N(int64(d)/4 + 1))
 	}
 
-	var status *registry.StatusError
-	if errors.As(cause, &status) {
+	if status, ok := errors.AsType[*registry.StatusError](cause); ok {
 		// A wait of over a minute is for the caller to decide.
 		if status.RetryAfter > time.Minute {
 			return cause
@@ -232,8 +231,7 @@ func (t *task) startOver(ctx context.Context, cause error, alive bool) error {
 		return fmt.Errorf("given up after %d uploads: %w", n, cause)
 	}
 	t.because("%v; starting over", cause)
-	var conn *registry.ConnError
-	if errors.As(cause, &conn) && t.spent[sessions]%2 == 0 {
+	if _, ok := errors.AsType[*registry.ConnError](cause); ok && t.spent[sessions]%2 == 0 {
 		t.nextMode() // what breaks twice may break always
 	}
 	return nil

@@ -211,8 +211,7 @@ func (s *Session) send(ctx context.Context, c *registry.Client, r io.ReadSeeker,
 	body.Reader, body.Size = reader, n
 	before := s.Upload
 	err = c.PatchUpload(ctx, &s.Upload, body)
-	var status *registry.StatusError
-	if errors.As(err, &status) && status.Status == 401 && !status.Unsent && body.CutAfter == 0 {
+	if status, ok := errors.AsType[*registry.StatusError](err); ok && status.Status == 401 && !status.Unsent && body.CutAfter == 0 {
 		// The client has got another token. Only the registry knows whether it took bytes with
 		// the old one, so the chunk goes again only if it says that it took none.
 		if c.UploadStatus(ctx, &s.Upload) == nil && (s.Upload.Server == before.Offset || s.Upload.Ambiguous && before.Offset == 0) {

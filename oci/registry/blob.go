@@ -30,8 +30,7 @@ func (c *Client) HeadBlob(ctx context.Context, repo string, d digest.Digest) (in
 		return contentLength(resp), nil
 	}
 
-	var status *StatusError
-	if errors.As(err, &status) && (status.Status == http.StatusMethodNotAllowed || resp != nil && resp.Away) {
+	if status, ok := errors.AsType[*StatusError](err); ok && (status.Status == http.StatusMethodNotAllowed || resp != nil && resp.Away) {
 		// Storage behind a redirect may be signed for GET alone.
 		b, err := c.GetBlob(ctx, repo, d, 0, 0)
 		if err != nil {

@@ -266,8 +266,7 @@ var errNoReferrers = fmt.Errorf("%w: no list of referrers", ErrProtocol)
 // noReferrersAPI reports whether err means that the registry does not have the API. The spec has 404
 // for that; registries and proxies that do not know the path use others.
 func noReferrersAPI(err error) bool {
-	var status *StatusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*StatusError](err); ok {
 		switch status.Status {
 		case http.StatusNotFound, http.StatusForbidden, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented:
 			return true
@@ -337,8 +336,7 @@ func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Di
 		}
 
 		_, err = c.putManifest(ctx, r, nil)
-		var status *StatusError
-		if errors.As(err, &status) && status.Status == http.StatusPreconditionFailed {
+		if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusPreconditionFailed {
 			conditional = false
 			continue
 		}

@@ -22,8 +22,7 @@ import (
 func (c *Client) HeadManifest(ctx context.Context, repo, name string) (oci.Descriptor, error) {
 	r := c.manifestRequest(http.MethodHead, repo, name)
 	resp, err := c.conn.Do(ctx, r, http.StatusOK)
-	var status *StatusError
-	if errors.As(err, &status) && (status.Status == http.StatusMethodNotAllowed || resp != nil && resp.Away) {
+	if status, ok := errors.AsType[*StatusError](err); ok && (status.Status == http.StatusMethodNotAllowed || resp != nil && resp.Away) {
 		desc, _, err := c.GetManifest(ctx, repo, name)
 		return desc, err
 	}
@@ -212,8 +211,7 @@ func (c *Client) putRequest(repo, name, mediaType string, data []byte, tags []st
 // putManifest sends r and compares what the registry says it stored.
 func (c *Client) putManifest(ctx context.Context, r putRequest, tags []string) (PutResult, error) {
 	resp, err := c.conn.Do(ctx, r.Request, http.StatusCreated, http.StatusOK, http.StatusAccepted, http.StatusNoContent)
-	var status *StatusError
-	if errors.As(err, &status) && status.TooLarge() {
+	if status, ok := errors.AsType[*StatusError](err); ok && status.TooLarge() {
 		return PutResult{}, fmt.Errorf("manifest of %d bytes: %w", r.Body.Size, err)
 	}
 	if err != nil {

@@ -236,8 +236,7 @@ func (c *Client) UploadStatus(ctx context.Context, up *Upload) error {
 	}
 
 	resp, err := c.conn.Do(ctx, r, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
-	var status *StatusError
-	if errors.As(err, &status) && status.Status == http.StatusNotFound && u.Query().Has("_state") && c.conn.IsHome(u) {
+	if status, ok := errors.AsType[*StatusError](err); ok && status.Status == http.StatusNotFound && u.Query().Has("_state") && c.conn.IsHome(u) {
 		// This registry finds a session whose state was lost by its path alone.
 		bare := *u
 		bare.RawQuery = ""

@@ -236,8 +236,7 @@ func (s *Set) Join(ctx context.Context, w io.Writer) error {
 	var problems []Problem
 	for _, p := range s.Index.Parts {
 		f, err := s.openPart(p)
-		var bad *partError
-		if errors.As(err, &bad) {
+		if bad, ok := errors.AsType[*partError](err); ok {
 			problems = append(problems, bad.Problem)
 			continue
 		}
@@ -255,8 +254,7 @@ func (s *Set) Join(ctx context.Context, w io.Writer) error {
 				end = func() error { return s.checkWhole(whole) }
 			}
 			err := s.read(ctx, w, p, whole, end)
-			var bad *partError
-			if errors.As(err, &bad) {
+			if bad, ok := errors.AsType[*partError](err); ok {
 				problems = append(problems, bad.Problem)
 				// The parts behind it are read too, so that one trip brings all that is to be
 				// replaced.

@@ -157,8 +157,7 @@ func (p *Parts) Verify(ctx context.Context, off, size int64) error {
 
 // bad makes what is wrong with a part an [ErrBad].
 func (p *Parts) bad(err error) error {
-	var bad *partError
-	if errors.As(err, &bad) || errors.Is(err, fs.ErrNotExist) {
+	if _, ok := errors.AsType[*partError](err); ok || errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrBad, err)
 	}
 	return err

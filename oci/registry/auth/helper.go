@@ -130,8 +130,7 @@ func helperExts() []string {
 // standard output, are the only ones that say why; they are shown unless they could be an answer.
 func (a *Authenticator) askHelper(ctx context.Context, path, server string) (*credential, error) {
 	stdout, err := a.callHelper(ctx, path, "get", server)
-	var failed *helperError
-	if errors.As(err, &failed) && notFound(failed.words) {
+	if failed, ok := errors.AsType[*helperError](err); ok && notFound(failed.words) {
 		return nil, nil
 	}
 	if err != nil {

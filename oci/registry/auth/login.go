@@ -225,8 +225,7 @@ func (a *Authenticator) CheckLogin(ctx context.Context) (TokenInfo, error) {
 	if err == nil && info.Scheme == "none" {
 		a.c.Notice(fmt.Sprintf("%s asks for no credentials, so nothing was checked", a.o.Host))
 	}
-	var status *wire.StatusError
-	if errors.As(err, &status) && errors.Is(err, wire.ErrDenied) {
+	if _, ok := errors.AsType[*wire.StatusError](err); ok && errors.Is(err, wire.ErrDenied) {
 		err = fmt.Errorf("%s does not take these credentials: %w", a.o.Host, err)
 	}
 	return info, err

@@ -194,8 +194,7 @@ func (r *run) ask(call registry.Call) answer {
 func (r *run) see(a registry.Answer, err error) {
 	// A cut on purpose, and an address that we refuse, are not failures of the registry.
 	if err != nil {
-		var conn *registry.ConnError
-		if errors.As(err, &conn) && !errors.Is(err, registry.ErrCut) && !errors.Is(err, registry.ErrUnsafe) {
+		if _, ok := errors.AsType[*registry.ConnError](err); ok && !errors.Is(err, registry.ErrCut) && !errors.Is(err, registry.ErrUnsafe) {
 			r.failures++
 			r.inARow++
 			r.last = err

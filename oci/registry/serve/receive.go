@@ -152,8 +152,7 @@ func (s *Server) receive(u *session, f *os.File, in arrival, t *progress.Task) e
 	}
 
 	// A body that was refused leaves no trace. The bytes of one that was cut are kept.
-	var refused *exchange.Failure
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*exchange.Failure](err); ok {
 		u.rewind(f, state, before)
 	}
 

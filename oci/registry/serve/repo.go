@@ -69,8 +69,7 @@ func unknownRepo(repo string) error {
 // isAbsent reports whether err says that there is no layout, rather than that it cannot
 // be read. A path that leads out of the root is not a path; that error has no number.
 func isAbsent(err error) bool {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errors.Is(err, fs.ErrNotExist) || errno == syscall.ENOTDIR || errno == syscall.ELOOP
 	}
 	return err != nil

@@ -230,8 +230,7 @@ func (t *Tap) unanswered(_ http.ResponseWriter, r *http.Request, err error) {
 
 // cause returns the text of an error of the transport without the URL, which may hold secrets.
 func cause(err error) string {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	return err.Error()

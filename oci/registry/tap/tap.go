@@ -334,8 +334,7 @@ func (h host) Challenge(r *http.Request, _ exchange.Route) string {
 }
 
 func (h host) Answer(err error) *exchange.Failure {
-	var f *exchange.Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*exchange.Failure](err); ok {
 		return f
 	}
 	return exchange.Fail(http.StatusBadGateway, exchange.CodeUnknown, "ocikit tap: the registry gave no answer: %s", wire.Quote(cause(err)))

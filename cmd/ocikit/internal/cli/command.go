@@ -163,8 +163,7 @@ func (p *Program) Run(ctx context.Context, env *Env, args []string) int {
 		err = ErrInterrupted
 	}
 
-	var out *stdoutError
-	if errors.As(err, &out) && (errors.Is(out.err, syscall.EPIPE) || errors.Is(out.err, io.ErrClosedPipe)) {
+	if out, ok := errors.AsType[*stdoutError](err); ok && (errors.Is(out.err, syscall.EPIPE) || errors.Is(out.err, io.ErrClosedPipe)) {
 		return 141 // the reader of our output has gone: as if SIGPIPE had ended us
 	}
 
@@ -223,8 +222,7 @@ func (p *Program) dispatch(ctx context.Context, env *Env, args []string) (name s
 	stop(err != nil)
 
 	// An action may find fault with the line as well, as with two flags that exclude each other.
-	var usage *UsageError
-	if errors.As(err, &usage) {
+	if _, ok := errors.AsType[*UsageError](err); ok {
 		err = withSynopsis(cmd, err)
 	}
 

@@ -56,8 +56,7 @@ func Usagef(format string, args ...any) error {
 
 // withSynopsis adds the synopsis of cmd to a usage error that has no better hint.
 func withSynopsis(cmd Command, err error) error {
-	var e *UsageError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*UsageError](err); ok {
 		e.synopsis = synopsis(cmd)
 	}
 	return err

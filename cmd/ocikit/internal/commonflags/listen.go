@@ -47,8 +47,7 @@ func Listen(env *cli.Env, address string) (net.Listener, error) {
 func listenError(address string, err error) error {
 	// The error of package net names the address once more.
 	cause := err
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		cause = op.Err
 	}
 

@@ -118,8 +118,7 @@ func compare(ctx context.Context, env *cli.Env, places *operands.Places, args []
 	}
 
 	// With two operands an error must say which one it is about.
-	var side *why.SideError
-	if errors.As(err, &side) {
+	if side, ok := errors.AsType[*why.SideError](err); ok {
 		name := args[0]
 		if side.There {
 			name = args[1]

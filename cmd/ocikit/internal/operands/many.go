@@ -161,8 +161,7 @@ func (c *Choice) addImage(ctx context.Context, env *cli.Env, operand string) err
 	}
 
 	// A word that is not an IMAGE is a mistake of the command line, an interrupt one of nobody.
-	var usage *cli.UsageError
-	if errors.As(m.Err, &usage) || ctx.Err() != nil {
+	if _, ok := errors.AsType[*cli.UsageError](m.Err); ok || ctx.Err() != nil {
 		return m.Err
 	}
 

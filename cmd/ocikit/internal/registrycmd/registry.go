@@ -346,8 +346,7 @@ it, which not every registry knows.`,
 				}
 
 				err = putUnder(ctx, c, ref, desc, data)
-				var status *registry.StatusError
-				if errors.As(err, &status) && status.Has("MANIFEST_BLOB_UNKNOWN") {
+				if status, ok := errors.AsType[*registry.StatusError](err); ok && status.Has("MANIFEST_BLOB_UNKNOWN") {
 					err = cli.WithHint(err, "`ocikit upload blob` sends what it lacks, `ocikit push` an image with all that it needs")
 				}
 				if err != nil {

@@ -180,8 +180,7 @@ number first. The bytes are hashed while they are sent, so "upload finish" knows
 
 				// The usual hint is to ask where the session stands. That does not mend a body
 				// which is too large or not allowed.
-				var status *registry.StatusError
-				if errors.As(err, &status) && (status.TooLarge() || errors.Is(err, registry.ErrDenied)) {
+				if status, ok := errors.AsType[*registry.StatusError](err); ok && (status.TooLarge() || errors.Is(err, registry.ErrDenied)) {
 					return err
 				}
 				if err != nil {
