@@ -115,29 +115,25 @@ func (c *Converter) makeLayers(ctx context.Context, todo []oci.Descriptor) error
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	// The first error cancels the others, and is the one that is returned.
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	var first error
-
+	made := make([]oci.Descriptor, len(todo))
 	slots := make(chan struct{}, min(runtime.GOMAXPROCS(0), 4))
-	for _, d := range todo {
+	var wg sync.WaitGroup
+	for i, d := range todo {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			made, err := c.makeLayer(ctx, d)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil && first == nil {
-				first = fmt.Errorf("layer %s: %w", d.Digest, err)
-				cancel(first)
+			var err error
+			if made[i], err = c.makeLayer(ctx, d); err != nil {
+				cancel(fmt.Errorf("layer %s: %w", d.Digest, err)) // the first error counts
 			}
-			c.made[d.Digest] = made
 		})
 	}
 
 	wg.Wait()
-	return first
+	for i, d := range todo {
+		c.made[d.Digest] = made[i]
+	}
+	return context.Cause(ctx)
 }
 
 // makeLayer stores a layer in the new compression, and returns its descriptor with its diff ID.
@@ -224,21 +220,11 @@ func (c *Converter) Change(im *Image) error {
 		if !ok || made.Digest == old.desc.Digest {
 			continue
 		}
-		var err error
-		if made.MediaType, err = family.MediaType(made.MediaType); err != nil {
+		if err := im.swap(&im.layers[i], made, family); err != nil {
 			return err
 		}
 
-		raw, err := replaceLayer(old.raw, made)
-		if err != nil {
-			return err
-		}
-
-		was, _ := old.desc.DiffID()
-		is, _ := made.DiffID()
-		sameDiffIDs = sameDiffIDs && was == is
-		im.layers[i].desc, im.layers[i].raw = made, raw
-		im.added = append(im.added, Step{Action: "layer", Descriptor: made, Replaces: old.desc.Digest})
+		sameDiffIDs = sameDiffIDs && old.diffID() == im.layers[i].diffID()
 	}
 
 	// Types come last: what was zstd may have none in the new family.
@@ -257,6 +243,20 @@ func (c *Converter) Change(im *Image) error {
 	}
 
 	return im.encodeLayers()
+}
+
+// swap puts a layer that was made of another in its place.
+func (im *Image) swap(l *layer, made oci.Descriptor, family oci.Family) (err error) {
+	old := l.desc.Digest
+	if made.MediaType, err = family.MediaType(made.MediaType); err != nil {
+		return err
+	}
+	if l.raw, err = replaceLayer(l.raw, made); err != nil {
+		return err
+	}
+	l.desc = made
+	im.added = append(im.added, Step{Action: "layer", Descriptor: made, Replaces: old})
+	return nil
 }
 
 // replaceLayer lets the descriptor of a layer name another blob of the same content. What told of

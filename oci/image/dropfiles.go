@@ -111,17 +111,9 @@ func (d *Dropper) drop(ctx context.Context, im *Image) error {
 		}
 
 		changed = true
-		if got.desc.MediaType, err = im.family().MediaType(got.desc.MediaType); err != nil {
+		if err := im.swap(&layers[i], got.desc, im.family()); err != nil {
 			return err
 		}
-
-		raw, err := replaceLayer(old.raw, got.desc)
-		if err != nil {
-			return err
-		}
-
-		layers[i].desc, layers[i].raw = got.desc, raw
-		im.added = append(im.added, Step{Action: "layer", Descriptor: got.desc, Replaces: old.desc.Digest})
 	}
 
 	d.hits[im.desc.Digest] = hits

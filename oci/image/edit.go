@@ -91,7 +91,7 @@ func open(store graph.Store, desc oci.Descriptor) (*Image, error) {
 	}
 
 	if len(im.layers) > 0 {
-		im.lowest, _ = im.layers[0].desc.DiffID()
+		im.lowest = im.layers[0].diffID()
 	}
 
 	return im, nil
@@ -129,6 +129,14 @@ func (im *Image) needConfig() error {
 	return nil
 }
 
+// history returns the entries of the history of an image that has a config.
+func (im *Image) history() ([]oci.HistoryEntry, error) {
+	if err := im.needConfig(); err != nil {
+		return nil, err
+	}
+	return im.Config.HistoryEntries()
+}
+
 // Append puts a layer, which carries its diff ID, on top, and its history with it. Its media type
 // becomes that of the image's family. A base without history gets empty entries, so that the
 // entries stay in line with the layers.
@@ -154,7 +162,7 @@ func newLayer(desc oci.Descriptor, f oci.Family) (layer, error) {
 func (im *Image) setLayers(layers []layer, history []oci.HistoryEntry) error {
 	ids := make([]digest.Digest, len(layers))
 	for i, l := range layers {
-		ids[i], _ = l.desc.DiffID()
+		ids[i] = l.diffID()
 	}
 	if err := im.Config.SetDiffIDs(ids); err != nil {
 		return err

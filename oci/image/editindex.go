@@ -24,27 +24,12 @@ type IndexEdit struct {
 // is to be removed but is not there gives [ErrNoLayer]. A second image for one platform is an
 // error.
 func EditIndex(store graph.Store, desc oci.Descriptor, e IndexEdit) (data []byte, notices []string, err error) {
-	if data, err = store.Document(desc); err != nil {
-		return nil, nil, err
-	}
-
-	x, err := oci.DecodeIndex(desc, data)
+	x, err := openIndex(store, desc)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	doc, err := oci.ParseObject(data)
-	if err != nil {
-		return nil, nil, err
-	}
-
-	// Entries that stay are written as they were.
-	raws, err := indexEntries(desc, doc)
-	if err != nil {
-		return nil, nil, err
-	}
-
-	gone, err := e.gone(store, x)
+	gone, err := e.gone(store, x.Index)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -58,7 +43,7 @@ func EditIndex(store graph.Store, desc oci.Descriptor, e IndexEdit) (data []byte
 		case graph.IsAttestation(d) && gone[about]:
 			notices = append(notices, fmt.Sprintf("left out %s: it attests %s", d.Digest, about))
 		default:
-			left, out = append(left, d), append(out, raws[i])
+			left, out = append(left, d), append(out, x.raws[i])
 		}
 	}
 
@@ -68,17 +53,17 @@ func EditIndex(store graph.Store, desc oci.Descriptor, e IndexEdit) (data []byte
 	}
 	out = append(out, added...)
 
-	if doc["manifests"], err = oci.Encode(out); err != nil {
+	if x.doc["manifests"], err = oci.Encode(out); err != nil {
 		return nil, nil, err
 	}
 
 	for key, value := range e.Annotations {
-		if err := setAnnotation(doc, key, value); err != nil {
+		if err := setAnnotation(x.doc, key, value); err != nil {
 			return nil, nil, err
 		}
 	}
 
-	data, err = oci.Encode(doc)
+	data, err = oci.Encode(x.doc)
 	return data, notices, err
 }
 
@@ -107,15 +92,33 @@ func (e IndexEdit) added(mediaType string, left []oci.Descriptor) ([]json.RawMes
 	return out, nil
 }
 
-// indexEntries returns the text of the entries of an index. The specification asks for the list, and
-// readers do without it: only an edit has to have something to write to.
-func indexEntries(desc oci.Descriptor, doc oci.Object) (raws []json.RawMessage, err error) {
-	list, ok := doc["manifests"]
-	if !ok {
-		return nil, fmt.Errorf("index %s has no \"manifests\": %w", desc.Digest, oci.ErrMalformed)
+// An openedIndex is an index under edit: what it means, and the text of its members and of its entries, so
+// that what no edit names stays as it was written.
+type openedIndex struct {
+	oci.Index
+	data []byte
+	doc  oci.Object
+	raws []json.RawMessage
+}
+
+// openIndex reads an index for an edit. The specification asks for the list of manifests, and readers do
+// without it: only an edit has to have something to write to.
+func openIndex(store graph.Store, desc oci.Descriptor) (x openedIndex, err error) {
+	if x.data, err = store.Document(desc); err != nil {
+		return x, err
 	}
-	err = json.Unmarshal(list, &raws)
-	return raws, err
+	if x.Index, err = oci.DecodeIndex(desc, x.data); err != nil {
+		return x, err
+	}
+	if x.doc, err = oci.ParseObject(x.data); err != nil {
+		return x, err
+	}
+
+	list, ok := x.doc["manifests"]
+	if !ok {
+		return x, fmt.Errorf("index %s has no \"manifests\": %w", desc.Digest, oci.ErrMalformed)
+	}
+	return x, json.Unmarshal(list, &x.raws)
 }
 
 // sameUse reports whether two entries are images for one platform.

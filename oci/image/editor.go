@@ -89,7 +89,12 @@ func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, 
 	if depth == 0 || e.only == desc.Digest {
 		top = e.o.Top
 	}
-	where := func(err error) error { return e.where(desc, before, depth, err) }
+	where := func(err error) error {
+		if depth == 0 {
+			return err
+		}
+		return fmt.Errorf("image %s for %s: %w", desc.Digest, before, err)
+	}
 	if err := e.change(im, top, where); err != nil {
 		return edited{}, err
 	}
@@ -182,40 +187,18 @@ func describe(desc oci.Descriptor) string {
 	return desc.Digest.String() + " for " + desc.Platform.String()
 }
 
-// where adds to an error which image of several it is about.
-func (e *editor) where(desc oci.Descriptor, p oci.Platform, depth int, err error) error {
-	if depth == 0 {
-		return err
-	}
-	return fmt.Errorf("image %s for %s: %w", desc.Digest, p, err)
-}
-
 func (e *editor) index(desc oci.Descriptor, same edited, depth int) (edited, error) {
-	data, err := e.l.Document(desc)
+	x, err := openIndex(e.l, desc)
 	if err != nil {
 		return edited{}, err
 	}
 
-	x, err := oci.DecodeIndex(desc, data)
+	raws, err := e.entries(x.Index, x.raws, depth)
 	if err != nil {
 		return edited{}, err
 	}
 
-	doc, err := oci.ParseObject(data)
-	if err != nil {
-		return edited{}, err
-	}
-
-	// Entries keep their text as well, but for what the edit changes in them.
-	raws, err := indexEntries(desc, doc)
-	if err != nil {
-		return edited{}, err
-	}
-
-	if raws, err = e.entries(x, raws, depth); err != nil {
-		return edited{}, err
-	}
-
+	doc := x.doc
 	if doc["manifests"], err = oci.Encode(raws); err != nil {
 		return edited{}, err
 	}
@@ -242,7 +225,7 @@ func (e *editor) index(desc oci.Descriptor, same edited, depth int) (edited, err
 		}
 	}
 
-	data, changed, err := encodeChanged(doc, data)
+	data, changed, err := encodeChanged(doc, x.data)
 	if err != nil || !changed {
 		return same, err
 	}

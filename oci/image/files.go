@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"path"
 	"slices"
 	"sort"
@@ -205,37 +206,29 @@ func kindOf(flag byte) byte {
 	return 'f'
 }
 
-// Walk calls fn for each entry that the image shows at name and below, or with all also for
-// those that it does not show, in the order of their names; the root is "". It reports
-// whether there was anything.
-func (f *FileList) Walk(name string, all bool, fn func(File) error) (found bool, err error) {
-	id, ok := f.paths.Lookup(path.Clean("/" + name)[1:])
-	if !ok {
-		return false, nil
+// Walk returns the entries that the image shows at name and below, or with all also those that it does
+// not show, in the order of their names; the root is "".
+func (f *FileList) Walk(name string, all bool) iter.Seq[File] {
+	return func(yield func(File) bool) {
+		if id, ok := f.paths.Lookup(path.Clean("/" + name)[1:]); ok {
+			f.walk(id, all, yield)
+		}
 	}
-	err = f.walk(id, all, func(file File) error { found = true; return fn(file) })
-	return found, err
 }
 
-func (f *FileList) walk(id tarutil.PathID, all bool, fn func(File) error) error {
+// walk does so for a path and what is below it, and reports whether to go on.
+func (f *FileList) walk(id tarutil.PathID, all bool, yield func(File) bool) bool {
 	for _, i := range f.entriesOf(id) {
 		if f.entries.At(i).fate != 0 && !all {
 			continue
 		}
 		file := f.file(i)
 		file.Path = f.paths.Path(id)
-		if err := fn(file); err != nil {
-			return err
+		if !yield(file) {
+			return false
 		}
 	}
-
-	for _, c := range f.children.Of(id) {
-		if err := f.walk(c, all, fn); err != nil {
-			return err
-		}
-	}
-
-	return nil
+	return !slices.ContainsFunc(f.children.Of(id), func(c tarutil.PathID) bool { return !f.walk(c, all, yield) })
 }
 
 // entriesOf returns the numbers of the entries of a path, in the order of the layers.

@@ -24,7 +24,8 @@ type FlattenOptions struct {
 // merged layers become steps without a layer, and one for the new layer follows them.
 func Flatten(ctx context.Context, l *layout.Layout, o FlattenOptions) Change {
 	return func(im *Image) error {
-		if err := im.needConfig(); err != nil {
+		history, err := im.history()
+		if err != nil {
 			return err
 		}
 
@@ -38,11 +39,6 @@ func Flatten(ctx context.Context, l *layout.Layout, o FlattenOptions) Change {
 		}
 
 		added, err := newLayer(merged, im.family())
-		if err != nil {
-			return err
-		}
-
-		history, err := im.Config.HistoryEntries()
 		if err != nil {
 			return err
 		}

@@ -102,54 +102,59 @@ func bare(d oci.Descriptor) oci.Descriptor {
 // diff IDs as layers, none of them null, and those that the layers carry must be the same in this
 // order. A mismatch wraps [oci.ErrMalformed].
 func CheckConfig(config *oci.Config, layers []oci.Descriptor) error {
+	_, err := withDiffIDs(config, layers)
+	return err
+}
+
+// withDiffIDs is [CheckConfig], and returns the layers with the diff IDs of the config.
+func withDiffIDs(config *oci.Config, layers []oci.Descriptor) ([]oci.Descriptor, error) {
 	v, err := config.View()
 	if err != nil {
-		return err
+		return nil, err
 	}
 
 	if len(v.RootFS.DiffIDs) != len(layers) {
-		return fmt.Errorf("the config has %d diff IDs for %d layers: %w", len(v.RootFS.DiffIDs), len(layers), oci.ErrMalformed)
+		return nil, fmt.Errorf("the config has %d diff IDs for %d layers: %w", len(v.RootFS.DiffIDs), len(layers), oci.ErrMalformed)
 	}
 
+	with := make([]oci.Descriptor, len(layers))
 	for i, d := range layers {
-		if v.RootFS.DiffIDs[i].IsZero() {
-			return fmt.Errorf("layer %d, %s: its diff ID in the config is null: %w", i, d.Digest, oci.ErrMalformed)
+		want := v.RootFS.DiffIDs[i]
+		if want.IsZero() {
+			return nil, fmt.Errorf("layer %d, %s: its diff ID in the config is null: %w", i, d.Digest, oci.ErrMalformed)
 		}
-		if id, ok := d.DiffID(); ok && id != v.RootFS.DiffIDs[i] {
-			return fmt.Errorf("layer %d, %s: its diff ID is %s, the config says %s: %w", i, d.Digest, id, v.RootFS.DiffIDs[i], oci.ErrMalformed)
+		if id, ok := d.DiffID(); ok && id != want {
+			return nil, fmt.Errorf("layer %d, %s: its diff ID is %s, the config says %s: %w", i, d.Digest, id, want, oci.ErrMalformed)
 		}
+		with[i] = d.WithAnnotation(oci.AnnotationDiffID, want.String())
 	}
 
-	return nil
+	return with, nil
 }
 
 // Layers returns the layers of an image, each with its diff ID from the config. A config that does
 // not go with them gives [oci.ErrMalformed]. A manifest whose config is not that of an image has
 // layers without diff IDs.
 func Layers(store graph.Store, desc oci.Descriptor) ([]oci.Descriptor, error) {
+	_, layers, err := manifestLayers(store, desc)
+	return layers, err
+}
+
+// manifestLayers is [Layers] with the manifest.
+func manifestLayers(store graph.Store, desc oci.Descriptor) (oci.Manifest, []oci.Descriptor, error) {
 	m, err := graph.Manifest(store, desc)
 	if err != nil || !m.IsImage() {
-		return m.Layers, err
+		return m, m.Layers, err
 	}
 
 	config, err := graph.Config(store, m.Config)
 	if err != nil {
-		return nil, err
+		return m, nil, err
 	}
 
-	if err := CheckConfig(config, m.Layers); err != nil {
-		return nil, fmt.Errorf("manifest %s: %w", desc.Digest, err)
-	}
-
-	v, err := config.View()
+	layers, err := withDiffIDs(config, m.Layers)
 	if err != nil {
-		return nil, err
+		err = fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
-
-	layers := make([]oci.Descriptor, len(m.Layers))
-	for i, d := range m.Layers {
-		layers[i] = d.WithAnnotation(oci.AnnotationDiffID, v.RootFS.DiffIDs[i].String())
-	}
-
-	return layers, nil
+	return m, layers, err
 }

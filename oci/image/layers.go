@@ -37,11 +37,7 @@ func (im *Image) LayerAt(n int) (int, error) {
 // of fewer layers than there are gets empty entries for the rest. An image without any history gets
 // one for each layer if all is set; else its history stays empty, and the places are -1.
 func (im *Image) steps(all bool) (history []oci.HistoryEntry, at []int, err error) {
-	if err := im.needConfig(); err != nil {
-		return nil, nil, err
-	}
-
-	if history, err = im.Config.HistoryEntries(); err != nil {
+	if history, err = im.history(); err != nil {
 		return nil, nil, err
 	}
 
@@ -203,10 +199,8 @@ func (im *Image) relayer(layers []layer, history []oci.HistoryEntry) error {
 	if err := im.setLayers(layers, history); err != nil {
 		return err
 	}
-	if len(layers) > 0 {
-		if id, _ := layers[0].desc.DiffID(); id == im.lowest {
-			return nil
-		}
+	if len(layers) > 0 && layers[0].diffID() == im.lowest {
+		return nil
 	}
 	return im.SetBase("", digest.Digest{})
 }
@@ -232,11 +226,7 @@ func (im *Image) AnnotateLayer(n int, key, value string) error {
 // SetStep sets a text of an entry of the history, as "created_by"; "" removes it. The first entry
 // is 0; one that is not there gives [ErrNoLayer].
 func (im *Image) SetStep(n int, member, value string) error {
-	if err := im.needConfig(); err != nil {
-		return err
-	}
-
-	history, err := im.Config.HistoryEntries()
+	history, err := im.history()
 	if err != nil {
 		return err
 	}
@@ -255,10 +245,7 @@ func (im *Image) SetStep(n int, member, value string) error {
 
 // DropHistory removes the history; [oci.ErrAbsent] if there is none.
 func (im *Image) DropHistory() error {
-	if err := im.needConfig(); err != nil {
-		return err
-	}
-	history, err := im.Config.HistoryEntries()
+	history, err := im.history()
 	if err != nil {
 		return err
 	}

@@ -115,16 +115,10 @@ func (x *linter) run(ctx context.Context) (err error) {
 		return err
 	}
 
-	if err := x.modes(); err != nil {
-		return err
-	}
-
+	x.modes()
 	x.names(0)
 	x.ownerNames()
-	if err := x.wasted(); err != nil {
-		return err
-	}
-
+	x.wasted()
 	if err := x.secrets(ctx); err != nil {
 		return err
 	}
@@ -191,8 +185,8 @@ func (x *linter) Placed(id, file stack.EntryID, path tarutil.PathID, hdr *tar.He
 func (x *linter) Gone(id stack.EntryID, layer int, whiteout bool) { x.files.Gone(id, layer, whiteout) }
 
 // modes looks for permissions that give too much, in what a container sees.
-func (x *linter) modes() error {
-	_, err := x.files.Walk("", false, func(f File) error {
+func (x *linter) modes() {
+	for f := range x.files.Walk("", false) {
 		d := x.layers[f.Layer].Digest
 		if f.Type == "f" && f.Mode&0o6000 != 0 {
 			x.add(lintSetID, d, fmt.Sprintf("%q, %04o of %d:%d", f.Path, f.Mode, f.UID, f.GID))
@@ -200,9 +194,7 @@ func (x *linter) modes() error {
 		if f.Mode&0o002 != 0 && (f.Type == "f" || f.Type == "d" && f.Mode&0o1000 == 0) {
 			x.add(lintWritable, d, fmt.Sprintf("%q, %04o", f.Path, f.Mode))
 		}
-		return nil
-	})
-	return err
+	}
 }
 
 // names looks for names in a directory, and below, that some systems take for one. It reports whether
@@ -242,14 +234,14 @@ func (x *linter) ownerNames() {
 
 // wasted adds up what later layers delete of each layer. A file that they replace is an update, and
 // no finding.
-func (x *linter) wasted() error {
+func (x *linter) wasted() {
 	type sum struct {
 		files   int
 		bytes   int64
 		largest File
 	}
 	sums := make([]sum, len(x.layers))
-	_, err := x.files.Walk("", true, func(f File) error {
+	for f := range x.files.Walk("", true) {
 		if f.Fate == Deleted && f.Type == "f" && f.Size > 0 {
 			s := &sums[f.Layer]
 			s.files++
@@ -258,16 +250,13 @@ func (x *linter) wasted() error {
 				s.largest = f
 			}
 		}
-		return nil
-	})
+	}
 
 	for i, s := range sums {
 		if s.files > 0 {
 			x.add(lintWasted, x.layers[i].Digest, fmt.Sprintf("%d bytes in deleted files (%d), the largest is %q", s.bytes, s.files, s.largest.Path))
 		}
 	}
-
-	return err
 }
 
 // A secret is what makes a file one: a text in it, or if that is "" its name alone.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
@@ -165,14 +166,21 @@ func checkPrefix(base, layers []layer) error {
 		if i == len(layers) {
 			return fmt.Errorf("%w: that has %d layers, the image %d", ErrNotBase, len(base), len(layers))
 		}
-		got := layers[i].desc
-		id, _ := got.DiffID()
-		wantID, _ := want.desc.DiffID()
-		if got.Digest != want.desc.Digest && id != wantID {
-			return fmt.Errorf("%w: layer %d is %s, diff ID %s; that of the old base is %s, diff ID %s", ErrNotBase, i, got.Digest, id, want.desc.Digest, wantID)
+		if got := layers[i]; !got.same(want) {
+			return fmt.Errorf("%w: layer %d is %s, diff ID %s; that of the old base is %s, diff ID %s", ErrNotBase, i, got.desc.Digest, got.diffID(), want.desc.Digest, want.diffID())
 		}
 	}
 	return nil
+}
+
+// same reports whether two layers are the same, by their digests or their diff IDs.
+func (l layer) same(other layer) bool {
+	return l.desc.Digest == other.desc.Digest || l.diffID() == other.diffID()
+}
+
+func (l layer) diffID() digest.Digest {
+	id, _ := l.desc.DiffID()
+	return id
 }
 
 // spliceHistory returns the history of the new base, then what the image's has beyond that of
@@ -294,30 +302,22 @@ const (
 
 // explain notes what a rebase does to the layers of an image and to its files.
 func (o RebaseOptions) explain(ctx context.Context, im, old, base *Image) error {
-	has := func(layers []layer, l layer) bool {
-		id, _ := l.desc.DiffID()
-		return slices.ContainsFunc(layers, func(other layer) bool {
-			otherID, _ := other.desc.DiffID()
-			return other.desc.Digest == l.desc.Digest || id == otherID
-		})
-	}
-
 	tell := func(action string, l layer) {
 		im.told = append(im.told, Step{Action: action, Descriptor: l.desc})
 	}
 
 	for _, l := range im.layers[:len(old.layers)] {
-		if !has(base.layers, l) {
+		if !slices.ContainsFunc(base.layers, l.same) {
 			tell(layerGoes, l)
 		}
 	}
 
 	for _, l := range base.layers {
-		if has(old.layers, l) {
-			tell(layerStays, l)
-		} else {
-			tell(layerComes, l)
+		action := layerComes
+		if slices.ContainsFunc(old.layers, l.same) {
+			action = layerStays
 		}
+		tell(action, l)
 	}
 
 	for _, l := range im.layers[len(old.layers):] {
@@ -333,9 +333,6 @@ func (o RebaseOptions) explain(ctx context.Context, im, old, base *Image) error 
 
 	return err
 }
-
-// errEnough ends a walk.
-var errEnough = errors.New("enough")
 
 // lostGround notes the files of the lowest n layers of an image that the others delete or replace,
 // and that the new base does not show.
@@ -358,11 +355,13 @@ func (o RebaseOptions) lostGround(ctx context.Context, im, base *Image, n int) e
 		}
 
 		// A path that the new base shows keeps its ground.
-		switch _, err := shown.Walk(f.Path, false, func(File) error { return errEnough }); {
-		case errors.Is(err, errEnough):
+		isShown := false
+		for range shown.Walk(f.Path, false) {
+			isShown = true
+			break
+		}
+		if isShown {
 			continue
-		case err != nil:
-			return err
 		}
 
 		if f.Fate == Deleted {
@@ -391,11 +390,10 @@ func touchedFiles(ctx context.Context, l *layout.Layout, im *Image, n int) ([]Fi
 		return nil, err
 	}
 	var touched []File
-	_, err = all.Walk("", true, func(f File) error {
+	for f := range all.Walk("", true) {
 		if f.Layer < n && f.FateBy >= n {
 			touched = append(touched, f)
 		}
-		return nil
-	})
-	return touched, err
+	}
+	return touched, nil
 }

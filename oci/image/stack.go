@@ -63,14 +63,11 @@ func WriteOnce(ctx context.Context, src source.Source, desc oci.Descriptor, w io
 
 // imageLayers returns the layers of an image with their diff IDs.
 func imageLayers(src source.Source, desc oci.Descriptor) ([]oci.Descriptor, error) {
-	m, err := graph.Manifest(src, desc)
-	if err != nil {
-		return nil, err
+	m, layers, err := manifestLayers(src, desc)
+	if err == nil && !m.IsImage() {
+		err = fmt.Errorf("manifest %s: %w", desc.Digest, ErrArtifact)
 	}
-	if !m.IsImage() {
-		return nil, fmt.Errorf("manifest %s: %w", desc.Digest, ErrArtifact)
-	}
-	return Layers(src, desc)
+	return layers, err
 }
 
 // applyLayers applies layers that carry their diff IDs.

@@ -393,15 +393,12 @@ func TestListFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 			var lines []string
-			if _, err := list.Walk("", true, func(f File) error {
+			for f := range list.Walk("", true) {
 				line := fmt.Sprintf("%s %s %d", f.Type, f.Path, f.Layer)
 				if f.Fate != "" {
 					line += fmt.Sprintf(" %s:%d", f.Fate, f.FateBy)
 				}
 				lines = append(lines, line)
-				return nil
-			}); err != nil {
-				t.Fatal(err)
 			}
 			if got := strings.Join(lines, ","); got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)

@@ -74,17 +74,21 @@ the digest of its blob. With --json each line is an object.`,
 					name = args[1]
 				}
 
-				found, err := list.Walk(name, *all, func(f image.File) error {
+				found := false
+				for f := range list.Walk(name, *all) {
+					found = true
 					if *layer >= 0 && f.Layer != *layer {
-						return nil
+						continue
 					}
-					return printFile(env, f, *all, *asJSON)
-				})
-				if err == nil && !found && name != "" {
-					err = fmt.Errorf("path %q in %q: %w", name, args[0], layout.ErrNotFound)
+					if err := printFile(env, f, *all, *asJSON); err != nil {
+						return err
+					}
 				}
 
-				return err
+				if !found && name != "" {
+					return fmt.Errorf("path %q in %q: %w", name, args[0], layout.ErrNotFound)
+				}
+				return nil
 			}
 		},
 	}
