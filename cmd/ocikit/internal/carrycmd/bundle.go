@@ -61,7 +61,6 @@ way, for which nothing has to be here; "ocikit inventory --diff-ids" helps it to
 			f.have = cli.List(fs, "have", "", "leave out what is in `FILE`: an inventory, a layout, an image, or the tar of a layout (repeatable)")
 			fs.StringVar(&f.want, "want", "", "carry what the list in `FILE` says is missing, and nothing else")
 			f.platform = commonflags.BindPlatform(fs)
-			commonflags.AllVar(fs, &f.all)
 			f.set = commonflags.BindSet(fs)
 			fs.BoolVar(&f.o.SameContent, "same-content", false, "leave out layers whose contents the other side has")
 			fs.BoolVar(&f.o.Delta, "delta", false, "carry only what is different from layers that the other side has")
@@ -85,7 +84,6 @@ type bundleFlags struct {
 	base     *[]string
 	want     string
 	platform *string
-	all      bool
 	require  *bool
 	dryRun   *bool
 	out      *string
@@ -106,9 +104,7 @@ func (f *bundleFlags) run(ctx context.Context, env *cli.Env, args []string) erro
 	}
 	defer plan.Close()
 
-	for _, text := range plan.Notices {
-		env.Notice("ocikit: %s", text)
-	}
+	env.Say(plan.Notices...)
 
 	if f.o.Referrers || f.o.Require {
 		commonflags.ReportReferrers(env, plan.Referrers)
@@ -124,19 +120,14 @@ func (f *bundleFlags) run(ctx context.Context, env *cli.Env, args []string) erro
 	return errors.Join(operands.WriteArchive(env, *f.out, func(w io.Writer) error { return plan.Save(ctx, w) }), f.failed)
 }
 
-// many reports whether a set is carried.
-func (f *bundleFlags) many() bool { return f.all || f.set.FromFile != "" }
-
 // check refuses flags that exclude each other.
 func (f *bundleFlags) check(args []string) error {
-	if err := f.set.Parse(f.many()); err != nil {
+	if err := f.set.Parse(f.set.Many(), len(args)); err != nil {
 		return err
 	}
 	switch {
-	case f.all && f.set.FromFile != "", f.want != "" && (f.many() || *f.platform != ""):
-		return cli.Usagef("--all, --from-file and --want exclude each other, as do --want and --platform")
-	case f.set.FromFile != "" && len(args) > 1:
-		return cli.Usagef("--from-file goes with one place to look in")
+	case f.want != "" && (f.set.Many() || *f.platform != ""):
+		return cli.Usagef("--want goes without --all, --from-file and --platform")
 	case len(*f.base) > 0 && !f.o.Delta:
 		return cli.Usagef("--base goes with --delta")
 	}
@@ -188,7 +179,7 @@ func (f *bundleFlags) plan(ctx context.Context, env *cli.Env, args []string) (pl
 	// cause, and the rest is planned again.
 	whole := func(images []archive.Image) (*archive.BundlePlan, error) { return archive.NewBundle(ctx, images, f.o) }
 
-	if f.many() {
+	if f.set.Many() {
 		plan, f.failed, err = operands.PlanSet(ctx, env, f.members, f.set.FailFast, whole, f.canHold(ctx))
 	} else {
 		distinctTags(f.images)
@@ -239,7 +230,7 @@ func (f *bundleFlags) readLists(ctx context.Context, env *cli.Env) (err error) {
 // open opens the place of an operand and finds the images there. With --want the list names the
 // images, and the operands are places to look in.
 func (f *bundleFlags) open(ctx context.Context, env *cli.Env, operand string) error {
-	if !f.many() && f.want == "" {
+	if !f.set.Many() && f.want == "" {
 		src, desc, err := f.places.Some(ctx, env, operand, *f.platform)
 		if err != nil {
 			return err
@@ -392,11 +383,5 @@ func printBundle(env *cli.Env, plan *archive.BundlePlan) error {
 
 	total := bundleStep{Action: "total"}
 	total.Blobs, total.Size = plan.Bytes()
-	for _, s := range append(steps, total) {
-		if err := show.WriteJSON(env.Stdout, s); err != nil {
-			return err
-		}
-	}
-
-	return nil
+	return show.WriteEachJSON(env.Stdout, append(steps, total))
 }

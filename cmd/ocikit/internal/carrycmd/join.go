@@ -75,12 +75,7 @@ func checkParts(ctx context.Context, env *cli.Env, set *split.Set, dir string, a
 	}
 
 	for _, p := range problems {
-		if asJSON {
-			err = show.WriteJSON(env.Stdout, p)
-		} else {
-			err = show.WriteLines(env.Stdout, []string{p.What + " " + p.Name})
-		}
-		if err != nil {
+		if err := show.WriteRecord(env.Stdout, asJSON, p, p.What+" "+p.Name); err != nil {
 			return err
 		}
 	}

@@ -36,7 +36,6 @@ and the archive holds the others, but with --fail-fast.`,
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			s := new(saving)
 			s.format = cli.Choice(fs, "format", "both", "write an archive of `KIND`", "both", "oci (a layout alone)", "docker (manifest.json alone)")
-			commonflags.AllVar(fs, &s.all)
 			s.set = commonflags.BindSet(fs)
 			s.tag = cli.OptionalFlag(fs, "tag", "t", "call the only image `NAME[:TAG]`")
 			s.platform = commonflags.BindPlatform(fs)
@@ -54,7 +53,6 @@ and the archive holds the others, but with --fail-fast.`,
 // A saving is one run of save: its flags, then what it saves.
 type saving struct {
 	format             *string
-	all                bool
 	set                *commonflags.Set
 	tag                *cli.Optional
 	platform           *string
@@ -88,23 +86,16 @@ func (s *saving) run(ctx context.Context, env *cli.Env, args []string) error {
 
 	plan, failed, err := s.plan(ctx, env)
 	switch {
-	case err != nil && s.many():
+	case err != nil && s.set.Many():
 		return err
 	case err != nil:
 		return operands.IncompleteHint(s.sources[0], err)
 	}
 
-	for _, text := range plan.Notices {
-		env.Notice("ocikit: %s", text)
-	}
+	env.Say(plan.Notices...)
 
 	if *s.dryRun {
-		for _, m := range plan.Members {
-			if err := show.WriteJSON(env.Stdout, m); err != nil {
-				return err
-			}
-		}
-		return failed
+		return errors.Join(show.WriteEachJSON(env.Stdout, plan.Members), failed)
 	}
 
 	env.Watch(s.sources...)
@@ -112,11 +103,9 @@ func (s *saving) run(ctx context.Context, env *cli.Env, args []string) error {
 	return errors.Join(operands.WriteArchive(env, *s.out, func(w io.Writer) error { return plan.Save(ctx, w) }), failed)
 }
 
-func (s *saving) many() bool { return s.all || s.set.FromFile != "" }
-
 // check refuses flags that exclude each other, before anything is opened.
 func (s *saving) check(args []string) error {
-	if err := s.set.Parse(s.many()); err != nil {
+	if err := s.set.Parse(s.set.Many(), len(args)); err != nil {
 		return err
 	}
 
@@ -128,10 +117,8 @@ func (s *saving) check(args []string) error {
 		return cli.Usagef("flag --tag: %q: want [host/]name[:tag]", s.tag.Value)
 	case (*s.referrers || *s.require) && *s.format == "docker":
 		return cli.Usagef("--referrers: Docker's format cannot hold them")
-	case s.many() && s.tag.Given, s.all && s.set.FromFile != "":
-		return cli.Usagef("--all, --from-file and --tag exclude each other")
-	case s.set.FromFile != "" && len(args) > 1:
-		return cli.Usagef("--from-file goes with one place to look in")
+	case s.set.Many() && s.tag.Given:
+		return cli.Usagef("--tag goes without --all and --from-file")
 	}
 
 	return nil
@@ -139,7 +126,7 @@ func (s *saving) check(args []string) error {
 
 // open opens the place of an operand, and finds the images there.
 func (s *saving) open(ctx context.Context, env *cli.Env, operand string) error {
-	if !s.many() {
+	if !s.set.Many() {
 		src, desc, err := s.places.Some(ctx, env, operand, *s.platform)
 		if err != nil {
 			return err
@@ -172,7 +159,7 @@ func (s *saving) open(ctx context.Context, env *cli.Env, operand string) error {
 func (s *saving) named(env *cli.Env, operand string, src source.Source, desc oci.Descriptor) archive.Image {
 	im := archive.Image{Source: src, Desc: desc}
 	im.Tag, im.Name = savedName(operand, desc, s.tag)
-	if im.Name == "" && !(s.many() && im.Tag != "") {
+	if im.Name == "" && !(s.set.Many() && im.Tag != "") {
 		env.Notice("ocikit: %q gets no name in the archive: --tag gives one", operand)
 	}
 	return im
@@ -191,7 +178,7 @@ func (s *saving) plan(ctx context.Context, env *cli.Env) (plan *archive.Plan, fa
 		return archive.NewPlan(images, archive.Format(*s.format), s.rules)
 	}
 
-	if !s.many() {
+	if !s.set.Many() {
 		plan, err = of(s.images)
 		return plan, nil, err
 	}

@@ -142,6 +142,13 @@ func (e *Env) Notice(format string, args ...any) {
 	}
 }
 
+// Say gives notices that a library has worded.
+func (e *Env) Say(texts ...string) {
+	for _, text := range texts {
+		e.Notice("ocikit: %s", text)
+	}
+}
+
 // Detail tells what only -v asks for.
 func (e *Env) Detail(format string, args ...any) {
 	if e.Verbose {

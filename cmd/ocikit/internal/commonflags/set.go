@@ -11,6 +11,7 @@ import (
 
 // Set are the flags of commands that work on many images at once.
 type Set struct {
+	All      bool   // every image of the places that the operands name
 	FromFile string // the list of images; "" for none
 	FailFast bool
 	Filter   set.Filter
@@ -23,6 +24,7 @@ type Set struct {
 // BindSet declares the flags of a set.
 func BindSet(fs *flag.FlagSet) *Set {
 	s := &Set{fs: fs}
+	AllVar(fs, &s.All)
 	fs.StringVar(&s.FromFile, "from-file", "", "take the images that `FILE` lists, a line NAME or \"NAME as OTHER\" for each; \"-\" is standard input")
 	s.maps = cli.List(fs, "map", "", "call images by `OLD=NEW`: names that begin with OLD begin with NEW (repeatable, the longest OLD counts)")
 	s.tags = cli.List(fs, "tags", "", "of many images take those whose tag fits `GLOB` alone (repeatable)")
@@ -41,9 +43,20 @@ func BindLock(fs *flag.FlagSet) *string {
 	return fs.String("lock", "", "with --from-file: take the digests that `FILE` holds, and add those of names that it lacks")
 }
 
-// Parse reads the values of the flags into Filter and Rewrites. They mean nothing where many is
-// false, since the command works on one image then: to give one is a usage error.
-func (s *Set) Parse(many bool) (err error) {
+// Many reports whether the flags ask for a set.
+func (s *Set) Many() bool { return s.All || s.FromFile != "" }
+
+// Parse reads the values of the flags into Filter and Rewrites, for a command whose operands name so many
+// places. The flags mean nothing where many is false, since the command works on one image then: to give
+// one is a usage error.
+func (s *Set) Parse(many bool, places int) (err error) {
+	switch {
+	case s.All && s.FromFile != "":
+		return cli.Usagef("--all and --from-file exclude each other")
+	case s.FromFile != "" && places > 1:
+		return cli.Usagef("--from-file goes with one place to look in")
+	}
+
 	// A flag of sets would be passed over in silence where there is one image.
 	s.fs.Visit(func(f *flag.Flag) {
 		switch f.Name {

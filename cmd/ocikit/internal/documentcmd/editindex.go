@@ -103,9 +103,7 @@ func (e *indexEdit) apply(env *cli.Env, l *layout.Layout, entries []oci.Descript
 		err = cli.WithHint(cli.NotThere(err), "`ocikit inspect` shows the platforms")
 	}
 
-	for _, text := range notices {
-		env.Notice("ocikit: %s", text)
-	}
+	env.Say(notices...)
 
 	return data, desc.MediaType, err
 }

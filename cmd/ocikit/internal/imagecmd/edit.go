@@ -69,9 +69,7 @@ func (e *editFlags) run(ctx context.Context, env *cli.Env, l *layout.Layout, des
 		return editHint(err)
 	}
 
-	for _, text := range plan.Notices {
-		env.Notice("ocikit: %s", text)
-	}
+	env.Say(plan.Notices...)
 
 	if *e.dryRun {
 		return e.printPlan(env, plan)

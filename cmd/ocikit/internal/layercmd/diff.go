@@ -2,6 +2,7 @@ package layercmd
 
 import (
 	"archive/tar"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -207,17 +208,8 @@ func parseWhat(names []string) (set diff.Aspects) {
 
 func writeChanges(w io.Writer, changes *diff.Changes, asJSON bool) error {
 	for c := range changes.All() {
-		if asJSON {
-			if err := show.WriteJSON(w, newChangeJSON(c)); err != nil {
-				return err
-			}
-			continue
-		}
-		what := c.Aspects.String()
-		if what == "" {
-			what = "-"
-		}
-		if _, err := fmt.Fprintf(w, "%s %s %s\n", c.Kind, what, show.Printable(c.Path)); err != nil {
+		line := fmt.Sprintf("%s %s %s", c.Kind, cmp.Or(c.Aspects.String(), "-"), c.Path)
+		if err := show.WriteRecord(w, asJSON, newChangeJSON(c), line); err != nil {
 			return err
 		}
 	}
@@ -249,13 +241,8 @@ func writeMembers(w io.Writer, members []why.Cause, asJSON bool) error {
 			section, pointer = "manifest", "/config"+pointer
 		}
 
-		var err error
-		if asJSON {
-			err = show.WriteJSON(w, memberJSON{string(kind), m.Here, string(kind), pointer, m.There, []string{section}})
-		} else {
-			_, err = fmt.Fprintf(w, "%s %s %s\n", kind, section, show.Printable(pointer))
-		}
-		if err != nil {
+		record := memberJSON{string(kind), m.Here, string(kind), pointer, m.There, []string{section}}
+		if err := show.WriteRecord(w, asJSON, record, fmt.Sprintf("%s %s %s", kind, section, pointer)); err != nil {
 			return err
 		}
 	}

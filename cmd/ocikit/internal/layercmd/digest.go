@@ -115,15 +115,11 @@ func passChecked(ctx context.Context, env *cli.Env, name string, r io.Reader, wa
 
 // printDigest prints a digest on a line, with the name of the file if there are several.
 func printDigest(env *cli.Env, d digest.Digest, name string, operands int, asJSON bool) error {
-	if asJSON {
-		return show.WriteJSON(env.Stdout, map[string]string{"digest": d.String(), "name": name})
-	}
 	line := d.String()
 	if operands > 1 {
-		line += " " + show.Printable(name)
+		line += " " + name
 	}
-	_, err := fmt.Fprintln(env.Stdout, line)
-	return err
+	return show.WriteRecord(env.Stdout, asJSON, map[string]string{"digest": d.String(), "name": name}, line)
 }
 
 // eachInput runs do on each operand, or on standard input if there is none.

@@ -47,7 +47,6 @@ One that a failed copy has made goes again.`,
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			remote := commonflags.BindRegistry(fs)
 			c := &copying{places: operands.NewPlaces(remote), clients: operands.NewClients(remote), platform: commonflags.BindPlatform(fs)}
-			commonflags.AllVar(fs, &c.all)
 			c.set, c.lockFile = commonflags.BindSet(fs), commonflags.BindLock(fs)
 			commonflags.Sparse(fs, &c.o.Rules)
 			commonflags.ReferrersVar(fs, &c.o.Referrers)
@@ -65,7 +64,6 @@ type copying struct {
 	places   *operands.Places
 	clients  *operands.Clients
 	platform *string
-	all      bool
 	set      *commonflags.Set
 	lockFile *string
 	require  *bool
@@ -79,7 +77,7 @@ type copying struct {
 }
 
 // many reports whether a set is copied.
-func (c *copying) many() bool { return c.all || c.set.FromFile != "" || c.several }
+func (c *copying) many() bool { return c.set.Many() || c.several }
 
 func (c *copying) run(ctx context.Context, env *cli.Env, args []string) (err error) {
 	fromList := len(args) == 1 && c.set.FromFile != ""
@@ -141,15 +139,11 @@ func (c *copying) parse(args []string, fromList bool) (to operands.Target, err e
 	switch {
 	case len(args) < 2 && !fromList:
 		return to, cli.Usagef("%s, want two images", show.Count(len(args), "operand"))
-	case c.several && c.set.FromFile != "":
-		return to, cli.Usagef("--from-file goes with one place to look in")
-	case c.all && c.set.FromFile != "":
-		return to, cli.Usagef("--all and --from-file exclude each other")
 	case *c.lockFile != "" && !fromList:
 		return to, cli.Usagef("--lock goes with --from-file, and a target alone")
 	}
 
-	if err := c.set.Parse(c.many()); err != nil {
+	if err := c.set.Parse(c.many(), len(args)-1); err != nil {
 		return to, err
 	}
 
@@ -232,7 +226,7 @@ func (c *copying) open(ctx context.Context, env *cli.Env, from []string, to oper
 	}
 
 	// A registry's names are worked out by the push, --map among them.
-	s := operands.Selection{Set: c.set, All: c.all, Platforms: *c.platform, Rename: to.Place != operands.AtRegistry}
+	s := operands.Selection{Set: c.set, Platforms: *c.platform, Rename: to.Place != operands.AtRegistry}
 	choice, err := c.places.Many(ctx, env, from, s)
 	if err != nil {
 		return err

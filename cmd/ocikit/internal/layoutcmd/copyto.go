@@ -133,17 +133,10 @@ func (c *copying) toArchive(ctx context.Context, env *cli.Env, file string) erro
 		return err
 	}
 
-	for _, text := range plan.Notices {
-		env.Notice("ocikit: %s", text)
-	}
+	env.Say(plan.Notices...)
 
 	if c.o.DryRun {
-		for _, m := range plan.Members {
-			if err := show.WriteJSON(env.Stdout, m); err != nil {
-				return err
-			}
-		}
-		return failed
+		return errors.Join(show.WriteEachJSON(env.Stdout, plan.Members), failed)
 	}
 
 	env.Planned(plan.Bytes())
@@ -235,9 +228,7 @@ func (c *copying) toRegistry(ctx context.Context, env *cli.Env, ref registry.Ref
 		case r.Error != "":
 			env.Notice("ocikit: %s: %s", r.Reference, r.Error)
 		case c.o.DryRun:
-			for _, s := range r.Steps {
-				err = errors.Join(err, show.WriteJSON(env.Stdout, s))
-			}
+			err = errors.Join(err, show.WriteEachJSON(env.Stdout, r.Steps))
 		case err == nil || c.many():
 			err = errors.Join(err, oci.WriteDescriptors(env.Stdout, images[i].Desc))
 		}

@@ -1,6 +1,7 @@
 package layoutcmd
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -146,29 +147,16 @@ func printFile(env *cli.Env, f image.File, all, asJSON bool) error {
 		line += "- "
 	}
 
-	name := f.Path
-	if name == "" {
-		name = "."
-	}
-
-	line += show.Printable(name)
+	line += cmp.Or(f.Path, ".")
 	if f.Type == "l" || f.Type == "h" {
-		line += " -> " + show.Printable(f.Link)
+		line += " -> " + f.Link
 	}
-
-	_, err := fmt.Fprintln(env.Stdout, line)
-	return err
+	return show.WriteLines(env.Stdout, []string{line})
 }
 
 func printWaste(env *cli.Env, layers []image.LayerUse, asJSON bool) error {
 	for _, u := range layers {
-		if asJSON {
-			if err := show.WriteJSON(env.Stdout, u); err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := fmt.Fprintf(env.Stdout, "%d %d %d %s\n", u.Layer, u.Wasted, u.Bytes, u.Digest); err != nil {
+		if err := show.WriteRecord(env.Stdout, asJSON, u, fmt.Sprintf("%d %d %d %s", u.Layer, u.Wasted, u.Bytes, u.Digest)); err != nil {
 			return err
 		}
 	}

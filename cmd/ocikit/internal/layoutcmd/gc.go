@@ -1,6 +1,7 @@
 package layoutcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -81,22 +82,14 @@ checked to be whole.`,
 func printGarbage(env *cli.Env, g layout.Garbage, asJSON bool) error {
 	if asJSON {
 		line := struct {
-			Age    int64          `json:"ageSeconds"`
-			Digest *digest.Digest `json:"digest,omitempty"`
-			Path   string         `json:"path"`
-			Size   int64          `json:"size"`
-		}{Age: int64(g.Age / time.Second), Path: g.Path, Size: g.Size}
-		if !g.Digest.IsZero() {
-			line.Digest = &g.Digest
-		}
+			Age    int64         `json:"ageSeconds"`
+			Digest digest.Digest `json:"digest,omitzero"`
+			Path   string        `json:"path"`
+			Size   int64         `json:"size"`
+		}{int64(g.Age / time.Second), g.Digest, g.Path, g.Size}
 		return show.WriteJSON(env.Stdout, line)
 	}
 
-	name := g.Digest.String()
-	if name == "" {
-		name = show.Printable(g.Path)
-	}
-
-	_, err := fmt.Fprintf(env.Stdout, "%s %d\n", name, g.Size)
-	return err
+	line := fmt.Sprintf("%s %d", cmp.Or(g.Digest.String(), g.Path), g.Size)
+	return show.WriteLines(env.Stdout, []string{line})
 }

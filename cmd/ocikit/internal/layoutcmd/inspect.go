@@ -61,11 +61,7 @@ Of an index in a registry the images are listed; --platform shows one of them.`,
 					return show.WriteJSON(env.Stdout, n)
 				}
 
-				if err := n.write(env.Stdout, 0); err != nil || n.NeededBy == nil {
-					return err
-				}
-
-				return n.writeUsers(env.Stdout)
+				return show.WriteLines(env.Stdout, n.lines(nil, ""))
 			}
 		},
 	}

@@ -3,7 +3,6 @@ package layoutcmd
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -12,30 +11,26 @@ import (
 	"ocikit/oci"
 )
 
-// write prints the tree for people, two blanks for each level: what the blob is, what there is to know
-// of it, then its children.
-func (n *node) write(w io.Writer, depth int) error {
-	indent := strings.Repeat("  ", depth)
+// lines adds to lines the tree for people, two blanks for each level: what the blob is, what there is to
+// know of it, then its children, at last who needs it, if that is known.
+func (n *node) lines(lines []string, indent string) []string {
 	for _, line := range append([]string{n.title()}, n.details()...) {
-		if _, err := fmt.Fprintln(w, indent+line); err != nil {
-			return err
-		}
+		lines = append(lines, indent+line)
 	}
-
 	for _, c := range slices.Concat(n.Children, n.Referrers) {
-		if err := c.write(w, depth+1); err != nil {
-			return err
-		}
+		lines = c.lines(lines, indent+"  ")
 	}
-
-	return nil
+	if n.NeededBy != nil {
+		lines = n.userLines(lines)
+	}
+	return lines
 }
 
 // title says in a line what the blob is.
 func (n *node) title() string {
 	line := n.Kind
 	if n.Name != "" {
-		line += " " + show.Printable(n.Name)
+		line += " " + n.Name
 	}
 
 	if d := n.Descriptor; d != nil {
@@ -43,15 +38,15 @@ func (n *node) title() string {
 	}
 
 	if n.Platform != "" {
-		line += " " + show.Printable(n.Platform)
+		line += " " + n.Platform
 	}
 
 	if d := n.Descriptor; d != nil && !oci.IsConfig(d.MediaType) {
-		line += " " + show.Printable(d.MediaType)
+		line += " " + d.MediaType
 	}
 
 	if n.Attests != "" {
-		line += " about " + show.Printable(n.Attests)
+		line += " about " + n.Attests
 	}
 
 	// An index may name images that are left out on purpose. What a manifest names has to be there.
@@ -81,11 +76,11 @@ func (n *node) details() []string {
 	}
 
 	if n.ArtifactType != "" {
-		lines = append(lines, "  artifact type "+show.Printable(n.ArtifactType))
+		lines = append(lines, "  artifact type "+n.ArtifactType)
 	}
 
 	if n.Descriptor != nil && n.Descriptor.Annotations.Get(oci.AnnotationTitle) != "" {
-		lines = append(lines, "  title "+show.Printable(n.Descriptor.Annotations.Get(oci.AnnotationTitle)))
+		lines = append(lines, "  title "+n.Descriptor.Annotations.Get(oci.AnnotationTitle))
 	}
 
 	if n.Subject != nil {
@@ -93,7 +88,7 @@ func (n *node) details() []string {
 	}
 
 	for _, a := range n.Annotations {
-		lines = append(lines, fmt.Sprintf("  annotation %s=%s", show.Printable(a.Name), show.Printable(a.Value)))
+		lines = append(lines, fmt.Sprintf("  annotation %s=%s", a.Name, a.Value))
 	}
 
 	if n.DiffID != nil {
@@ -101,16 +96,16 @@ func (n *node) details() []string {
 	}
 
 	if n.History != nil && n.History.CreatedBy != "" {
-		lines = append(lines, "  made by "+show.Printable(n.History.CreatedBy))
+		lines = append(lines, "  made by "+n.History.CreatedBy)
 	}
 
 	for _, f := range append(viewLines(n.view), n.otherLines()...) {
-		lines = append(lines, "  "+show.Printable(f))
+		lines = append(lines, "  "+f)
 	}
 
 	for _, step := range n.Steps {
 		if step.EmptyLayer && step.CreatedBy != "" {
-			lines = append(lines, "  step "+show.Printable(step.CreatedBy))
+			lines = append(lines, "  step "+step.CreatedBy)
 		}
 	}
 

@@ -2,12 +2,9 @@ package layoutcmd
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/operands"
-	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
@@ -152,42 +149,33 @@ func addUsers(src source.Source, d digest.Digest, n *node, notFound error) (*nod
 	return n, nil
 }
 
-// writeUsers prints the way up to the names, two blanks for each step.
-func (n *node) writeUsers(w io.Writer) error {
+// userLines adds to lines the way up to the names, two blanks for each step.
+func (n *node) userLines(lines []string) []string {
 	if len(n.Names) > 0 {
-		if _, err := fmt.Fprintf(w, "named %s\n", show.Printable(strings.Join(n.Names, " "))); err != nil {
-			return err
-		}
+		lines = append(lines, "named "+strings.Join(n.Names, " "))
 	}
-
-	// A name is a use, too.
-	if len(n.NeededBy) == 0 {
-		if len(n.Names) > 0 {
-			return nil
-		}
-		_, err := fmt.Fprintln(w, "needed by nothing")
-		return err
+	switch {
+	case len(n.NeededBy) > 0:
+		return userLines(append(lines, "needed by"), n.NeededBy, "  ")
+	case len(n.Names) == 0: // a name is a use, too
+		return append(lines, "needed by nothing")
 	}
-
-	if _, err := fmt.Fprintln(w, "needed by"); err != nil {
-		return err
-	}
-
-	return writeUsers(w, n.NeededBy, "  ")
+	return lines
 }
 
 // maxIndent bounds the indent of a line, in bytes.
 const maxIndent = 100
 
-func writeUsers(w io.Writer, users []*user, indent string) error {
+// userLines adds to lines those of the users of a blob.
+func userLines(lines []string, users []*user, indent string) []string {
 	for _, u := range users {
 		line := indent + u.Kind + " " + u.Descriptor.Digest.String()
 		if p := u.Descriptor.Platform; p != nil && u.Kind != "attestation" {
-			line += " " + show.Printable(p.String())
+			line += " " + p.String()
 		}
 
 		if len(u.Names) > 0 {
-			line += " named " + show.Printable(strings.Join(u.Names, " "))
+			line += " named " + strings.Join(u.Names, " ")
 		} else if u.Listed {
 			line += " listed without a name"
 		}
@@ -196,19 +184,12 @@ func writeUsers(w io.Writer, users []*user, indent string) error {
 			line += " (above)"
 		}
 
-		if _, err := fmt.Fprintln(w, line); err != nil {
-			return err
-		}
-
 		below := indent + "  "
 		if len(indent) > maxIndent { // indexes can be nested without end
 			below = indent
 		}
-
-		if err := writeUsers(w, u.NeededBy, below); err != nil {
-			return err
-		}
+		lines = userLines(append(lines, line), u.NeededBy, below)
 	}
 
-	return nil
+	return lines
 }

@@ -313,13 +313,7 @@ func openVerify(operand string, opts *layout.VerifyOptions) (*layout.Layout, err
 // print prints a line for each finding.
 func (v *verifying) print(env *cli.Env, findings []layout.Finding) error {
 	for _, f := range findings {
-		var err error
-		if *v.asJSON {
-			err = show.WriteJSON(env.Stdout, f)
-		} else {
-			_, err = fmt.Fprintln(env.Stdout, findingLine(f))
-		}
-		if err != nil {
+		if err := show.WriteRecord(env.Stdout, *v.asJSON, f, findingLine(f)); err != nil {
 			return err
 		}
 	}
@@ -327,13 +321,7 @@ func (v *verifying) print(env *cli.Env, findings []layout.Finding) error {
 }
 
 func findingLine(f layout.Finding) string {
-	line := f.Code + " "
-	if f.Digest != "" {
-		line += f.Digest
-	} else {
-		line += f.Path
-	}
-
+	line := f.Code + " " + cmp.Or(f.Digest, f.Path)
 	if f.Got != "" {
 		line += ": got " + f.Got
 	}
@@ -346,7 +334,7 @@ func findingLine(f layout.Finding) string {
 		line += fmt.Sprintf(" (%s)", f.Severity)
 	}
 
-	return show.Printable(line)
+	return line
 }
 
 // openSource opens what blobs are fetched from: a repository of a registry if the operand begins

@@ -19,7 +19,6 @@ import (
 // A Selection is what the flags of a command say about many images.
 type Selection struct {
 	Set       *commonflags.Set
-	All       bool   // every image of the places that the operands name
 	Platforms string // what --platform says
 	Rename    bool   // call the images as --map says; else that is for the caller
 }
@@ -62,7 +61,7 @@ func (p *Places) Many(ctx context.Context, env *cli.Env, args []string, s Select
 
 	c := &Choice{Selection: s, places: p, wishes: wishes, opened: map[string]opened{}}
 	add := c.addImage
-	if s.All || s.Set.FromFile != "" {
+	if s.Set.Many() {
 		add = c.addPlace
 	}
 
@@ -77,7 +76,7 @@ func (p *Places) Many(ctx context.Context, env *cli.Env, args []string, s Select
 		if m.Err == nil {
 			c.Members[i].Desc = c.named(m)
 		}
-		if s.All && len(c.opened) > 1 {
+		if s.Set.All && len(c.opened) > 1 {
 			c.Members[i].Name = m.NameIn()
 		}
 	}
@@ -100,7 +99,7 @@ func (m Member) NameIn() string {
 // named returns the entry of a member under the name that it gets.
 func (c *Choice) named(m Member) oci.Descriptor {
 	// A referrer without a name goes with its image.
-	isReferrer := c.All && m.Desc.EntryName() == "@"+m.Desc.Digest.String()
+	isReferrer := c.Set.All && m.Desc.EntryName() == "@"+m.Desc.Digest.String()
 	if len(c.opened) > 1 && !isReferrer {
 		m.Desc = fullNameIn(m.Src, m.Desc)
 	}

@@ -20,10 +20,8 @@ func CheckNewDir(dir string) error {
 	if !isArchiveName(dir) || cli.Exists(dir) {
 		return nil
 	}
-	return &cli.UsageError{
-		Msg:    fmt.Sprintf("%q: want a layout, which is a directory; the name is that of an archive", dir),
-		Advice: "`ocikit save IMAGE -o FILE` makes an archive of what is in a layout",
-	}
+	err := cli.Usagef("%q: want a layout, which is a directory; the name is that of an archive", dir)
+	return cli.WithHint(err, "`ocikit save IMAGE -o FILE` makes an archive of what is in a layout")
 }
 
 // InitLayout opens a layout, which is made if need be. If it was made by this call, and still

@@ -165,10 +165,8 @@ func ParseDestination(parse func(string) (registry.Reference, error), operand st
 	if err != nil || NamesRegistry(operand) || !holdsPlace(n.Dir) {
 		return commonflags.ParseRef(parse, operand)
 	}
-	return registry.Reference{}, &cli.UsageError{
-		Msg:    fmt.Sprintf("%q names no registry, and %q is here: want HOST/REPO", operand, n.Dir),
-		Advice: fmt.Sprintf("`ocikit copy IMAGE %s` stays here, docker://%[1]s is on Docker Hub", operand),
-	}
+	err = cli.Usagef("%q names no registry, and %q is here: want HOST/REPO", operand, n.Dir)
+	return registry.Reference{}, cli.WithHint(err, "`ocikit copy IMAGE %s` stays here, docker://%[1]s is on Docker Hub", operand)
 }
 
 // holdsPlace reports whether a layout or an archive is called so, or may be.

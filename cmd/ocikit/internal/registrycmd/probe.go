@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
@@ -47,7 +46,7 @@ it writes nothing and reads the manifest that REF names, or one from the list of
 				}
 
 				if *dryRun {
-					return printProbes(env.Stdout, rows)
+					return show.WriteEachJSON(env.Stdout, rows)
 				}
 
 				// A REF without tag and digest means the repository; the probes choose a manifest
@@ -72,15 +71,6 @@ it writes nothing and reads the manifest that REF names, or one from the list of
 			}
 		},
 	}
-}
-
-func printProbes(w io.Writer, rows []probe.Row) error {
-	for _, row := range rows {
-		if err := show.WriteJSON(w, row); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func profileLines(p probe.Profile) []string {

@@ -59,7 +59,6 @@ Of many images, one that cannot be pulled is named and does not keep the others,
 			commonflags.ReferrersVar(fs, &p.o.Referrers)
 			p.require = commonflags.BindRequireReferrers(fs)
 			commonflags.JobsVar(fs, &p.o.Jobs)
-			commonflags.AllVar(fs, &p.every)
 			p.set = commonflags.BindSet(fs)
 			p.lockFile = commonflags.BindLock(fs)
 			p.asJSON = cli.BindJSON(fs)
@@ -76,7 +75,6 @@ type pulling struct {
 	target   oci.ImageName
 	o        pull.Options
 	platform *string
-	every    bool  // tag of a repository
 	require  *bool // referrers
 	dryRun   *bool
 	asJSON   *bool
@@ -89,7 +87,6 @@ type pulling struct {
 
 // start checks the command line and finds out which images are meant.
 func (p *pulling) start(ctx context.Context, env *cli.Env, args []string) (err error) {
-	many := p.every || p.set.FromFile != ""
 	want := 2
 	if p.set.FromFile != "" {
 		want = 1
@@ -98,13 +95,13 @@ func (p *pulling) start(ctx context.Context, env *cli.Env, args []string) (err e
 	switch {
 	case len(args) != want:
 		return cli.Usagef("%s, want %s", show.Count(len(args), "operand"), map[int]string{1: "LAYOUT alone with --from-file", 2: "REF LAYOUT[:TAG]"}[want])
-	case p.every && p.set.FromFile != "":
+	case p.set.All && p.set.FromFile != "":
 		return cli.Usagef("--all and --from-file exclude each other: --tags '*' takes every tag")
 	case *p.lockFile != "" && p.set.FromFile == "":
 		return cli.Usagef("--lock goes with --from-file")
 	}
 
-	if err := p.set.Parse(many); err != nil {
+	if err := p.set.Parse(p.set.Many(), 1); err != nil {
 		return err
 	}
 
@@ -112,7 +109,7 @@ func (p *pulling) start(ctx context.Context, env *cli.Env, args []string) (err e
 		return err
 	}
 
-	if many && p.target.Tag != "" {
+	if p.set.Many() && p.target.Tag != "" {
 		return cli.Usagef("%q names an image: of many images name the layout alone", args[want-1])
 	}
 
@@ -139,7 +136,7 @@ func (p *pulling) start(ctx context.Context, env *cli.Env, args []string) (err e
 	switch {
 	case p.set.FromFile != "":
 		return p.list(ctx, env)
-	case p.every:
+	case p.set.All:
 		return p.all(ctx, env, args[0])
 	}
 
@@ -228,10 +225,7 @@ func (p *pulling) run(ctx context.Context, env *cli.Env, w operands.Wanted) (nam
 
 	if *p.dryRun {
 		steps, err := im.Plan(ctx, p.l, entry)
-		for _, s := range steps {
-			err = errors.Join(err, show.WriteJSON(env.Stdout, s))
-		}
-		return im.Named, err
+		return im.Named, errors.Join(err, show.WriteEachJSON(env.Stdout, steps))
 	}
 
 	// The layout is made only now, when the image is known to exist: a wrong name leaves no

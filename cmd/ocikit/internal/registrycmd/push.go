@@ -59,7 +59,6 @@ stands in its first lines.`,
 type pushing struct {
 	registry *commonflags.Registry
 	how      *pushFlags
-	all      bool
 	set      *commonflags.Set
 	platform *string
 	asJSON   *bool
@@ -69,7 +68,6 @@ type pushing struct {
 
 func bindPushing(fs *flag.FlagSet) *pushing {
 	p := &pushing{registry: commonflags.BindRegistry(fs), how: bindPushFlags(fs)}
-	commonflags.AllVar(fs, &p.all)
 	p.set = commonflags.BindSet(fs)
 	p.platform = commonflags.BindPlatform(fs)
 	p.asJSON = cli.BindJSON(fs)
@@ -80,7 +78,7 @@ func bindPushing(fs *flag.FlagSet) *pushing {
 // run pushes the images that the operands name, or writes the script that does.
 func (p *pushing) run(ctx context.Context, env *cli.Env, args []string) error {
 	from, to := args[:len(args)-1], args[len(args)-1]
-	p.many = p.all || p.set.FromFile != "" || len(from) > 1
+	p.many = p.set.Many() || len(from) > 1
 	parse := registry.ParseReference
 	if p.many {
 		parse = registry.ParsePrefix
@@ -120,7 +118,7 @@ func (p *pushing) options(env *cli.Env, from []string) (pushcmd.Options, error) 
 		return opts, err
 	}
 
-	if err := p.set.Parse(p.many); err != nil {
+	if err := p.set.Parse(p.many, len(from)); err != nil {
 		return opts, err
 	}
 
@@ -130,10 +128,6 @@ func (p *pushing) options(env *cli.Env, from []string) (pushcmd.Options, error) 
 
 	opts.FailFast = p.set.FailFast
 	switch {
-	case p.all && p.set.FromFile != "":
-		err = cli.Usagef("--all and --from-file exclude each other")
-	case p.set.FromFile != "" && len(from) > 1:
-		err = cli.Usagef("--from-file goes with one place to look in")
 	case *p.script.wanted && len(from) > 1:
 		err = cli.Usagef("--script goes with one layout: --all or --from-file name its images")
 	case p.many && len(opts.Tags) > 0:
@@ -153,7 +147,7 @@ func (p *pushing) send(ctx context.Context, r pushRun, from []string, ref regist
 		return r.one(ctx, pushedImage{places, from[0], *p.platform}, ref)
 	}
 
-	choice, err := places.Many(ctx, r.env, from, operands.Selection{Set: p.set, All: p.all, Platforms: *p.platform})
+	choice, err := places.Many(ctx, r.env, from, operands.Selection{Set: p.set, Platforms: *p.platform})
 	if err != nil {
 		return nil, err
 	}
@@ -296,10 +290,8 @@ func printReports(env *cli.Env, reports []pushcmd.Report, pushErr error, asJSON,
 	for _, r := range reports {
 		switch {
 		case dryRun:
-			for _, s := range r.Steps {
-				if err := show.WriteJSON(env.Stdout, s); err != nil {
-					return err
-				}
+			if err := show.WriteEachJSON(env.Stdout, r.Steps); err != nil {
+				return err
 			}
 		case asJSON:
 			if err := show.WriteJSON(env.Stdout, r); err != nil {

@@ -41,10 +41,7 @@ func (s scriptFlags) check() (err error) {
 	known := []string{"script", "o", "all", "from-file", "map", "tags", "exclude", "plain-http", "mount-from", "tag", "t", "chunk-size", "q", "v"}
 	s.fs.Visit(func(f *flag.Flag) {
 		if !slices.Contains(known, f.Name) {
-			err = &cli.UsageError{
-				Msg:    cli.Dashed(f.Name) + " does not go with --script",
-				Advice: "what a script takes from its environment stands in its first lines",
-			}
+			err = cli.WithHint(cli.Usagef("%s does not go with --script", cli.Dashed(f.Name)), "what a script takes from its environment stands in its first lines")
 		}
 	})
 

@@ -164,12 +164,7 @@ func printNames(env *cli.Env, names iter.Seq2[string, error], member string, asJ
 		if err != nil {
 			return err
 		}
-		if asJSON {
-			err = show.WriteJSON(env.Stdout, map[string]string{member: name})
-		} else {
-			err = show.WriteLines(env.Stdout, []string{name})
-		}
-		if err != nil {
+		if err := show.WriteRecord(env.Stdout, asJSON, map[string]string{member: name}, name); err != nil {
 			return err
 		}
 	}

@@ -131,6 +131,24 @@ func WriteJSON(w io.Writer, v any) error {
 	return WriteAll(w, line)
 }
 
+// WriteEachJSON writes values, each as [WriteJSON] does.
+func WriteEachJSON[T any](w io.Writer, values []T) error {
+	for _, v := range values {
+		if err := WriteJSON(w, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// WriteRecord writes one record of a list: as JSON, or as a line that is made [Printable].
+func WriteRecord(w io.Writer, asJSON bool, v any, line string) error {
+	if asJSON {
+		return WriteJSON(w, v)
+	}
+	return WriteLines(w, []string{line})
+}
+
 // WriteLines writes lines, each made [Printable], with one Write.
 func WriteLines(w io.Writer, lines []string) error {
 	var b strings.Builder
