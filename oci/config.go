@@ -82,10 +82,8 @@ func ParseConfig(data []byte) (*Config, error) {
 		return nil, fmt.Errorf("config: %w: %w", ErrMalformed, err)
 	}
 
-	if raw, ok := doc["config"]; ok {
-		if err := json.Unmarshal(raw, &c.exec); err != nil {
-			return nil, fmt.Errorf("config: %w: %w", ErrMalformed, err)
-		}
+	if err := doc.Get("config", &c.exec); err != nil {
+		return nil, fmt.Errorf("config: %w: %w", ErrMalformed, err)
 	}
 
 	if c.exec == nil {
@@ -243,10 +241,8 @@ func (c *Config) AddLayer(diffID digest.Digest, h History) error {
 	}
 
 	var ids []json.RawMessage
-	if raw, ok := rootfs["diff_ids"]; ok {
-		if err := json.Unmarshal(raw, &ids); err != nil {
-			return err
-		}
+	if err := rootfs.Get("diff_ids", &ids); err != nil {
+		return err
 	}
 
 	rootfs["diff_ids"] = mustEncode(append(ids, mustEncode(diffID)))
@@ -256,13 +252,11 @@ func (c *Config) AddLayer(diffID digest.Digest, h History) error {
 
 // AddHistory appends one entry of history.
 func (c *Config) AddHistory(h History) error {
-	var history []json.RawMessage
-	if raw, ok := c.doc["history"]; ok {
-		if err := json.Unmarshal(raw, &history); err != nil {
-			return err
-		}
+	entries, err := c.HistoryEntries()
+	if err != nil {
+		return err
 	}
-	c.doc["history"] = mustEncode(append(history, mustEncode(h)))
+	c.SetHistoryEntries(append(entries, NewHistoryEntry(h)))
 	return nil
 }
 
@@ -283,11 +277,15 @@ func (c *Config) MergePatch(patch []byte) error {
 		return fmt.Errorf("merge patch: %w", err)
 	}
 
-	patched, err := ParseConfig(merged)
-	if err != nil {
-		return fmt.Errorf("after the merge patch: %w", err)
-	}
+	return c.become(merged, "merge patch")
+}
 
+// become makes a config what a patch has made of it.
+func (c *Config) become(data []byte, patch string) error {
+	patched, err := ParseConfig(data)
+	if err != nil {
+		return fmt.Errorf("after the %s: %w", patch, err)
+	}
 	*c = *patched
 	return nil
 }
@@ -304,19 +302,11 @@ func (c *Config) JSONPatch(patch JSONPatch) error {
 		return err
 	}
 
-	patched, err := ParseConfig(data)
-	if err != nil {
-		return fmt.Errorf("after the JSON patch: %w", err)
-	}
-
-	*c = *patched
-	return nil
+	return c.become(data, "JSON patch")
 }
 
 func (c *Config) env() (env []string, err error) {
-	if raw, ok := c.exec["Env"]; ok {
-		err = json.Unmarshal(raw, &env)
-	}
+	err = c.exec.Get("Env", &env)
 	return env, err
 }
 
@@ -325,10 +315,7 @@ func envIndex(env []string, name string) int {
 }
 
 func (c *Config) members(name string) (m Object, err error) {
-	if raw, ok := c.exec[name]; ok {
-		err = json.Unmarshal(raw, &m)
-	}
-	if m == nil {
+	if err = c.exec.Get(name, &m); m == nil {
 		m = Object{}
 	}
 	return m, err

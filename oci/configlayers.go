@@ -84,10 +84,8 @@ func (h HistoryEntry) With(member, value string) (HistoryEntry, error) {
 // HistoryEntries returns the history as it is, the oldest step first.
 func (c *Config) HistoryEntries() ([]HistoryEntry, error) {
 	var raws []json.RawMessage
-	if raw, ok := c.doc["history"]; ok {
-		if err := json.Unmarshal(raw, &raws); err != nil {
-			return nil, fmt.Errorf("history: %w", err)
-		}
+	if err := c.doc.Get("history", &raws); err != nil {
+		return nil, fmt.Errorf("history: %w", err)
 	}
 	entries := make([]HistoryEntry, len(raws))
 	for i, raw := range raws {

@@ -12,6 +12,14 @@ func Copy(w io.Writer, r io.Reader) (int64, error) {
 	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 }
 
+// ReadCloser returns r with a Close that closes c, for a reader of what c holds.
+func ReadCloser(r io.Reader, c io.Closer) io.ReadCloser {
+	return struct {
+		io.Reader
+		io.Closer
+	}{r, c}
+}
+
 // CopyUntil is [Copy] until r or ctx ends. If ctx ends first, the error is its cause.
 func CopyUntil(ctx context.Context, w io.Writer, r io.Reader) (int64, error) {
 	buf := make([]byte, 256<<10)

@@ -146,22 +146,13 @@ func (d Descriptor) Beside(image Descriptor) Descriptor {
 // CutDigest takes the digest off the end of a name. containerd writes such names for images that it
 // knows by their digests, "@sha256:HEX" alone too.
 func CutDigest(name string) (rest string, d digest.Digest) {
-	rest, text, ok := cutLast(name, "@")
-	if !ok {
+	i := strings.LastIndexByte(name, '@')
+	if i < 0 {
 		return name, d
 	}
-	d, err := digest.Parse(text)
+	d, err := digest.Parse(name[i+1:])
 	if err != nil {
 		return name, digest.Digest{}
 	}
-	return rest, d
-}
-
-// cutLast is [strings.Cut] at the last sep.
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
+	return name[:i], d
 }

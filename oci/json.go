@@ -239,6 +239,14 @@ func fieldNames(v any) []string {
 	return names
 }
 
+// Get decodes a member into what to points to, and leaves that alone if there is no such member.
+func (o Object) Get(name string, to any) error {
+	if raw, ok := o[name]; ok {
+		return json.Unmarshal(raw, to)
+	}
+	return nil
+}
+
 // clone returns a copy of o that can be changed; it is never nil.
 func (o Object) clone() Object {
 	if o == nil {

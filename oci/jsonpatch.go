@@ -141,7 +141,7 @@ const maxPatched = 2 * MaxDocument
 // and doc itself is not changed. An error about an operation gives its number, counted from 0. An
 // outcome over the limits of [Decode] gives [ErrMalformed].
 func (p JSONPatch) Apply(doc []byte) ([]byte, error) {
-	root, err := decodeAny(doc)
+	root, err := DecodeAny(doc)
 	if err != nil {
 		return nil, err
 	}
@@ -170,8 +170,8 @@ func (p JSONPatch) Apply(doc []byte) ([]byte, error) {
 	return data, nil
 }
 
-// decodeAny decodes JSON, numbers as they are written.
-func decodeAny(data []byte) (v any, err error) {
+// DecodeAny decodes JSON of any kind, numbers as they are written.
+func DecodeAny(data []byte) (v any, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	err = d.Decode(&v)
@@ -217,7 +217,7 @@ func (op *patchOperation) apply(root any, left *int) (any, error) {
 		}
 	}
 
-	if value, err = decodeAny(op.value); err != nil {
+	if value, err = DecodeAny(op.value); err != nil {
 		return nil, err
 	}
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"ocikit/digest"
@@ -98,9 +99,9 @@ type origins struct {
 	mu      sync.Mutex
 	repos   map[digest.Digest]string
 	mounts  mounting
-	guessed int64 // bytes of blobs that are sent unless a mount finds them, while it is not known to
-	lists   bool  // the user was told that the registry has no referrers API
-	there   bool  // the last image was there already
+	guessed int64       // bytes of blobs that are sent unless a mount finds them, while it is not known to
+	lists   atomic.Bool // the user was told that the registry has no referrers API
+	there   atomic.Bool // the last image was there already
 }
 
 // A mounting says what is known of a registry's mounts.
@@ -117,31 +118,6 @@ const (
 const maxGuessed = 64 << 20
 
 func newOrigins() *origins { return &origins{repos: map[digest.Digest]string{}} }
-
-// firstList reports whether no list of referrers was written before. The user is told of the
-// missing API once, however many lists there are.
-func (o *origins) firstList() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	first := !o.lists
-	o.lists = true
-	return first
-}
-
-// setNew notes whether an image was there already.
-func (o *origins) setNew(isNew bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.there = !isNew
-}
-
-// expectsNew reports whether the next image is likely to be missing, as the one before was. The first
-// one is.
-func (o *origins) expectsNew() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return !o.there
-}
 
 // trusts reports whether the answer to a mount may be believed without another question.
 func (o *origins) trusts() bool {
@@ -240,7 +216,7 @@ func (p *pusher) pushReferrer(ctx context.Context, r graph.Referrer) error {
 	// A referrer that is there still needs its place in the list. With Options.Check its blobs
 	// are asked for too; its tag is right already.
 	if got, err := p.c.HeadManifest(ctx, p.repo, name); err == nil && got.Digest == r.Desc.Digest && !p.o.Force {
-		p.setPresent(r.Desc.Digest)
+		p.present.add(r.Desc.Digest)
 		if !p.o.Check {
 			return p.listPresent(ctx, g)
 		}
@@ -251,15 +227,7 @@ func (p *pusher) pushReferrer(ctx context.Context, r graph.Referrer) error {
 		return err
 	}
 
-	if err := p.sendBlobs(ctx, g); err != nil {
-		return err
-	}
-
-	if err := p.putManifests(ctx, g, tags); err != nil {
-		return err
-	}
-
-	return p.listPresent(ctx, g)
+	return p.deliver(ctx, g, tags)
 }
 
 // tagOf returns the tag behind the name of an entry, if a registry takes it.

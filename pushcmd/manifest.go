@@ -21,7 +21,7 @@ func (p *pusher) putManifests(ctx context.Context, g *tree, tags []string) error
 	// comes when all that it names is there.
 	for height := 0; height <= g.root.height; height++ {
 		level := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool {
-			return n.height != height || n == g.root || p.isPresent(n.desc.Digest) && !p.o.Force
+			return n.height != height || n == g.root || p.present.has(n.desc.Digest) && !p.o.Force
 		})
 		err := p.parallel(ctx, len(level), func(ctx context.Context, i int) error {
 			err := p.putManifest(ctx, level[i], level[i].desc.Digest.String(), nil)
@@ -46,7 +46,7 @@ func (p *pusher) putManifests(ctx context.Context, g *tree, tags []string) error
 func (p *pusher) putRoot(ctx context.Context, n *node, tags []string) error {
 	byDigest := n.desc.Digest.String()
 	switch {
-	case len(tags) == 0 && p.isPresent(n.desc.Digest) && !p.o.Force:
+	case len(tags) == 0 && p.present.has(n.desc.Digest) && !p.o.Force:
 		return nil
 	case len(tags) == 0:
 		return p.putManifest(ctx, n, byDigest, nil)
@@ -188,7 +188,7 @@ func (p *pusher) stored(ctx context.Context, n *node, name string, result regist
 	// manifest itself (distribution-spec, "Pushing Manifests with Subject").
 	if n.subject != nil {
 		if result.Subject == n.subject.Digest {
-			p.setListed(d)
+			p.listed.add(d)
 		}
 		if err := p.list(ctx, n); err != nil {
 			return err
@@ -196,8 +196,8 @@ func (p *pusher) stored(ctx context.Context, n *node, name string, result regist
 	}
 
 	step := Step{Action: "manifest", Digest: d, MediaType: n.desc.MediaType, Size: n.desc.Size}
-	if !p.isPresent(d) {
-		p.setPresent(d)
+	if !p.present.has(d) {
+		p.present.add(d)
 		p.step(step)
 		p.progress(Progress{Kind: "manifest", Digest: d, Size: n.desc.Size})
 	}
@@ -219,17 +219,17 @@ func (p *pusher) stored(ctx context.Context, n *node, name string, result regist
 // list takes care that a manifest can be found from its subject.
 func (p *pusher) list(ctx context.Context, n *node) error {
 	d := n.desc.Digest
-	if p.isListed(d) {
+	if p.listed.has(d) {
 		return nil
 	}
 	added, err := p.c.AddReferrer(ctx, p.repo, n.subject.Digest, n.referrer)
 	if err != nil {
 		return fmt.Errorf("push manifest %s: list it as a referrer of %s: %w", d, n.subject.Digest, err)
 	}
-	if added && p.origins.firstList() {
+	if added && !p.origins.lists.Swap(true) { // told once, however many lists there are
 		p.notice(fmt.Sprintf("the registry has no referrers API: %s is listed under the tag %s", d, graph.FallbackTag(n.subject.Digest)))
 	}
-	p.setListed(d)
+	p.listed.add(d)
 	return nil
 }
 
@@ -237,23 +237,11 @@ func (p *pusher) list(ctx context.Context, n *node) error {
 // manifest and its list is repeated, and is done when both are true.
 func (p *pusher) listPresent(ctx context.Context, g *tree) error {
 	for _, n := range g.nodes {
-		if n.subject != nil && p.isPresent(n.desc.Digest) {
+		if n.subject != nil && p.present.has(n.desc.Digest) {
 			if err := p.list(ctx, n); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
-}
-
-func (p *pusher) isListed(d digest.Digest) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.listed[d]
-}
-
-func (p *pusher) setListed(d digest.Digest) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.listed[d] = true
 }

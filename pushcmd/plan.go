@@ -22,7 +22,7 @@ func (p *pusher) plan(ctx context.Context, g *tree) error {
 	err := p.parallel(ctx, len(children), func(ctx context.Context, i int) error {
 		n := children[i]
 		if _, err := p.c.HeadManifest(ctx, p.repo, n.desc.Digest.String()); err == nil {
-			p.setPresent(n.desc.Digest)
+			p.present.add(n.desc.Digest)
 		} else if ctx.Err() != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (p *pusher) plan(ctx context.Context, g *tree) error {
 		case "exists":
 			p.placed(s.Digest)
 		case "skip":
-			p.setPresent(s.Digest)
+			p.present.add(s.Digest)
 		default:
 			if p.o.DryRun {
 				p.origins.add(s.Digest, p.repo) // it will be
@@ -70,11 +70,11 @@ func (p *pusher) neededBlobs(g *tree) []oci.Descriptor {
 	seen := map[digest.Digest]bool{}
 	var list []oci.Descriptor
 	g.visit(func(n *node) bool {
-		if p.isPresent(n.desc.Digest) && !p.o.Force && !p.o.Check {
+		if p.present.has(n.desc.Digest) && !p.o.Force && !p.o.Check {
 			return false
 		}
 		for _, b := range n.blobs {
-			if !seen[b.Digest] && !p.isPresent(b.Digest) {
+			if !seen[b.Digest] && !p.present.has(b.Digest) {
 				seen[b.Digest] = true
 				list = append(list, b)
 			}
@@ -151,7 +151,7 @@ func (p *pusher) exists(ctx context.Context, desc oci.Descriptor) (bool, error) 
 // planNames notes the manifests that are to be stored, and where the image goes.
 func (p *pusher) planNames(g *tree, ref registry.Reference, tags []string) {
 	for _, n := range g.nodes {
-		if p.isPresent(n.desc.Digest) {
+		if p.present.has(n.desc.Digest) {
 			continue
 		}
 		s := Step{Action: "manifest", Digest: n.desc.Digest, MediaType: n.desc.MediaType, Size: n.desc.Size}

@@ -108,9 +108,9 @@ type pusher struct {
 	o    Options
 
 	mu      sync.Mutex
-	present map[digest.Digest]bool // blobs and manifests that are known to be in the repository
-	listed  map[digest.Digest]bool // manifests with a subject that can be found from it
-	asked   map[digest.Digest]bool // blobs to ask for by a mount from repo itself
+	present digests                // blobs and manifests that are known to be in the repository
+	listed  digests                // manifests with a subject that can be found from it
+	asked   digests                // blobs to ask for by a mount from repo itself
 	lacking map[digest.Digest]bool // blobs that were asked for before the tag, and are not there
 	origins *origins               // of blobs in other repositories
 	many    bool                   // images are pushed, this one among them
@@ -126,8 +126,28 @@ func newPusher(c *registry.Client, src source.Source, repo string, o Options) *p
 		o.Sleep = registry.Sleep
 	}
 	c.ForPush(repo)
-	known := func() map[digest.Digest]bool { return map[digest.Digest]bool{} }
-	return &pusher{c: c, src: src, repo: repo, o: o, present: known(), listed: known(), asked: known(), lacking: known(), origins: newOrigins()}
+	return &pusher{c: c, src: src, repo: repo, o: o, lacking: map[digest.Digest]bool{}, origins: newOrigins()}
+}
+
+// digests are a set that several goroutines add to.
+type digests struct {
+	mu sync.Mutex
+	in map[digest.Digest]bool
+}
+
+func (s *digests) has(d digest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.in[d]
+}
+
+func (s *digests) add(d digest.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.in == nil {
+		s.in = map[digest.Digest]bool{}
+	}
+	s.in[d] = true
 }
 
 func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Reference) (report Report, err error) {
@@ -188,20 +208,23 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 		return report, nil
 	}
 
-	// A registry refuses a manifest whose blobs it does not have, so the blobs go first.
-	if err := p.sendBlobs(ctx, g); err != nil {
-		return report, err
-	}
-
-	if err := p.putManifests(ctx, g, tags); err != nil {
-		return report, err
-	}
-
-	if err := p.listPresent(ctx, g); err != nil {
+	if err := p.deliver(ctx, g, tags); err != nil {
 		return report, err
 	}
 
 	return report, p.pushReferrers(ctx, g)
+}
+
+// deliver sends what the plan found missing. A registry refuses a manifest whose blobs it does not have, so
+// the blobs go first.
+func (p *pusher) deliver(ctx context.Context, g *tree, tags []string) error {
+	if err := p.sendBlobs(ctx, g); err != nil {
+		return err
+	}
+	if err := p.putManifests(ctx, g, tags); err != nil {
+		return err
+	}
+	return p.listPresent(ctx, g)
 }
 
 // checkDigest compares the digest of ref, if it has one, with what is to be pushed.
@@ -225,11 +248,7 @@ func (p *pusher) atOnce(g *tree) int {
 func (p *pusher) tags(ref registry.Reference) []string {
 	var tags []string
 	if ref.Tag != "" || ref.Digest.IsZero() {
-		tag := ref.Tag
-		if tag == "" {
-			tag = "latest"
-		}
-		tags = append(tags, tag)
+		tags = append(tags, cmp.Or(ref.Tag, "latest"))
 	}
 	for _, t := range p.o.Tags {
 		if !slices.Contains(tags, t) {
@@ -260,7 +279,7 @@ func (p *pusher) upToDate(ctx context.Context, g *tree, tags *[]string) (bool, e
 		var status *registry.StatusError
 		switch {
 		case err == nil && got.Digest == desc.Digest:
-			p.setPresent(desc.Digest)
+			p.present.add(desc.Digest)
 			continue
 		case errors.As(err, &status) && (status.Status == 401 || status.Retryable()), err != nil && status == nil && !errors.Is(err, registry.ErrProtocol) && !errors.Is(err, digest.ErrMismatch) && !errors.Is(err, oci.ErrMalformed):
 			return false, err // the requests that follow would fail the same way
@@ -273,7 +292,7 @@ func (p *pusher) upToDate(ctx context.Context, g *tree, tags *[]string) (bool, e
 	}
 
 	done := len(left) == 0
-	p.origins.setNew(!done)
+	p.origins.there.Store(done)
 	return done, nil
 }
 
@@ -282,7 +301,7 @@ func (p *pusher) upToDate(ctx context.Context, g *tree, tags *[]string) (bool, e
 // the question for the tag is saved. No answer but a plain no counts, since what is there may have been
 // left behind by a push that broke.
 func (p *pusher) isNew(ctx context.Context, g *tree) bool {
-	if !p.many || p.o.DryRun || p.o.Check || !p.origins.expectsNew() {
+	if !p.many || p.o.DryRun || p.o.Check || p.origins.there.Load() {
 		return false
 	}
 
@@ -332,18 +351,6 @@ func (p *pusher) parallel(ctx context.Context, n int, f func(context.Context, in
 	return registry.Parallel(ctx, n, registry.Slots{Jobs: p.o.Jobs}, f)
 }
 
-func (p *pusher) isPresent(d digest.Digest) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.present[d]
-}
-
-func (p *pusher) setPresent(d digest.Digest) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.present[d] = true
-}
-
 // learnLimit notes the largest body to send, once larger ones were refused.
 func (p *pusher) learnLimit(n int64) {
 	p.mu.Lock()
@@ -361,7 +368,7 @@ func (p *pusher) bodyLimit() int64 {
 
 // placed notes that a blob is in the repository.
 func (p *pusher) placed(d digest.Digest) {
-	p.setPresent(d)
+	p.present.add(d)
 	p.origins.add(d, p.repo)
 }
 
@@ -371,7 +378,7 @@ func (p *pusher) mountFrom(d digest.Digest) []string {
 	if repo := p.origins.of(d); repo != "" && repo != p.repo {
 		list = append(list, repo)
 	}
-	if p.isAsked(d) {
+	if p.asked.has(d) {
 		list = append(list, p.repo)
 	}
 	for _, repo := range p.o.MountFrom {
@@ -389,16 +396,8 @@ func (p *pusher) asksByMount(desc oci.Descriptor) bool {
 	if !p.many || p.o.DryRun || p.o.State != "" && desc.Size > smallBlob || !p.origins.asksByMount(desc) {
 		return false
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.asked[desc.Digest] = true
+	p.asked.add(desc.Digest)
 	return true
-}
-
-func (p *pusher) isAsked(d digest.Digest) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.asked[d]
 }
 
 func (p *pusher) step(s Step) {
@@ -411,12 +410,11 @@ func (p *pusher) step(s Step) {
 func (p *pusher) replaceStep(s Step) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.IndexFunc(p.report.Steps, func(t Step) bool { return t.Digest == s.Digest })
-	if i < 0 {
+	if i := slices.IndexFunc(p.report.Steps, func(t Step) bool { return t.Digest == s.Digest }); i >= 0 {
+		p.report.Steps[i] = s
+	} else {
 		p.report.Steps = append(p.report.Steps, s)
-		return
 	}
-	p.report.Steps[i] = s
 }
 
 func (p *pusher) progress(e Progress) {

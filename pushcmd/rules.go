@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"ocikit/digest"
 	"ocikit/oci/registry"
@@ -26,12 +27,7 @@ func failureOf(err error) failure {
 
 // is reports whether an answer with one of the statuses came.
 func (f failure) is(statuses ...int) bool {
-	for _, s := range statuses {
-		if f.status != nil && f.status.Status == s {
-			return true
-		}
-	}
-	return false
+	return f.status != nil && slices.Contains(statuses, f.status.Status)
 }
 
 // has reports whether an answer with one of the codes came.

@@ -45,15 +45,11 @@ func Script(w io.Writer, src source.Source, desc oci.Descriptor, ref registry.Re
 	if err := checkDigest(ref, desc); err != nil {
 		return err
 	}
-	return writeScript(w, src, []Image{{Desc: desc, To: ref}}, ref, o)
+	return ScriptAll(w, src, []Image{{Desc: desc, To: ref}}, ref, o)
 }
 
 // ScriptAll writes a script that does what [PushAll] does with images of one source.
-func ScriptAll(w io.Writer, src source.Source, images []Image, ref registry.Reference, o ScriptOptions) error {
-	return writeScript(w, src, images, ref, o)
-}
-
-func writeScript(w io.Writer, src source.Source, all []Image, ref registry.Reference, o ScriptOptions) error {
+func ScriptAll(w io.Writer, src source.Source, all []Image, ref registry.Reference, o ScriptOptions) error {
 	s := &scriptWriter{p: &pusher{src: src, o: Options{Tags: o.Tags}}}
 	s.settings(ref, o)
 	s.b.WriteString(`

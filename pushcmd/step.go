@@ -246,15 +246,11 @@ func (s *Session) fork() (*digest.Hasher, error) {
 	if s.hash == nil {
 		return nil, nil
 	}
-	return forkHash(s.hash, s.alg)
-}
-
-func forkHash(h *digest.Hasher, alg digest.Algorithm) (*digest.Hasher, error) {
-	state, err := h.MarshalBinary()
+	state, err := s.hash.MarshalBinary()
 	if err != nil {
 		return nil, err
 	}
-	return digest.Restore(alg, state, h.Size())
+	return digest.Restore(s.alg, state, s.hash.Size())
 }
 
 // A hashing reader hashes what is read of it, once, whatever is read again.

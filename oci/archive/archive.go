@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -85,17 +84,7 @@ func (a *Archive) Stat(d digest.Digest) (int64, error) {
 // Document returns the bytes of a manifest, index or config, verified. Over [oci.MaxDocument]
 // bytes are refused before they are read.
 func (a *Archive) Document(desc oci.Descriptor) ([]byte, error) {
-	if err := desc.CheckDocument(); err != nil {
-		return nil, err
-	}
-	r, err := a.blob(desc)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	buf := bytes.NewBuffer(make([]byte, 0, desc.Size+1))
-	_, err = buf.ReadFrom(r)
-	return buf.Bytes(), err
+	return source.ReadDocument(desc, a.blob)
 }
 
 // Blob opens a blob for reading. Its size is checked at once, its digest while it is read.
@@ -115,10 +104,7 @@ func (a *Archive) blob(desc oci.Descriptor) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{digest.NewReader(io.NewSectionReader(at, 0, desc.Size), desc.Digest, desc.Size), at}, nil
+	return oci.ReadCloser(digest.NewReader(io.NewSectionReader(at, 0, desc.Size), desc.Digest, desc.Size), at), nil
 }
 
 // BlobAt opens a blob for reading at any offset. Its size is checked, its digest is not.

@@ -379,7 +379,7 @@ func TestOpenPipe(t *testing.T) {
 		defer w.Close()
 		w.Write(data)
 	}()
-	a, err := openReader(t.Context(), "-", r, OpenOptions{Documents: true})
+	a, err := OpenStream(t.Context(), r, "-", OpenOptions{Documents: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,10 +162,7 @@ func (b *BundlePlan) addRoot(ctx context.Context, src source.Source, entry oci.D
 
 // entryName is what an entry of index.json is called.
 func entryName(d oci.Descriptor) string {
-	if n := d.Annotations.Get(oci.AnnotationRefName); n != "" {
-		return n
-	}
-	return d.Annotations.Get(oci.AnnotationImageName)
+	return cmp.Or(d.Annotations.Get(oci.AnnotationRefName), d.Annotations.Get(oci.AnnotationImageName))
 }
 
 func (b *BundlePlan) addGraph(ctx context.Context, src source.Source, root oci.Descriptor) error {
@@ -266,38 +264,9 @@ func (b *BundlePlan) finish() error {
 	}
 	slices.SortFunc(doc.Omitted, func(x, y Blob) int { return digest.Compare(x.Digest, y.Digest) })
 
-	// A document over its limit is refused here, since every reader would refuse it.
 	index := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: b.Roots}
-	var control []Member
-	for _, f := range []struct {
-		name string
-		v    any
-	}{{layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}}, {indexFile, index}, {bundleFile, doc}} {
-		data, err := oci.Encode(f.v)
-		if err == nil && int64(len(data)) > limitOf(f.name) {
-			err = &SizeError{f.name, int64(len(data)), limitOf(f.name)}
-		}
-		if err != nil {
-			return err
-		}
-		control = append(control, Member{Path: f.name, Size: int64(len(data)), data: data})
-	}
-
-	blobs := slices.Concat(b.docs, b.Plan.layers, b.deltas)
-	dirs := []string{blobsDir + "/"}
-	for _, m := range blobs {
-		if dir := blobsDir + "/" + string(m.Digest.Algorithm()) + "/"; !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
-		}
-	}
-
-	slices.Sort(dirs)
-	for _, dir := range dirs {
-		control = append(control, Member{Path: dir})
-	}
-
-	b.Members = append(control, blobs...)
-	return nil
+	docs := []controlFile{{layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}}, {indexFile, index}, {bundleFile, doc}}
+	return b.arrange(docs, slices.Concat(b.docs, b.Plan.layers, b.deltas))
 }
 
 // MediaType returns the media type of a blob, and "" for any other file.

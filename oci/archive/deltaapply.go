@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -152,10 +153,7 @@ func (u *unbundler) stillUseful(w *layout.Waiting, missing map[digest.Digest][]B
 	}
 
 	slices.SortFunc(list, func(a, b layout.Delta) int {
-		if c := digest.Compare(a.Digest, b.Digest); c != 0 {
-			return c
-		}
-		return digest.Compare(a.Delta, b.Delta)
+		return cmp.Or(digest.Compare(a.Digest, b.Digest), digest.Compare(a.Delta, b.Delta))
 	})
 
 	return list

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"slices"
 
@@ -108,8 +109,9 @@ func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, same map[digest.D
 
 // unpackWithBases uncompresses a layer, and meanwhile the bases, if these are not there yet.
 func (b *BundlePlan) unpackWithBases(ctx context.Context, at layerAt) (*layerdelta.Tar, error) {
+	whole := func(r io.Reader) (*layerdelta.Tar, error) { return layerdelta.Unpack(ctx, r) }
 	if !b.o.Delta {
-		return unpack(ctx, at)
+		return unpack(at, whole)
 	}
 
 	type result struct {
@@ -118,7 +120,7 @@ func (b *BundlePlan) unpackWithBases(ctx context.Context, at layerAt) (*layerdel
 	}
 	done := make(chan result, 1)
 	go func() {
-		t, err := unpack(ctx, at)
+		t, err := unpack(at, whole)
 		done <- result{t, err}
 	}()
 
@@ -156,13 +158,11 @@ func (b *BundlePlan) Close() {
 
 // sources are where layers are looked for.
 func (b *BundlePlan) sources() []source.Source {
-	var list []source.Source
+	var all, list []source.Source
 	for _, at := range b.candidates {
-		if !slices.Contains(list, at.src) {
-			list = append(list, at.src)
-		}
+		all = append(all, at.src)
 	}
-	for _, s := range b.o.Bases {
+	for _, s := range append(all, b.o.Bases...) {
 		if !slices.Contains(list, s) {
 			list = append(list, s)
 		}
@@ -243,7 +243,7 @@ func (b *BundlePlan) baseLayers(ctx context.Context) (*baseList, error) {
 			b.notice("comparing with the %d largest layers that both sides have: with more it would take too long", len(parts))
 			break
 		}
-		t, err := unpackBase(ctx, at)
+		t, err := unpack(at, func(r io.Reader) (*layerdelta.Tar, error) { return layerdelta.UnpackBase(ctx, r, -1) })
 		if errors.Is(err, tarutil.ErrUnsupported) {
 			continue
 		}
@@ -291,35 +291,18 @@ func (b *BundlePlan) commonLayers() []layerAt {
 		})
 	}
 
-	list := make([]layerAt, 0, len(found))
-	for _, at := range found {
-		list = append(list, at)
-	}
-
 	// A large layer is likely to save much, and there is a bound to how many are compared.
-	slices.SortFunc(list, func(x, y layerAt) int {
+	return slices.SortedFunc(maps.Values(found), func(x, y layerAt) int {
 		return cmp.Or(cmp.Compare(y.desc.Size, x.desc.Size), digest.Compare(x.desc.Digest, y.desc.Digest))
 	})
-
-	return list
 }
 
-// unpack uncompresses a layer.
-func unpack(ctx context.Context, at layerAt) (*layerdelta.Tar, error) {
+// unpack uncompresses a layer in one of the ways of layerdelta.
+func unpack(at layerAt, how func(io.Reader) (*layerdelta.Tar, error)) (*layerdelta.Tar, error) {
 	r, err := at.src.Blob(at.desc)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	return layerdelta.Unpack(ctx, r)
-}
-
-// unpackBase uncompresses a layer that others are compared with.
-func unpackBase(ctx context.Context, at layerAt) (*layerdelta.Tar, error) {
-	r, err := at.src.Blob(at.desc)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	return layerdelta.UnpackBase(ctx, r, -1)
+	return how(r)
 }

@@ -202,16 +202,11 @@ func (a *Archive) dockerLayer(ctx context.Context, name string, diffID digest.Di
 	}
 
 	id, err := a.layerDiffID(ctx, name, m)
-	if err != nil || id.IsZero() {
-		return d, layerError(name, err)
+	switch {
+	case err != nil:
+		return d, fmt.Errorf("layer %q: %w", name, err)
+	case id.IsZero():
+		return d, nil
 	}
-
 	return d.WithAnnotation(oci.AnnotationDiffID, id.String()), nil
-}
-
-func layerError(name string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("layer %q: %w", name, err)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,11 +36,7 @@ type Inventory struct {
 }
 
 func newInventory(items map[digest.Digest]Item) *Inventory {
-	list := make([]Item, 0, len(items))
-	for _, it := range items {
-		list = append(list, it)
-	}
-	return sorted(list)
+	return sorted(slices.Collect(maps.Values(items)))
 }
 
 // sorted makes an inventory of a list, in which no digest occurs twice.
@@ -366,10 +363,8 @@ func (inv *Inventory) Write(w io.Writer, sizes, diffIDs bool) error {
 func InventoryOf(descs []oci.Descriptor) *Inventory {
 	items := map[digest.Digest]Item{}
 	for _, d := range descs {
-		items[d.Digest] = Item{Digest: d.Digest, Size: d.Size}
-		if id, ok := d.DiffID(); ok {
-			items[d.Digest] = Item{Digest: d.Digest, Size: d.Size, DiffID: id}
-		}
+		id, _ := d.DiffID()
+		items[d.Digest] = Item{Digest: d.Digest, Size: d.Size, DiffID: id}
 	}
 	return newInventory(items)
 }

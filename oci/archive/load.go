@@ -219,14 +219,9 @@ func (ld *loader) checkLayers(desc oci.Descriptor, doc []byte) error {
 		return err
 	}
 
-	data, err := ld.store.Document(m.Config)
+	config, err := graph.Config(ld.store, m.Config)
 	if err != nil {
 		return err
-	}
-
-	config, err := oci.ParseConfig(data)
-	if err != nil {
-		return fmt.Errorf("config %s: %w", m.Config.Digest, err)
 	}
 
 	// Annotations of the archive prove nothing. A plain tar is its own diff ID, of others it is

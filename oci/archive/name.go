@@ -74,10 +74,7 @@ func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error
 // sameRepo reports whether an entry of the layout may be an earlier state of the image full.
 func sameRepo(entry oci.Descriptor, full string) bool {
 	name := entry.Annotations.Get(oci.AnnotationImageName)
-	if name == "" {
-		return false
-	}
-	return oci.SplitName(name).Repo == oci.SplitName(full).Repo
+	return name != "" && oci.SplitName(name).Repo == oci.SplitName(full).Repo
 }
 
 // plainName returns the name in an annotation without the digest that containerd, skopeo and others

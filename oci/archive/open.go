@@ -81,7 +81,7 @@ func Open(ctx context.Context, name string, o OpenOptions) (*Archive, error) {
 		return nil, fmt.Errorf("%q: %w", name, oci.Pathless(err))
 	}
 
-	a, err := openReader(ctx, name, f, o)
+	a, err := OpenStream(ctx, f, name, o)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("%q: %w", name, err)
@@ -89,13 +89,6 @@ func Open(ctx context.Context, name string, o OpenOptions) (*Archive, error) {
 
 	a.CloseToo(f.Close)
 	return a, nil
-}
-
-// OpenStream opens the archive that r holds, such as standard input. name is what [Archive.Name]
-// returns; errors do not say it. A regular file is read in place, from its current position, if it
-// is not compressed. Anything else goes into a temporary file.
-func OpenStream(ctx context.Context, r io.Reader, name string, o OpenOptions) (*Archive, error) {
-	return openReader(ctx, name, r, o)
 }
 
 // openParts opens a directory with the parts of an archive.
@@ -116,8 +109,10 @@ func openParts(ctx context.Context, dir string, o OpenOptions) (*Archive, error)
 	return a, nil
 }
 
-// openReader opens what r holds: in place, if it is a regular file.
-func openReader(ctx context.Context, name string, r io.Reader, o OpenOptions) (*Archive, error) {
+// OpenStream opens the archive that r holds, such as standard input. name is what [Archive.Name]
+// returns; errors do not say it. A regular file is read in place, from its current position, if it
+// is not compressed. Anything else goes into a temporary file.
+func OpenStream(ctx context.Context, r io.Reader, name string, o OpenOptions) (*Archive, error) {
 	f, ok := r.(interface {
 		io.ReaderAt
 		io.Seeker

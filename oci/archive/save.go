@@ -49,6 +49,11 @@ type Image struct {
 	Name   string // the full name, see [oci.FullName]; "" for none
 }
 
+// ImageOf returns an image under the names that its entry of index.json has.
+func ImageOf(src source.Source, entry oci.Descriptor) Image {
+	return Image{Source: src, Desc: entry, Tag: entry.Annotations.Get(oci.AnnotationRefName), Name: entry.Annotations.Get(oci.AnnotationImageName)}
+}
+
 // A Member is one file of an archive.
 type Member struct {
 	Path   string        `json:"path"`
@@ -322,49 +327,51 @@ func layerSuffix(mediaType string) string {
 
 // order sets the members: what says what an archive is, directories, documents, layers.
 func (p *Plan) order() error {
-	// A document that this program would not read is not written.
-	var control []Member
-	file := func(name string, v any) error {
-		data, err := oci.Encode(v)
-		if err == nil && int64(len(data)) > limitOf(name) {
-			err = &SizeError{name, int64(len(data)), limitOf(name)}
-		}
-		control = append(control, Member{Path: name, Size: int64(len(data)), data: data})
-		return err
-	}
-
+	var docs []controlFile
 	if p.format != Docker {
-		if err := file(layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}); err != nil {
-			return err
-		}
-		if err := file(indexFile, p.index()); err != nil {
-			return err
-		}
+		docs = append(docs, controlFile{layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}}, controlFile{indexFile, p.index()})
 	}
-
 	if p.format != OCI && len(p.items) > 0 {
-		if err := file(manifestFile, p.items); err != nil {
+		docs = append(docs, controlFile{manifestFile, p.items})
+	}
+	return p.arrange(docs, slices.Concat(p.docs, p.layers))
+}
+
+// A controlFile is a JSON file that says what is in an archive.
+type controlFile struct {
+	name string
+	v    any
+}
+
+// arrange sets the members: documents, the directories of blobs, the blobs. A document that this program
+// would not read is not written.
+func (p *Plan) arrange(docs []controlFile, blobs []Member) error {
+	p.Members = nil
+	for _, f := range docs {
+		data, err := oci.Encode(f.v)
+		if err == nil && int64(len(data)) > limitOf(f.name) {
+			err = &SizeError{f.name, int64(len(data)), limitOf(f.name)}
+		}
+		if err != nil {
 			return err
 		}
+		p.Members = append(p.Members, Member{Path: f.name, Size: int64(len(data)), data: data})
 	}
 
 	if p.format != Docker {
-		control = append(control, Member{Path: blobsDir + "/"})
-		var algorithms []string
-		for _, list := range [][]Member{p.docs, p.layers} {
-			for _, m := range list {
-				if dir := path.Dir(m.Path) + "/"; !slices.Contains(algorithms, dir) {
-					algorithms = append(algorithms, dir)
-				}
+		dirs := []string{blobsDir + "/"}
+		for _, m := range blobs {
+			if dir := path.Dir(m.Path) + "/"; !slices.Contains(dirs, dir) {
+				dirs = append(dirs, dir)
 			}
 		}
-		slices.Sort(algorithms)
-		for _, dir := range algorithms {
-			control = append(control, Member{Path: dir})
+		slices.Sort(dirs)
+		for _, dir := range dirs {
+			p.Members = append(p.Members, Member{Path: dir})
 		}
 	}
 
-	p.Members = append(append(control, p.docs...), p.layers...)
+	p.Members = append(p.Members, blobs...)
 	return nil
 }
 

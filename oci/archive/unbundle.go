@@ -86,10 +86,6 @@ func Settle(ctx context.Context, l *layout.Layout, o UnbundleOptions) (Result, e
 	return u.result, err
 }
 
-// Forget drops all that the layout remembers of bundles: the images that wait, and which images
-// lost their names.
-func Forget(ctx context.Context, l *layout.Layout) error { return l.ForgetWaiting(ctx) }
-
 // An unbundler applies one bundle.
 type unbundler struct {
 	ctx context.Context
@@ -216,17 +212,13 @@ func (u *unbundler) takeDeltas(data []byte, x oci.Index) error {
 	}
 
 	// Both documents must tell of the same images: index.json is what other programs go by.
-	type root struct {
-		digest digest.Digest
-		name   string
-	}
-	listed := map[root]bool{}
+	listed := map[claim]bool{}
 	for _, e := range x.Manifests {
-		listed[root{e.Digest, entryName(e)}] = true
+		listed[claimOf(e)] = true
 	}
 
 	for _, r := range doc.Roots {
-		if !listed[root{r.Digest, entryName(r)}] {
+		if !listed[claimOf(r)] {
 			return fmt.Errorf("%s names %s, and %s does not: %w", bundleFile, r.Digest, indexFile, oci.ErrMalformed)
 		}
 	}

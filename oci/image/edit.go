@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -80,10 +79,8 @@ func open(store graph.Store, desc oci.Descriptor) (*Image, error) {
 
 	// For the same reason each layer keeps its text.
 	var raws []json.RawMessage
-	if raw, ok := im.doc["layers"]; ok {
-		if err := json.Unmarshal(raw, &raws); err != nil {
-			return nil, err
-		}
+	if err := im.doc.Get("layers", &raws); err != nil {
+		return nil, err
 	}
 
 	for i, d := range layers {
@@ -220,10 +217,7 @@ func unsetAnnotation(doc oci.Object, key string) error {
 }
 
 func annotations(doc oci.Object) (a oci.Object, err error) {
-	if raw, ok := doc["annotations"]; ok {
-		err = json.Unmarshal(raw, &a)
-	}
-	if a == nil {
+	if err = doc.Get("annotations", &a); a == nil {
 		a = oci.Object{}
 	}
 	return a, err
@@ -354,17 +348,11 @@ func encodeChanged(doc oci.Object, original []byte) (data []byte, changed bool, 
 // sameDocument reports whether two documents differ in no more than blanks and the order of
 // names.
 func sameDocument(a, b []byte) (bool, error) {
-	decode := func(data []byte) (v any, err error) {
-		dec := json.NewDecoder(bytes.NewReader(data))
-		dec.UseNumber()
-		err = dec.Decode(&v)
-		return v, err
-	}
-	va, err := decode(a)
+	va, err := oci.DecodeAny(a)
 	if err != nil {
 		return false, err
 	}
-	vb, err := decode(b)
+	vb, err := oci.DecodeAny(b)
 	return err == nil && reflect.DeepEqual(va, vb), err
 }
 

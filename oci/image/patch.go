@@ -62,10 +62,8 @@ func (im *Image) Patch(patch oci.JSONPatch) error {
 	}
 
 	var raws []json.RawMessage
-	if raw, ok := doc["layers"]; ok {
-		if err := json.Unmarshal(raw, &raws); err != nil {
-			return err
-		}
+	if err := doc.Get("layers", &raws); err != nil {
+		return err
 	}
 
 	// Diff IDs are those of the config, which no patch of a manifest changes.

@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -145,29 +144,13 @@ func (l *Layout) blob(desc oci.Descriptor) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{digest.NewReader(f, desc.Digest, desc.Size), f}, nil
+	return oci.ReadCloser(digest.NewReader(f, desc.Digest, desc.Size), f), nil
 }
 
 // Document returns the bytes of a manifest, index or config, verified. Over
 // [oci.MaxDocument] bytes are refused before they are read.
 func (l *Layout) Document(desc oci.Descriptor) ([]byte, error) {
-	if err := desc.CheckDocument(); err != nil {
-		return nil, err
-	}
-	r, err := l.blob(desc)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	data := make([]byte, 0, desc.Size+1)
-	buf := bytes.NewBuffer(data)
-	if _, err := buf.ReadFrom(r); err != nil {
-		return nil, err
-	}
-	return buf.Bytes(), nil
+	return source.ReadDocument(desc, l.blob)
 }
 
 // Describe returns the descriptor of a blob that is in the layout, see [graph.Describe].

@@ -434,10 +434,7 @@ func (v *verifier) open(d digest.Digest) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.NewSectionReader(f, 0, v.known[d].size), f}, nil
+	return oci.ReadCloser(io.NewSectionReader(f, 0, v.known[d].size), f), nil
 }
 
 func (v *verifier) hashBlob(ctx context.Context, d digest.Digest, buf []byte) (*Finding, int64) {

@@ -138,10 +138,7 @@ func (c *Client) OpenBlob(ctx context.Context, repo string, desc oci.Descriptor)
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{digest.NewReader(b, desc.Digest, desc.Size), b}, nil
+	return oci.ReadCloser(digest.NewReader(b, desc.Digest, desc.Size), b), nil
 }
 
 // ResumeBlob is [Client.OpenBlob] from an offset on, without verification: a digest takes the whole

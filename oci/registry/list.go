@@ -313,6 +313,7 @@ func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Di
 		return false, err
 	}
 
+	isListed := func(l oci.Descriptor) bool { return l.Digest == desc.Digest }
 	conditional := true // few registries look at If-Match, and some may not mean the digest
 
 	// Two clients that read the same list each write one without the other's entry, and nothing
@@ -320,7 +321,7 @@ func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Di
 	// look afterwards does.
 	for range 4 {
 		list, old, err := c.fallbackIndex(ctx, repo, subject)
-		if err != nil || listed(list, desc.Digest) {
+		if err != nil || slices.ContainsFunc(list, isListed) {
 			return true, err
 		}
 
@@ -351,20 +352,10 @@ func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Di
 		}
 
 		after, _, err := c.fallbackIndex(ctx, repo, subject)
-		if err != nil || listed(after, desc.Digest) {
+		if err != nil || slices.ContainsFunc(after, isListed) {
 			return true, err
 		}
 	}
 
 	return true, fmt.Errorf("referrers of %s: others change the list all the time: %w", subject, ErrProtocol)
-}
-
-// listed reports whether a list has an entry of a digest.
-func listed(list []oci.Descriptor, d digest.Digest) bool {
-	for _, l := range list {
-		if l.Digest == d {
-			return true
-		}
-	}
-	return false
 }

@@ -63,6 +63,24 @@ func Remote(s Source) bool {
 	return ok && r.Remote()
 }
 
+// ReadDocument returns the bytes of a document from a reader that open opens and that verifies them. Over
+// [oci.MaxDocument] bytes are refused before they are read.
+func ReadDocument(desc oci.Descriptor, open func(oci.Descriptor) (io.ReadCloser, error)) ([]byte, error) {
+	if err := desc.CheckDocument(); err != nil {
+		return nil, err
+	}
+	r, err := open(desc)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	buf := bytes.NewBuffer(make([]byte, 0, desc.Size+1))
+	if _, err := buf.ReadFrom(r); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
 // Embedded returns the blob that a descriptor holds itself ("data" in descriptor.md). Whether it is
 // the right one is for [oci.Descriptor.CheckData] to say.
 func Embedded(desc oci.Descriptor) interface {

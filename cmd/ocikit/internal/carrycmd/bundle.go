@@ -282,7 +282,7 @@ func openBase(ctx context.Context, env *cli.Env, name string) (source.Source, er
 
 // bundleImage returns an image under the name that the layout has for it, or else the operand.
 func bundleImage(operand string, l source.Source, desc oci.Descriptor) archive.Image {
-	im := archive.Image{Source: l, Desc: desc, Tag: desc.Annotations.Get(oci.AnnotationRefName), Name: desc.Annotations.Get(oci.AnnotationImageName)}
+	im := archive.ImageOf(l, desc)
 	if n, err := oci.ParseImageName(operand); err == nil && im.Tag == "" && n.Tag != "" && !source.Remote(l) {
 		im.Tag = n.Tag // the name is that of an index, and one of its images is carried
 	}
@@ -335,10 +335,7 @@ func findWanted(layouts []source.Source, want []archive.Wanted) ([]archive.Image
 		if i < 0 {
 			return nil, fmt.Errorf("image %s: it is in none of the layouts: %w", w.Root.Digest, layout.ErrNotFound)
 		}
-		images = append(images, archive.Image{
-			Source: layouts[i], Desc: w.Root,
-			Tag: w.Root.Annotations.Get(oci.AnnotationRefName), Name: w.Root.Annotations.Get(oci.AnnotationImageName),
-		})
+		images = append(images, archive.ImageOf(layouts[i], w.Root))
 	}
 
 	return images, nil

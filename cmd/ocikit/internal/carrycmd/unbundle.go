@@ -139,7 +139,7 @@ func runWaiting(ctx context.Context, env *cli.Env, operand string, forget bool, 
 	defer l.Close()
 
 	if forget {
-		return archive.Forget(ctx, l)
+		return l.ForgetWaiting(ctx)
 	}
 
 	result, err := archive.Settle(ctx, l, o)

@@ -15,7 +15,6 @@ import (
 	"ocikit/oci/archive"
 	"ocikit/oci/layout"
 	"ocikit/oci/registry"
-	"ocikit/oci/source"
 	"ocikit/pushcmd"
 )
 
@@ -122,7 +121,7 @@ func (c *copying) report(env *cli.Env, images []*oci.Descriptor) error {
 func (c *copying) toArchive(ctx context.Context, env *cli.Env, file string) error {
 	var members []operands.Archived
 	for _, m := range c.images {
-		members = append(members, operands.Archived{Member: m, Image: archivedAs(m.Src, m.Desc)})
+		members = append(members, operands.Archived{Member: m, Image: archive.ImageOf(m.Src, m.Desc)})
 	}
 
 	plan, failed, err := operands.PlanSet(ctx, env, members, c.set.FailFast, c.plan, func(im archive.Image) error {
@@ -151,11 +150,6 @@ func (c *copying) toArchive(ctx context.Context, env *cli.Env, file string) erro
 	return errors.Join(failed, c.report(env, c.planned))
 }
 
-// archivedAs returns an image as an archive calls it.
-func archivedAs(src source.Source, desc oci.Descriptor) archive.Image {
-	return archive.Image{Source: src, Desc: desc, Tag: desc.Annotations.Get(oci.AnnotationRefName), Name: desc.Annotations.Get(oci.AnnotationImageName)}
-}
-
 // plan works out an archive of images, and of what refers to them if that is wanted. It notes in
 // c.planned what was asked for last.
 func (c *copying) plan(images []archive.Image) (*archive.Plan, error) {
@@ -173,7 +167,7 @@ func (c *copying) plan(images []archive.Image) (*archive.Plan, error) {
 		}
 		for i, im := range images {
 			for _, r := range found[i] {
-				all = append(all, archivedAs(im.Source, r.Desc.Beside(im.Desc)))
+				all = append(all, archive.ImageOf(im.Source, r.Desc.Beside(im.Desc)))
 			}
 		}
 	}

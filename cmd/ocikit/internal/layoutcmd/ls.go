@@ -9,7 +9,6 @@ import (
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/oci"
-	"ocikit/oci/archive"
 )
 
 func lsCommand() cli.Command {
@@ -34,7 +33,7 @@ asked what each of them means.`,
 			places := operands.BindPlaces(fs)
 			places.Documents = true
 			return func(ctx context.Context, env *cli.Env, args []string) error {
-				entries, listErr := listEntries(ctx, env, places, args[0], *digests || *asJSON)
+				entries, listErr := places.List(ctx, env, args[0], *digests || *asJSON)
 				if *asJSON {
 					return errors.Join(oci.WriteDescriptors(env.Stdout, entries...), listErr)
 				}
@@ -51,18 +50,4 @@ asked what each of them means.`,
 			}
 		},
 	}
-}
-
-// listEntries returns the entries of a place, or of an archive on standard input.
-func listEntries(ctx context.Context, env *cli.Env, places *operands.Places, operand string, described bool) ([]oci.Descriptor, error) {
-	if operand != "-" {
-		return places.List(ctx, env, operand, described)
-	}
-	a, err := archive.OpenStream(ctx, env.Stdin, operand, archive.OpenOptions{Documents: true})
-	if err != nil {
-		return nil, operands.ArchiveHint(operand, fmt.Errorf("%s: %w", cli.InputName(operand), err))
-	}
-	defer a.Close()
-	x, err := a.Index()
-	return x.Manifests, err
 }
