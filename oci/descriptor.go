@@ -84,6 +84,11 @@ func (d Descriptor) DiffID() (digest.Digest, bool) {
 	return id, err == nil
 }
 
+// Bare returns what tells the blob apart: its type, digest and size.
+func (d Descriptor) Bare() Descriptor {
+	return Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+}
+
 // WithAnnotation returns a copy of d with one annotation set, or removed if value is "".
 func (d Descriptor) WithAnnotation(key, value string) Descriptor {
 	d.Annotations = d.Annotations.With(key, value)

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -135,15 +136,35 @@ func DecodeIndex(desc Descriptor, data []byte) (Index, error) {
 // config and layers of a manifest, manifests of an index; nothing of any other type. The
 // subject is not among them: it need not exist.
 func References(desc Descriptor, data []byte) ([]Descriptor, error) {
+	doc, err := DecodeDocument(desc, data)
+	return doc.Refs, err
+}
+
+// A Document is what manifests and indexes have in common.
+type Document struct {
+	Refs    []Descriptor // see [References]
+	Subject *Descriptor
+	// Listed is the document as it stands in a list of what refers to its subject. There the type of
+	// the config stands for an artifact type that a manifest does not have (distribution-spec,
+	// "Listing Referrers").
+	Listed Descriptor
+}
+
+// DecodeDocument decodes data as [DecodeManifest] or [DecodeIndex] does, as the type of desc says. What
+// is of any other type has nothing inside.
+func DecodeDocument(desc Descriptor, data []byte) (Document, error) {
+	listed := desc.Bare()
 	switch {
 	case IsManifest(desc.MediaType):
 		m, err := DecodeManifest(desc, data)
-		return append([]Descriptor{m.Config}, m.Layers...), err
+		listed.Annotations, listed.ArtifactType = m.Annotations, cmp.Or(m.ArtifactType, m.Config.MediaType)
+		return Document{append([]Descriptor{m.Config}, m.Layers...), m.Subject, listed}, err
 	case IsIndex(desc.MediaType):
 		x, err := DecodeIndex(desc, data)
-		return x.Manifests, err
+		listed.Annotations, listed.ArtifactType = x.Annotations, x.ArtifactType
+		return Document{x.Manifests, x.Subject, listed}, err
 	}
-	return nil, nil
+	return Document{Listed: listed}, nil
 }
 
 // Describe returns the descriptor of data under a media type, with a sha256 digest.

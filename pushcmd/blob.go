@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"ocikit/oci"
+	"ocikit/oci/progress"
 )
 
 const (
@@ -50,10 +51,10 @@ func (p *pusher) sendBlob(ctx context.Context, desc oci.Descriptor) (Step, error
 
 func (p *pusher) sendFile(ctx context.Context, desc oci.Descriptor, r io.ReaderAt) (Step, error) {
 	t := newTask(p, desc, r)
-	p.progress(Progress{Kind: "start", Digest: desc.Digest, Size: desc.Size})
+	p.progress(progress.Event{Kind: "start", Digest: desc.Digest, Size: desc.Size})
 	err := t.run(ctx)
 	if err == nil {
-		p.progress(Progress{Kind: "done", Digest: desc.Digest, Size: desc.Size, Text: t.step.Action})
+		p.progress(progress.Event{Kind: "done", Digest: desc.Digest, Size: desc.Size, Text: t.step.Action})
 	}
 	return t.step, err
 }

@@ -11,6 +11,7 @@ import (
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -199,7 +200,7 @@ func (p *pusher) stored(ctx context.Context, n *node, name string, result regist
 	if !p.present.has(d) {
 		p.present.add(d)
 		p.step(step)
-		p.progress(Progress{Kind: "manifest", Digest: d, Size: n.desc.Size})
+		p.progress(progress.Event{Kind: "manifest", Digest: d, Size: n.desc.Size})
 	}
 
 	tags := result.Tags
@@ -210,7 +211,7 @@ func (p *pusher) stored(ctx context.Context, n *node, name string, result regist
 	for _, tag := range tags {
 		step.Action, step.Tag = "tag", tag
 		p.step(step)
-		p.progress(Progress{Kind: "tag", Digest: d, Text: tag})
+		p.progress(progress.Event{Kind: "tag", Digest: d, Text: tag})
 	}
 
 	return nil

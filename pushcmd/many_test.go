@@ -13,6 +13,7 @@ import (
 	"ocikit/digest/digesttest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/serve/servetest"
 	"ocikit/oci/source"
@@ -168,7 +169,7 @@ func TestPushAllIsInterruptedBetweenImages(t *testing.T) {
 	named(t, s, 2, 1)
 	images := all(t, s, everything)
 	push := func(ctx context.Context, images []pushcmd.Image, told func()) ([]pushcmd.Report, error) {
-		o := pushcmd.Options{Jobs: 1, Progress: func(pushcmd.Progress) { told() }}
+		o := pushcmd.Options{Jobs: 1, Progress: func(progress.Event) { told() }}
 		return pushcmd.PushAll(ctx, newClient(t, servetest.Serve(t, servetest.NewQuirky(t))).Client, images, o)
 	}
 

@@ -8,6 +8,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -43,7 +44,7 @@ func (p *pusher) plan(ctx context.Context, g *tree) error {
 		return err
 	}
 
-	total := Progress{Kind: "plan"}
+	total := progress.Event{Kind: "plan"}
 	for _, s := range steps {
 		p.step(s)
 		switch s.Action {
@@ -120,7 +121,7 @@ func (p *pusher) planBlob(ctx context.Context, desc oci.Descriptor) (Step, error
 
 	if there {
 		s.Action, s.Mode = "exists", ""
-		p.progress(Progress{Kind: "exists", Digest: desc.Digest, Size: desc.Size})
+		p.progress(progress.Event{Kind: "exists", Digest: desc.Digest, Size: desc.Size})
 	} else if from := p.mountFrom(desc.Digest); len(from) > 0 {
 		s.Action, s.From = "mount", from[0]
 	}

@@ -44,16 +44,14 @@ type Options struct {
 	Referrers bool        // push what refers to the image too
 	Rules     graph.Rules // what of the image may be absent
 
-	Progress func(Progress)    // is called for each step, never concurrently
+	// Progress is called for each step, never concurrently. The plan counts the blobs that are to be
+	// mounted or uploaded, not those that exist. When a blob is done, Text holds the Action of its
+	// [Step].
+	Progress func(progress.Event)
 	Notice   func(text string) // is told what the user should know
 
 	Sleep func(context.Context, time.Duration) error // nil waits
 }
-
-// Progress reports one step of a push to Options.Progress. Its plan counts the blobs that are
-// to be mounted or uploaded, not those that exist. When a blob is done, Text holds the Action
-// of its [Step].
-type Progress = progress.Event
 
 // A Step is one thing to do, or done.
 type Step struct {
@@ -417,7 +415,7 @@ func (p *pusher) replaceStep(s Step) {
 	}
 }
 
-func (p *pusher) progress(e Progress) {
+func (p *pusher) progress(e progress.Event) {
 	if p.o.Progress != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -203,7 +204,7 @@ func (t *task) goOn(ctx context.Context, cause error) error {
 	t.patched = t.patched || n > 0
 	t.step.Action = "resumed"
 	t.because("%v; resumed at %d", cause, n)
-	t.p.progress(Progress{Kind: "resume", Digest: t.desc.Digest, Size: t.desc.Size, Offset: n})
+	t.p.progress(progress.Event{Kind: "resume", Digest: t.desc.Digest, Size: t.desc.Size, Offset: n})
 	t.save()
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"ocikit/oci/progress"
 	"os"
 	"path/filepath"
 )
@@ -99,5 +100,5 @@ func (t *task) restore(ctx context.Context) {
 
 	t.step.Action = "resumed"
 	t.because("an earlier process sent %d bytes", up.Server)
-	t.p.progress(Progress{Kind: "resume", Digest: t.desc.Digest, Size: t.desc.Size, Offset: up.Server})
+	t.p.progress(progress.Event{Kind: "resume", Digest: t.desc.Digest, Size: t.desc.Size, Offset: up.Server})
 }

@@ -8,6 +8,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -70,7 +71,7 @@ func newTask(p *pusher, desc oci.Descriptor, r io.ReaderAt) *task {
 	// No registry can have more than was handed to the network: reached tells that much.
 	t.feed.report = func(at int64) {
 		t.reached = max(t.reached, at)
-		p.progress(Progress{Kind: "bytes", Digest: desc.Digest, Size: desc.Size, Offset: at})
+		p.progress(progress.Event{Kind: "bytes", Digest: desc.Digest, Size: desc.Size, Offset: at})
 	}
 
 	return t
@@ -312,7 +313,7 @@ func (t *task) commit(ctx context.Context) error {
 	if body.Size > 0 {
 		body.Reader = t.feed
 	} else {
-		t.p.progress(Progress{Kind: "commit", Digest: t.desc.Digest, Size: t.desc.Size, Offset: t.desc.Size})
+		t.p.progress(progress.Event{Kind: "commit", Digest: t.desc.Digest, Size: t.desc.Size, Offset: t.desc.Size})
 	}
 
 	t.phase = committing
@@ -340,5 +341,5 @@ func (t *task) commit(ctx context.Context) error {
 func (t *task) because(format string, args ...any) {
 	text := t.c.Redact(fmt.Sprintf(format, args...))
 	t.step.Reason = text
-	t.p.progress(Progress{Kind: "retry", Digest: t.desc.Digest, Size: t.desc.Size, Offset: t.up.Offset, Text: text})
+	t.p.progress(progress.Event{Kind: "retry", Digest: t.desc.Digest, Size: t.desc.Size, Offset: t.up.Offset, Text: text})
 }

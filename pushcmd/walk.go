@@ -68,31 +68,15 @@ func (p *pusher) walk(desc oci.Descriptor) (*tree, error) {
 
 // newNode returns the node of a manifest, an index, or an entry of an index of unknown type.
 func newNode(v graph.Node) (*node, error) {
-	n := &node{desc: v.Desc, referrer: oci.Descriptor{MediaType: v.Desc.MediaType, Digest: v.Desc.Digest, Size: v.Desc.Size}}
-	switch {
-	case !v.Desc.Digest.Verifiable():
+	if !v.Desc.Digest.Verifiable() {
 		return nil, fmt.Errorf("manifest %s: %w", v.Desc.Digest, digest.ErrUnsupported)
-	case oci.IsManifest(v.Desc.MediaType):
-		m, err := oci.DecodeManifest(v.Desc, v.Doc)
-		if err != nil {
-			return nil, err
-		}
-		n.blobs = v.Refs
-		// In a list of referrers the type of the config stands for an artifact type that the
-		// manifest does not have (distribution-spec, "Listing Referrers").
-		n.subject, n.referrer.Annotations, n.referrer.ArtifactType = m.Subject, m.Annotations, m.ArtifactType
-		if m.ArtifactType == "" {
-			n.referrer.ArtifactType = m.Config.MediaType
-		}
-		return n, nil
-	case oci.IsIndex(v.Desc.MediaType):
-		x, err := oci.DecodeIndex(v.Desc, v.Doc)
-		n.subject, n.referrer.Annotations, n.referrer.ArtifactType = x.Subject, x.Annotations, x.ArtifactType
-		return n, err
 	}
-
-	n.foreign = true
-	return n, nil
+	doc, err := oci.DecodeDocument(v.Desc, v.Doc)
+	n := &node{desc: v.Desc, subject: doc.Subject, referrer: doc.Listed, foreign: !oci.IsDocument(v.Desc.MediaType)}
+	if oci.IsManifest(v.Desc.MediaType) {
+		n.blobs = v.Refs
+	}
+	return n, err
 }
 
 // visit calls f for the root and then for the children of each node for which f returned

@@ -566,11 +566,7 @@ func (u *unbundler) merge(a, b oci.Descriptor) (oci.Descriptor, bool, error) {
 
 	var all []oci.Descriptor
 	for _, d := range []oci.Descriptor{a, b} {
-		data, err := u.l.Document(d)
-		if err != nil {
-			return a, false, err
-		}
-		x, err := oci.DecodeIndex(d, data)
+		x, err := graph.Index(u.l, d)
 		if err != nil {
 			return a, false, err
 		}

@@ -380,6 +380,15 @@ func Manifest(s Store, desc oci.Descriptor) (oci.Manifest, error) {
 	return oci.DecodeManifest(desc, data)
 }
 
+// Index reads an index.
+func Index(s Store, desc oci.Descriptor) (oci.Index, error) {
+	data, err := s.Document(desc)
+	if err != nil {
+		return oci.Index{}, err
+	}
+	return oci.DecodeIndex(desc, data)
+}
+
 // Config reads the config of an image.
 func Config(s Store, desc oci.Descriptor) (*oci.Config, error) {
 	data, err := s.Document(desc)

@@ -162,7 +162,7 @@ func (f *finder) follow() error {
 			}
 			f.done[key] = true
 
-			r.Desc = plainEntry(r.Desc)
+			r.Desc = r.Desc.Bare() // without a name and what lists of referrers add
 			f.found = append(f.found, r)
 			if err := f.add([]oci.Descriptor{r.Desc}); err != nil {
 				return err
@@ -199,7 +199,7 @@ func (f *finder) byTag(entries []oci.Descriptor) error {
 		for _, c := range list {
 			if !f.done[c.Digest.String()] && !f.inside[c.Digest] {
 				f.done[c.Digest.String()] = true
-				f.found = append(f.found, Referrer{Desc: plainEntry(c), Subject: subject})
+				f.found = append(f.found, Referrer{Desc: c.Bare(), Subject: subject})
 			}
 		}
 
@@ -230,11 +230,6 @@ func (f *finder) list(e oci.Descriptor, subject digest.Digest) ([]oci.Descriptor
 	// image show that it is not a list.
 	x, ok := IsReferrersList(e, doc, subject, func(d digest.Digest) bool { return f.parts[d] && !isListed(d) })
 	return x.Manifests, ok
-}
-
-// plainEntry is an entry of index.json without a name and what lists of referrers add.
-func plainEntry(d oci.Descriptor) oci.Descriptor {
-	return oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 }
 
 func nameOf(d oci.Descriptor) string { return d.Annotations.Get(oci.AnnotationRefName) }

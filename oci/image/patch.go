@@ -100,7 +100,7 @@ func (im *Image) SetSubject(subject *oci.Descriptor) (err error) {
 		if subject.Digest == im.desc.Digest {
 			return fmt.Errorf("%s: a manifest cannot be its own subject", subject.Digest)
 		}
-		im.doc["subject"], err = oci.Encode(oci.Descriptor{MediaType: subject.MediaType, Digest: subject.Digest, Size: subject.Size})
+		im.doc["subject"], err = oci.Encode(subject.Bare())
 	}
 	return err
 }

@@ -20,6 +20,7 @@ import (
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/layout"
+	"ocikit/oci/progress"
 	"ocikit/oci/registry"
 )
 
@@ -40,7 +41,9 @@ type Options struct {
 	// index.json once.
 	Name func(ctx context.Context, entries []oci.Descriptor, rules graph.Rules) error
 
-	Progress func(Progress)    // is called for each step, never concurrently
+	// Progress is called for each step, never concurrently. The first one is the plan, which counts all
+	// blobs of the image, also those that are there already.
+	Progress func(progress.Event)
 	Notice   func(text string) // is told what the user should know
 }
 
@@ -126,14 +129,7 @@ func (im *Image) choose(desc oci.Descriptor) (oci.Descriptor, error) {
 		im.repo.Add(left.Desc, left.Doc)
 		im.notice("the images for other platforms are left out of the index %s, so its digest is another one", desc.Digest)
 	}
-
-	return bare(left.Desc), nil
-}
-
-// bare returns d with its media type, digest and size alone. Annotations and embedded data of an
-// entry belong to the index that it stands in.
-func bare(d oci.Descriptor) oci.Descriptor {
-	return oci.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
+	return left.Desc.Bare(), nil
 }
 
 // add collects a manifest and everything below it.
@@ -144,7 +140,7 @@ func (im *Image) add(desc oci.Descriptor) error {
 		}
 		if !im.known[n.Desc.Digest] {
 			im.known[n.Desc.Digest] = true
-			im.docs = append(im.docs, document{bare(n.Desc), n.Doc})
+			im.docs = append(im.docs, document{n.Desc.Bare(), n.Doc})
 		}
 		return nil
 	})

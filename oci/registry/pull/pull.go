@@ -16,10 +16,6 @@ import (
 	"ocikit/oci/registry"
 )
 
-// Progress is an event of a pull. The first one is the plan, which counts all blobs of the image,
-// also those that are there already.
-type Progress = progress.Event
-
 // A Step is one thing to do, or done.
 type Step struct {
 	// Action is "exists" (nothing to do), "fetch", "resume" (from Offset), "repair" (the
@@ -106,14 +102,14 @@ func (p *puller) pull(ctx context.Context, entry oci.Descriptor) error {
 		total += d.Size
 	}
 
-	p.progress(Progress{Kind: "plan", Size: total, Count: len(p.blobs)})
+	p.progress(progress.Event{Kind: "plan", Size: total, Count: len(p.blobs)})
 	if err := p.fetchAll(ctx); err != nil {
 		return err
 	}
 
 	err := p.store(p.l, func(s Step) {
 		p.step(s)
-		p.progress(Progress{Kind: "manifest", Digest: s.Digest, Size: s.Size})
+		p.progress(progress.Event{Kind: "manifest", Digest: s.Digest, Size: s.Size})
 	})
 	if err != nil {
 		return err
@@ -135,7 +131,7 @@ func (p *puller) pull(ctx context.Context, entry oci.Descriptor) error {
 
 	tag := entry.Annotations.Get(oci.AnnotationRefName)
 	p.step(Step{Action: "tag", Digest: entry.Digest, MediaType: entry.MediaType, Size: entry.Size, Tag: tag})
-	p.progress(Progress{Kind: "tag", Digest: entry.Digest, Text: tag})
+	p.progress(progress.Event{Kind: "tag", Digest: entry.Digest, Text: tag})
 	return nil
 }
 
@@ -224,7 +220,7 @@ func (p *puller) fetch(ctx context.Context, d oci.Descriptor) error {
 
 	if s.Action == "exists" {
 		p.step(s)
-		p.progress(Progress{Kind: "exists", Digest: d.Digest, Size: d.Size, Offset: d.Size})
+		p.progress(progress.Event{Kind: "exists", Digest: d.Digest, Size: d.Size, Offset: d.Size})
 		return nil
 	}
 
@@ -234,7 +230,7 @@ func (p *puller) fetch(ctx context.Context, d oci.Descriptor) error {
 			return fmt.Errorf("embedded data: %w", err)
 		}
 		p.step(s)
-		p.progress(Progress{Kind: "done", Digest: d.Digest, Size: d.Size})
+		p.progress(progress.Event{Kind: "done", Digest: d.Digest, Size: d.Size})
 		return nil
 	}
 
@@ -244,7 +240,7 @@ func (p *puller) fetch(ctx context.Context, d oci.Descriptor) error {
 	if errors.Is(err, registry.ErrNotFound) && oci.IsForeignLayer(d.MediaType) {
 		p.notice("skipped layer %s of type %q: the registry does not have it, and it is not distributed with its image", d.Digest, d.MediaType)
 		s.Action = "skip"
-		p.progress(Progress{Kind: "skip", Digest: d.Digest, Size: d.Size, Offset: d.Size})
+		p.progress(progress.Event{Kind: "skip", Digest: d.Digest, Size: d.Size, Offset: d.Size})
 		err = nil
 	}
 	if err != nil {
@@ -271,7 +267,7 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 		}
 		if action == "exists" {
 			s.Action = action
-			p.progress(Progress{Kind: "exists", Digest: d.Digest, Size: d.Size, Offset: d.Size})
+			p.progress(progress.Event{Kind: "exists", Digest: d.Digest, Size: d.Size, Offset: d.Size})
 			return part.Discard()
 		}
 	}
@@ -290,7 +286,7 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 		// once more, from the start and over one connection. If the bytes are wrong then, they are
 		// the registry's.
 		p.c.OneConnection()
-		p.progress(Progress{Kind: "again", Digest: d.Digest, Size: d.Size, Text: err.Error()})
+		p.progress(progress.Event{Kind: "again", Digest: d.Digest, Size: d.Size, Text: err.Error()})
 		s.Reason = err.Error()
 		if err := part.Reset(); err != nil {
 			return err
@@ -305,7 +301,7 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 
 	if err == nil {
 		p.o.Verified.add(d)
-		p.progress(Progress{Kind: "done", Digest: d.Digest, Size: d.Size})
+		p.progress(progress.Event{Kind: "done", Digest: d.Digest, Size: d.Size})
 	}
 
 	return err
@@ -314,7 +310,7 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 // begin says that a blob is begun, of which size bytes are here, and reports whether it is resumed.
 func (p *puller) begin(d oci.Descriptor, s *Step, size int64) bool {
 	if size == 0 {
-		p.progress(Progress{Kind: "start", Digest: d.Digest, Size: d.Size})
+		p.progress(progress.Event{Kind: "start", Digest: d.Digest, Size: d.Size})
 		return false
 	}
 
@@ -322,7 +318,7 @@ func (p *puller) begin(d oci.Descriptor, s *Step, size int64) bool {
 	if s.Action == "fetch" {
 		s.Action = "resume"
 	}
-	p.progress(Progress{Kind: "resume", Digest: d.Digest, Size: d.Size, Offset: size})
+	p.progress(progress.Event{Kind: "resume", Digest: d.Digest, Size: d.Size, Offset: size})
 	return true
 }
 
@@ -332,7 +328,7 @@ func (p *puller) rest(ctx context.Context, d oci.Descriptor, s *Step, part *layo
 	n, err := Rest(ctx, p.c, p.ref.Repo, d, part, func(size int64) {
 		if size-reported >= progressStep || size == d.Size {
 			reported = size
-			p.progress(Progress{Kind: "bytes", Digest: d.Digest, Size: d.Size, Offset: reported})
+			p.progress(progress.Event{Kind: "bytes", Digest: d.Digest, Size: d.Size, Offset: reported})
 		}
 	})
 	s.Received += n
@@ -357,7 +353,7 @@ func Rest(ctx context.Context, c *registry.Client, repo string, d oci.Descriptor
 		return 0, part.Commit()
 	}
 
-	r, err := c.ResumeBlob(ctx, repo, bare(d), part.Size())
+	r, err := c.ResumeBlob(ctx, repo, d.Bare(), part.Size())
 	if err != nil {
 		return 0, err
 	}
@@ -407,7 +403,7 @@ func (p *puller) step(s Step) {
 }
 
 // progress reports an event. The lock keeps calls of Options.Progress from overlapping.
-func (p *puller) progress(x Progress) {
+func (p *puller) progress(x progress.Event) {
 	if p.o.Progress != nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()

@@ -443,7 +443,7 @@ func TestForeignLayer(t *testing.T) {
 	var planned, passed int64
 	report, err := pullOnce(t, reg, l.Name(), pull.Options{
 		Notice: func(s string) { notices = append(notices, s) },
-		Progress: func(p pull.Progress) {
+		Progress: func(p progress.Event) {
 			switch p.Kind {
 			case "plan":
 				planned += p.Size
@@ -623,7 +623,7 @@ func TestCancel(t *testing.T) {
 	defer c.Close()
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
-	o := pull.Options{Progress: func(p pull.Progress) {
+	o := pull.Options{Progress: func(p progress.Event) {
 		if p.Kind == "bytes" {
 			cancel(stop)
 		}

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -236,7 +235,7 @@ func (s *Server) referrers(r *http.Request, repo string, l source.Source, subjec
 	}
 
 	err = w.Walk(v.all(), func(n graph.Node) error {
-		desc := oci.Descriptor{MediaType: n.Desc.MediaType, Digest: n.Desc.Digest, Size: n.Desc.Size}
+		desc := n.Desc.Bare()
 		got, known := s.subjects.get(desc.Digest)
 		if !known && n.Doc != nil {
 			if subject := graph.Subject(n.Doc); subject != nil {
@@ -259,14 +258,8 @@ func listEntry(l source.Source, desc oci.Descriptor) (oci.Descriptor, error) {
 	if err != nil {
 		return desc, err
 	}
-	if oci.IsIndex(desc.MediaType) {
-		x, err := oci.DecodeIndex(desc, data)
-		desc.Annotations, desc.ArtifactType = x.Annotations, x.ArtifactType
-		return desc, err
-	}
-	m, err := oci.DecodeManifest(desc, data)
-	desc.Annotations, desc.ArtifactType = m.Annotations, cmp.Or(m.ArtifactType, m.Config.MediaType)
-	return desc, err
+	doc, err := oci.DecodeDocument(desc, data)
+	return doc.Listed, err
 }
 
 // A subjectCache remembers the subjects of manifests, which never change, so that a list of

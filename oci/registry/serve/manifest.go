@@ -231,24 +231,12 @@ func parseManifest(r *http.Request, data []byte, want digest.Digest) (manifest, 
 
 // understand reads a manifest or an index of the type that its descriptor says.
 func understand(desc oci.Descriptor, data []byte) (manifest, error) {
-	m := manifest{desc: desc}
-	var err error
-	switch mt := m.desc.MediaType; {
-	case oci.IsManifest(mt):
-		var doc oci.Manifest
-		doc, err = oci.DecodeManifest(m.desc, data)
-		m.refs, m.subject = append([]oci.Descriptor{doc.Config}, doc.Layers...), doc.Subject
-	case oci.IsIndex(mt):
-		var doc oci.Index
-		doc, err = oci.DecodeIndex(m.desc, data)
-		m.refs, m.subject = doc.Manifests, doc.Subject
-	default:
-		err = fmt.Errorf("media type %s: want one of %s", exchange.Quote(mt), strings.Join(oci.ManifestTypes(), ", "))
+	doc, err := oci.DecodeDocument(desc, data)
+	if !oci.IsDocument(desc.MediaType) {
+		err = fmt.Errorf("media type %s: want one of %s", exchange.Quote(desc.MediaType), strings.Join(oci.ManifestTypes(), ", "))
 	}
-
-	for _, ref := range m.refs {
+	for _, ref := range doc.Refs {
 		err = cmp.Or(err, ref.CheckData()) // it stands for the blob, where that is absent
 	}
-
-	return m, err
+	return manifest{desc, doc.Refs, doc.Subject}, err
 }

@@ -9,6 +9,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/registry/serve/exchange"
 )
 
@@ -112,12 +113,7 @@ func (h faultHost) FirstChild(rt exchange.Route) (ref string, ok bool) {
 		return "", false
 	}
 
-	data, err := l.Document(desc)
-	if err != nil {
-		return "", false
-	}
-
-	x, err := oci.DecodeIndex(desc, data)
+	x, err := graph.Index(l, desc)
 	if err != nil || len(x.Manifests) == 0 {
 		return "", false
 	}

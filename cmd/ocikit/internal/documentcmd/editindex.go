@@ -136,11 +136,6 @@ func imageEntries(l *layout.Layout, name string) ([]oci.Descriptor, error) {
 		return []oci.Descriptor{desc}, nil
 	}
 
-	doc, err := from.Document(desc)
-	if err != nil {
-		return nil, err
-	}
-
-	x, err := oci.DecodeIndex(desc, doc)
+	x, err := graph.Index(from, desc)
 	return x.Manifests, err
 }
