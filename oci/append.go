@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"encoding/base64"
 	"io"
 	"iter"
@@ -57,9 +58,7 @@ func (w *writer) text(s string) {
 }
 
 func (w *writer) fail(err error) {
-	if w.err == nil {
-		w.err = err
-	}
+	w.err = cmp.Or(w.err, err)
 }
 
 func (w *writer) member(name, value string) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strconv"
@@ -367,19 +368,10 @@ func (p pointer) editChild(root any, inObject func(map[string]any, string), inLi
 func depthOver(v any, levels int) bool {
 	switch v := v.(type) {
 	case map[string]any:
-		for _, c := range v {
-			if levels == 0 || depthOver(c, levels-1) {
-				return true
-			}
-		}
+		return depthOver(slices.Collect(maps.Values(v)), levels)
 	case []any:
-		for _, c := range v {
-			if levels == 0 || depthOver(c, levels-1) {
-				return true
-			}
-		}
+		return slices.ContainsFunc(v, func(c any) bool { return levels == 0 || depthOver(c, levels-1) })
 	}
-
 	return false
 }
 

@@ -117,9 +117,7 @@ type pusher struct {
 }
 
 func newPusher(c *registry.Client, src source.Source, repo string, o Options) *pusher {
-	if o.Mode == "" {
-		o.Mode = ModeAuto
-	}
+	o.Mode = cmp.Or(o.Mode, ModeAuto)
 	if o.Sleep == nil {
 		o.Sleep = registry.Sleep
 	}

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -34,9 +35,7 @@ func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error
 		}
 
 		if suffix := oci.SplitName(full).Tag; suffix != "" {
-			if tag == "" {
-				tag = suffix
-			}
+			tag = cmp.Or(tag, suffix)
 			// A tag that another image has, here or in the archive, is not enough.
 			other, ok := taken[tag]
 			_, twice := own[tag]

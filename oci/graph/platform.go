@@ -210,8 +210,7 @@ func PlatformOf(s Store, desc oci.Descriptor) (*oci.Platform, error) {
 		return nil, err
 	}
 
-	p := v.Platform()
-	return &p, nil
+	return new(v.Platform()), nil
 }
 
 // A Narrowed is what is left of an image for some platforms.

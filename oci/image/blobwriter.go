@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"io"
 
 	"ocikit/digest"
@@ -15,9 +16,7 @@ type blobWriter interface {
 }
 
 func newBlobWriter(l *layout.Layout, alg digest.Algorithm) (blobWriter, error) {
-	if alg == "" {
-		alg = digest.SHA256
-	}
+	alg = cmp.Or(alg, digest.SHA256)
 	if l == nil {
 		return dryWriter{digest.NewHasher(alg)}, nil
 	}

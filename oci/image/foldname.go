@@ -59,12 +59,7 @@ func foldName(name string) string {
 }
 
 func isLowerASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf || s[i] >= 'A' && s[i] <= 'Z' {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsFunc(s, func(c rune) bool { return c >= utf8.RuneSelf || c >= 'A' && c <= 'Z' })
 }
 
 // takeApart returns a letter and its mark, or c and 0.

@@ -61,8 +61,7 @@ func NewManifest(o ManifestOptions) (oci.Manifest, error) {
 	}
 
 	if o.Subject != nil {
-		s := bare(*o.Subject)
-		m.Subject = &s
+		m.Subject = new(bare(*o.Subject))
 	}
 
 	for _, d := range o.Layers {

@@ -78,7 +78,7 @@ func (l *Layout) Copy(ctx context.Context, from source.Source, images []*oci.Des
 		}
 	}
 
-	c := &copier{to: l, from: from, o: o}
+	c := &copier{to: l, from: from, o: o, dirty: map[string]bool{}}
 	c.dir, _ = source.Unwrap(from).(*Layout)
 	entries, err := c.plan(images)
 	if err != nil {
@@ -487,7 +487,7 @@ func (c *copier) link(original *os.File, name string) bool {
 		return false // put replaces whatever it is
 	}
 
-	c.markDirty(path.Dir(name))
+	c.dirty[path.Dir(name)] = true
 	return true
 }
 
@@ -506,13 +506,6 @@ func (c *copier) clone(original *os.File, name string) bool {
 		return false
 	}
 	return c.to.publish(f, tmp, name) == nil
-}
-
-func (c *copier) markDirty(dir string) {
-	if c.dirty == nil {
-		c.dirty = map[string]bool{}
-	}
-	c.dirty[dir] = true
 }
 
 // syncDirs makes the names of linked blobs durable.

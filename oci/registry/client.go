@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -133,9 +134,7 @@ func (o *Options) setDefaults() {
 		o.Timeout = defaultTimeout
 	}
 
-	if o.UserAgent == "" {
-		o.UserAgent = "ocikit"
-	}
+	o.UserAgent = cmp.Or(o.UserAgent, "ocikit")
 
 	if o.Now == nil {
 		o.Now = time.Now

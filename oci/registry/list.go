@@ -225,13 +225,7 @@ const maxAsked = 100
 // leave out artifactType. If no entry of such a list has the type, the manifests are asked
 // themselves.
 func (c *Client) ofType(ctx context.Context, repo string, list ReferrerList, artifactType string) ([]oci.Descriptor, error) {
-	var found []oci.Descriptor
-	for _, desc := range list.Descriptors {
-		if desc.ArtifactType == artifactType {
-			found = append(found, desc)
-		}
-	}
-
+	found := slices.DeleteFunc(slices.Clone(list.Descriptors), func(d oci.Descriptor) bool { return d.ArtifactType != artifactType })
 	if len(found) > 0 || !list.Fallback || len(list.Descriptors) > maxAsked {
 		return found, nil
 	}

@@ -243,13 +243,7 @@ func tagsSet(resp *wire.Response, tags []string) []string {
 			named = append(named, strings.TrimSpace(t))
 		}
 	}
-	var set []string
-	for _, t := range tags {
-		if slices.Contains(named, t) {
-			set = append(set, t)
-		}
-	}
-	return set
+	return slices.DeleteFunc(slices.Clone(tags), func(t string) bool { return !slices.Contains(named, t) })
 }
 
 // DeleteManifest asks the registry to remove a manifest by its digest, or a tag (end-9).

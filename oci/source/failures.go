@@ -3,6 +3,7 @@ package source
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Failures are the errors of work on many images that went on after a bad one. errors.Is and
@@ -59,18 +60,9 @@ func (f *Failures) Hopeless() bool {
 		return len(f.Errs) > 0
 	}
 	const few = 3
-	if f.inARow < few {
-		return false
+	lasts := func(err error) bool {
+		var r interface{ Retryable() bool }
+		return !errors.As(err, &r) || !r.Retryable()
 	}
-	for _, err := range f.Errs[len(f.Errs)-few:] {
-		if !retryable(err) {
-			return false
-		}
-	}
-	return true
-}
-
-func retryable(err error) bool {
-	var r interface{ Retryable() bool }
-	return errors.As(err, &r) && r.Retryable()
+	return f.inARow >= few && !slices.ContainsFunc(f.Errs[len(f.Errs)-few:], lasts)
 }

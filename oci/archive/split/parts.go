@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,15 +17,7 @@ import (
 // IsSet reports whether a directory holds parts and their index.
 func IsSet(dir string) bool {
 	files, err := os.ReadDir(dir)
-	if err != nil {
-		return false
-	}
-	for _, f := range files {
-		if IsIndex(f.Name()) {
-			return true
-		}
-	}
-	return false
+	return err == nil && slices.ContainsFunc(files, func(f os.DirEntry) bool { return IsIndex(f.Name()) })
 }
 
 // IsIndex reports whether a file is called as the index of parts is.

@@ -9,6 +9,7 @@ package why
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -121,9 +122,7 @@ type run struct {
 
 func (r *run) add(where []string, c Cause) {
 	c.Where = slices.Clone(where)
-	if c.Count == 0 {
-		c.Count = 1
-	}
+	c.Count = cmp.Or(c.Count, 1)
 	r.causes = append(r.causes, c)
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -59,9 +60,7 @@ type Options struct {
 // now, since one that cannot be used is a mistake of the caller; others are read when the
 // registry asks for credentials.
 func New(c *wire.Conn, o Options) (*Authenticator, error) {
-	if o.Helpers == nil {
-		o.Helpers = new(Helpers)
-	}
+	o.Helpers = cmp.Or(o.Helpers, new(Helpers))
 	a := &Authenticator{c: c, o: o}
 	if o.AuthFile != "" {
 		if _, err := readAuthFile(o.AuthFile, false); err != nil {
@@ -225,9 +224,7 @@ func (a *Authenticator) Answer(ctx context.Context, r *wire.Request, resp *wire.
 			if header != "" {
 				return header, nil
 			}
-			if firstErr == nil {
-				firstErr = err
-			}
+			firstErr = cmp.Or(firstErr, err)
 		}
 	}
 

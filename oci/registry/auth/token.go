@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -169,12 +170,7 @@ func (a *Authenticator) oauthRequest(realm *url.URL, want []wire.Scope, cred *cr
 		form.Set("service", service)
 	}
 
-	var words []string
-	for _, s := range want {
-		words = append(words, s.String())
-	}
-
-	form.Set("scope", strings.Join(words, " "))
+	form.Set("scope", strings.Join(scopeWords(want), " "))
 	text := form.Encode()
 	return &wire.Request{
 		Method: http.MethodPost, URL: realm, Endpoint: "token", Limit: maxTokenBody, Repeat: true,
@@ -233,10 +229,7 @@ func (a *Authenticator) parseToken(resp *wire.Response, want []wire.Scope) (*tok
 		return nil, fmt.Errorf("token: %s: %w: the answer is not the JSON of a token server", where, wire.ErrProtocol)
 	}
 
-	text := doc.AccessToken
-	if text == "" {
-		text = doc.Token
-	}
+	text := cmp.Or(doc.AccessToken, doc.Token)
 
 	if text == "" || strings.ContainsFunc(text, func(c rune) bool { return c <= ' ' || c >= 0x7f }) {
 		return nil, fmt.Errorf("token: %s: %w: the answer holds no usable token", where, wire.ErrProtocol)
@@ -374,9 +367,7 @@ func (a *Authenticator) explain(info *TokenInfo, want []wire.Scope, header strin
 		if realm, err := a.realmURL(); err == nil {
 			info.Realm, info.Trusted = a.c.Red.URL(realm), a.trusts(realm)
 		}
-		for _, s := range want {
-			info.Scopes = append(info.Scopes, s.String())
-		}
+		info.Scopes = scopeWords(want)
 	case a.basic:
 		info.Scheme, info.Trusted = "basic", true
 	}
@@ -392,6 +383,14 @@ func (a *Authenticator) explain(info *TokenInfo, want []wire.Scope, header strin
 
 	info.Granted = grantedScopes(info.Token)
 	info.Less = missingActions(info.Granted, want)
+}
+
+func scopeWords(scopes []wire.Scope) []string {
+	var words []string
+	for _, s := range scopes {
+		words = append(words, s.String())
+	}
+	return words
 }
 
 // missingActions says what of want a token does not allow, by what it says itself, "" for

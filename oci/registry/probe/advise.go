@@ -1,5 +1,10 @@
 package probe
 
+import (
+	"cmp"
+	"slices"
+)
+
 // advise adds to the profile what ocikit push will do, as far as the probes that decide it were tried.
 func (r *run) advise() {
 	if r.denied != "" {
@@ -43,22 +48,12 @@ func (r *run) advise() {
 
 // advice adds the first text that is not empty.
 func (r *run) advice(texts ...string) {
-	for _, s := range texts {
-		if s != "" {
-			r.profile.Push = append(r.profile.Push, s)
-			return
-		}
-	}
+	r.profile.Push = append(r.profile.Push, cmp.Or(texts...))
 }
 
 // tried reports whether all of the probes were among those that were chosen.
 func (r *run) tried(ids ...string) bool {
-	for _, id := range ids {
-		if _, ok := r.works[id]; !ok {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(ids, func(id string) bool { _, ok := r.works[id]; return !ok })
 }
 
 // modeAdvice says which --mode sends a blob that needs no chunks.

@@ -7,8 +7,7 @@ func chunkProbes() []probe {
 	return []probe{
 		{Row: row("chunk", "PATCH with Content-Range, then the status"), needs: "start", try: (*run).tryChunk},
 		{Row: row("chunk-stream", "one PATCH without Content-Range"), needs: "start", try: func(r *run) *result {
-			s, _ := r.start("end-4a", "")
-			return chunkResult(s.patch(noise(size), ""), size)
+			return chunkResult(r.opened().patch(noise(size), ""), size)
 		}},
 		{Row: row("chunk-again", "a second PATCH without Content-Range"), needs: "chunk", try: func(r *run) *result {
 			a := r.begun().patch(noise(size), "")
@@ -28,15 +27,13 @@ func chunkProbes() []probe {
 			return judge(r.ask(registry.Call{Endpoint: "end-13", Method: "GET", Location: s.first}), OK)
 		}},
 		{Row: row("chunk-unit", "PATCH with a Content-Range of the form bytes 0-4095/4096"), needs: "chunk", try: func(r *run) *result {
-			s, _ := r.start("end-4a", "")
-			return judge(s.patch(noise(size), "bytes 0-4095/4096"), Note, 416, 400)
+			return judge(r.opened().patch(noise(size), "bytes 0-4095/4096"), Note, 416, 400)
 		}},
 		{Row: row("chunk-length", "PATCH with a Content-Range that is longer than the body"), needs: "chunk", try: func(r *run) *result {
-			s, _ := r.start("end-4a", "")
-			return judge(s.patch(noise(size), "0-9999"), Note, 416, 400)
+			return judge(r.opened().patch(noise(size), "0-9999"), Note, 416, 400)
 		}},
 		{Row: row("chunk-empty", "PATCH without a body"), needs: "chunk", try: func(r *run) *result {
-			s, _ := r.start("end-4a", "")
+			s := r.opened()
 			a := s.patch(nil, "")
 			res := judge(a, OK)
 			if a.done() {
@@ -45,16 +42,15 @@ func chunkProbes() []probe {
 			return res
 		}},
 		{Row: row("chunk-type", "PATCH with Content-Type text/plain"), needs: "chunk", try: func(r *run) *result {
-			s, _ := r.start("end-4a", "")
-			return judge(s.send(registry.Call{Endpoint: "end-5", Method: "PATCH", Body: noise(size), Header: map[string][]string{"Content-Type": {"text/plain"}}}, ""), OK)
+			return judge(r.opened().send(registry.Call{Endpoint: "end-5", Method: "PATCH", Body: noise(size), Header: map[string][]string{"Content-Type": {"text/plain"}}}, ""), OK)
 		}},
 		{Row: row("chunk-encoding", "PATCH with Transfer-Encoding: chunked"), needs: "chunk", try: func(r *run) *result {
-			s, _ := r.start("end-4a", "")
+			s := r.opened()
 			a := s.send(registry.Call{Endpoint: "end-5", Method: "PATCH", Body: noise(size), Chunked: true}, "")
 			return chunkResult(a, size).pushes(true, "always says the length")
 		}},
 		{Row: row("chunk-unknown", "PATCH to a session that was cancelled"), needs: "cancel", try: func(r *run) *result {
-			s, _ := r.start("end-4a", "")
+			s := r.opened()
 			s.cancel()
 			return judge(s.patch(noise(size), ""), Note, 404)
 		}},
@@ -64,7 +60,7 @@ func chunkProbes() []probe {
 
 // begun returns a session that has one chunk.
 func (r *run) begun() *session {
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	s.patch(noise(size), s.next(size))
 	return s
 }
@@ -81,7 +77,7 @@ func chunkResult(a answer, want int64) *result {
 
 // tryChunk sends the first chunk, and compares what the registry says with what was sent.
 func (r *run) tryChunk() *result {
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	a := s.patch(noise(size), s.next(size))
 	res := chunkResult(a, size)
 	if !a.done() {
@@ -125,7 +121,7 @@ func (r *run) tryStale() *result {
 }
 
 func (r *run) tryLargeChunk() *result {
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	a := s.patch(noise(5<<20), s.next(5<<20))
 	return judge(a, Note, 202).pushes(!a.done(), "goes over to smaller chunks")
 }

@@ -15,7 +15,7 @@ func commitProbes() []probe {
 		{Row: row("put", "PUT with the whole blob"), needs: "start", try: (*run).tryPut},
 		{Row: row("put-stream", "PATCH with the whole blob, then PUT without a body"), needs: "chunk-stream", try: func(r *run) *result {
 			data := noise(size)
-			s, _ := r.start("end-4a", "")
+			s := r.opened()
 			s.patch(data, "")
 			return r.stored(s.put(digestOf(data), nil, ""), digestOf(data))
 		}},
@@ -42,12 +42,11 @@ func commitProbes() []probe {
 		}},
 		{Row: row("put-encoding", "PUT with Transfer-Encoding: chunked"), needs: "put", try: func(r *run) *result {
 			data := noise(size)
-			s, _ := r.start("end-4a", "")
-			return judge(s.commit(digestOf(data), registry.Call{Body: data, Chunked: true}, ""), Note, 201).pushes(true, "always says the length")
+			return judge(r.opened().commit(digestOf(data), registry.Call{Body: data, Chunked: true}, ""), Note, 201).pushes(true, "always says the length")
 		}},
 		{Row: row("put-wrong", "PUT with the digest of other bytes, then with the right one"), needs: "put", try: (*run).tryWrong},
 		{Row: row("put-malformed", "PUT with digest=potato"), needs: "put", try: func(r *run) *result {
-			s, _ := r.start("end-4a", "")
+			s := r.opened()
 			a := s.send(registry.Call{Endpoint: "end-6", Method: "PUT", Body: noise(size), Query: "digest=potato"}, "")
 			return judge(a, Violation, 400)
 		}},
@@ -56,7 +55,7 @@ func commitProbes() []probe {
 		{Row: Row{ID: "post", Endpoint: "end-4b", Asks: "POST with the whole blob", Writes: true}, needs: "start", try: (*run).tryPost},
 		{Row: Row{ID: "put-large", Endpoint: "end-6", Asks: "PUT of 5 MiB", Writes: true, Large: true}, needs: "put", try: func(r *run) *result {
 			data := noise(5 << 20)
-			s, _ := r.start("end-4a", "")
+			s := r.opened()
 			a := s.put(digestOf(data), data, "")
 			return judge(a, Note, 201).pushes(!a.done(), "goes over to chunks")
 		}},
@@ -95,7 +94,7 @@ func (r *run) headBlob(d string) answer {
 // tryPut stores the blob that later probes read.
 func (r *run) tryPut() *result {
 	data := noise(size)
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	a := s.put(digestOf(data), data, "")
 	res := r.stored(a, digestOf(data))
 	if a.done() {
@@ -109,7 +108,7 @@ func (r *run) tryPut() *result {
 func (r *run) tryEmpty() *result {
 	d := digestOf(nil)
 	before := r.headBlob(d)
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	res := r.stored(s.put(d, nil, ""), d)
 	if !before.is(404) {
 		r.gone("blob", d)
@@ -121,7 +120,7 @@ func (r *run) tryEmpty() *result {
 // commit it.
 func (r *run) chunked(n int, finish func(s *session, rest []byte, d string) answer) *result {
 	data := noise(2 * size)
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	for range n {
 		s.patch(data[s.offset:s.offset+size], s.next(size))
 	}
@@ -134,7 +133,7 @@ func (r *run) chunked(n int, finish func(s *session, rest []byte, d string) answ
 func (r *run) tryWrong() *result {
 	data := noise(size)
 	right := digestOf(data)
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	a := s.put(digestOf(noise(size)), data, "")
 	res := judge(a, Violation, 400)
 	after := s.status()
@@ -156,7 +155,7 @@ func (r *run) tryWrong() *result {
 // trySHA512 sends a blob that has a sha512 digest, and looks whether it is found by that digest.
 func (r *run) trySHA512() *result {
 	data := noise(size)
-	d := digest512(data)
+	d := digest.SHA512.FromBytes(data).String()
 	s, start := r.start("end-4c", "?digest-algorithm="+string(digest.SHA512))
 	if !start.done() {
 		return judge(start, Note, 202).pushes(true, "cannot send blobs with sha512 digests")

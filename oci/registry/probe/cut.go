@@ -22,7 +22,7 @@ func cutProbes() []probe {
 // tryCut breaks a connection on purpose and goes on where the registry says.
 func (r *run) tryCut() *result {
 	data := noise(cutBody)
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	cut := s.send(registry.Call{Endpoint: "end-5", Method: "PATCH", Body: data, CutAfter: cutAfter}, "")
 	if !errors.Is(cut.err, registry.ErrCut) {
 		return judge(cut, Note).say("answered before the connection was cut")

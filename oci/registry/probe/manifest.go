@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/registry"
 )
@@ -45,8 +46,8 @@ func (r *run) putDocument(d document, name string, header ...string) answer {
 		Header: map[string][]string{"Content-Type": {oci.MediaTypeManifest}},
 	}
 
-	for i := 0; i+1 < len(header); i += 2 {
-		call.Header[header[i]] = []string{header[i+1]}
+	for pair := range slices.Chunk(header, 2) {
+		call.Header[pair[0]] = pair[1:]
 	}
 
 	a := r.ask(call)
@@ -129,7 +130,7 @@ func manifestResult(a answer, d document) *result {
 func (r *run) tryManifest() *result {
 	data := fmt.Appendf(nil, `{"architecture":"amd64","config":{"Labels":{"org.ocikit.probe":%q}},"os":"linux","rootfs":{"diff_ids":[%q],"type":"layers"}}`,
 		r.tag, r.blob.Digest)
-	s, _ := r.start("end-4a", "")
+	s := r.opened()
 	s.put(digestOf(data), data, "")
 	r.config = oci.Describe(oci.MediaTypeConfig, data)
 
@@ -159,7 +160,7 @@ func (r *run) tryMissing() *result {
 // tryManifest512 puts a manifest by its sha512 digest. One that is taken has to be found by it.
 func (r *run) tryManifest512() *result {
 	d := r.newImage(nil)
-	name := digest512(d.data)
+	name := digest.SHA512.FromBytes(d.data).String()
 	a := r.putDocument(d, name)
 	res := judge(a, Note, 201)
 	if a.done() {
@@ -205,7 +206,7 @@ func (r *run) tryTags() *result {
 func (r *run) trySubject() *result {
 	d := r.newImage(func(m *oci.Manifest) {
 		m.ArtifactType = artifactType
-		m.Subject = &oci.Descriptor{MediaType: r.doc.desc.MediaType, Digest: r.doc.desc.Digest, Size: r.doc.desc.Size}
+		m.Subject = new(r.doc.desc.Bare())
 	})
 
 	a := r.putDocument(d, d.digest())

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -73,11 +74,11 @@ func lastProbes() []probe {
 			if len(r.warnings) == 0 {
 				return res.say("none")
 			}
-			return res.note("%d different ones, as %s", len(r.warnings), plain(slices.Min(keys(r.warnings)))).pushes(true, "shows each once")
+			return res.note("%d different ones, as %s", len(r.warnings), plain(slices.Sorted(maps.Keys(r.warnings))[0])).pushes(true, "shows each once")
 		}},
 		{Row: Row{ID: "rate-limit", Endpoint: "-", Asks: "headers and refusals about rates in all answers"}, try: func(r *run) *result {
 			res := &result{level: OK, works: true}
-			for _, name := range keys(r.limits)[:min(len(r.limits), 8)] {
+			for _, name := range slices.Sorted(maps.Keys(r.limits))[:min(len(r.limits), 8)] {
 				res.say("%s", plain(name))
 			}
 			if r.slowdowns > 0 {
@@ -89,13 +90,4 @@ func lastProbes() []probe {
 			return res
 		}},
 	}
-}
-
-func keys(set map[string]bool) []string {
-	list := make([]string, 0, len(set))
-	for k := range set {
-		list = append(list, k)
-	}
-	slices.Sort(list)
-	return list
 }

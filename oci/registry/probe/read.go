@@ -3,6 +3,7 @@ package probe
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,8 +14,8 @@ import (
 // get sends a GET or HEAD to a path of the repository.
 func (r *run) get(method, path string, header ...string) answer {
 	call := registry.Call{Endpoint: endpointOf(path), Method: method, Path: r.repo + "/" + path, Header: map[string][]string{}, Limit: oci.MaxDocument}
-	for i := 0; i+1 < len(header); i += 2 {
-		call.Header[header[i]] = []string{header[i+1]}
+	for pair := range slices.Chunk(header, 2) {
+		call.Header[pair[0]] = pair[1:]
 	}
 	return r.ask(call)
 }

@@ -222,9 +222,3 @@ func (r *run) see(a registry.Answer, err error) {
 }
 
 func digestOf(data []byte) string { return digest.FromBytes(data).String() }
-
-func digest512(data []byte) string {
-	h := digest.NewHasher(digest.SHA512)
-	h.Write(data)
-	return h.Digest().String()
-}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"fmt"
 
 	"ocikit/oci/registry"
@@ -22,6 +23,12 @@ func (r *run) start(endpoint, query string) (*session, answer) {
 	return r.session(a), a
 }
 
+// opened returns a new session.
+func (r *run) opened() *session {
+	s, _ := r.start("end-4a", "")
+	return s
+}
+
 // session returns the session that an answer has opened, and remembers to close it at the end.
 func (r *run) session(a answer) *session {
 	s := &session{r: r, location: a.Location, first: a.Location, open: a.done() && a.Status != 201 && a.Location != ""}
@@ -33,9 +40,7 @@ func (r *run) session(a answer) *session {
 
 // send sends a request with a body to the session. contentRange may be empty.
 func (s *session) send(call registry.Call, contentRange string) answer {
-	if call.Location == "" {
-		call.Location = s.location
-	}
+	call.Location = cmp.Or(call.Location, s.location)
 
 	if call.Header == nil {
 		call.Header = map[string][]string{"Content-Type": {"application/octet-stream"}}

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -207,12 +208,8 @@ func (s *Server) archiveNames() []string {
 
 // fullRepo returns host and path of the full name of an entry, which some programs write as its tag.
 func fullRepo(e oci.Descriptor) (host, repo string) {
-	name := e.Annotations.Get(oci.AnnotationImageName)
-	if name == "" {
-		name = e.Annotations.Get(oci.AnnotationRefName)
-	}
-	full := oci.SplitName(name).Repo
-	host, repo, _ = strings.Cut(full, "/")
+	name := cmp.Or(e.Annotations.Get(oci.AnnotationImageName), e.Annotations.Get(oci.AnnotationRefName))
+	host, repo, _ = strings.Cut(oci.SplitName(name).Repo, "/")
 	return host, repo
 }
 

@@ -172,8 +172,7 @@ func (w *answerWriter) WriteHeader(status int) {
 	if e := w.p.entry; e.Method == http.MethodHead || status == http.StatusNoContent || status == http.StatusNotModified {
 		w.left = new(int64)
 	} else if e.Announced != nil {
-		n := *e.Announced
-		w.left = &n
+		w.left = new(*e.Announced)
 	}
 	w.Recorder.WriteHeader(status)
 }

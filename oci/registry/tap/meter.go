@@ -168,8 +168,7 @@ func (m *meter) body(t *Tap, shown bool) record.Body {
 	}
 
 	if text := m.text(); shown && len(text) > 0 && json.Valid(text) {
-		s := t.secrets.red().Text(string(text))
-		b.Text = &s
+		b.Text = new(t.secrets.red().Text(string(text)))
 	}
 
 	if b.Size == 0 {

@@ -1,6 +1,7 @@
 package carrycmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -207,9 +208,7 @@ func savedName(operand string, desc oci.Descriptor, flag *cli.Optional) (tag, fu
 
 	// containerd, and pull, keep the full name in an annotation of its own.
 	if name, ok := oci.FullName(desc.Annotations.Get(oci.AnnotationImageName)); ok {
-		if tag == "" {
-			tag = oci.SplitName(name).Tag
-		}
+		tag = cmp.Or(tag, oci.SplitName(name).Tag)
 		return tag, name
 	}
 

@@ -5,6 +5,7 @@
 package commonflags
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"flag"
@@ -370,10 +371,7 @@ func parsePort(s string) (string, error) {
 	if errA != nil || errB != nil || a > b || !slices.Contains([]string{"", "tcp", "udp", "sctp"}, proto) {
 		return "", cli.Usagef("flag --expose: %q: want PORT, PORT/tcp, PORT/udp or PORT/sctp", s)
 	}
-	if proto == "" {
-		proto = "tcp"
-	}
-	return port + "/" + proto, nil
+	return port + "/" + cmp.Or(proto, "tcp"), nil
 }
 
 // parseHealthcheck reads a JSON object as Docker stores it, a list, or NONE. A list that begins with

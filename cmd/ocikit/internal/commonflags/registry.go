@@ -2,6 +2,7 @@ package commonflags
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -121,10 +122,7 @@ func (r *Registry) options(env *cli.Env, stdinIsData bool) (registry.Options, er
 	o.TrustRealms = slices.Concat(*r.trustRealm, strings.FieldsFunc(env.Getenv("OCIKIT_TRUST_REALM"), func(c rune) bool { return c == ',' || c == ' ' }))
 	o.Getenv, o.ReadFile = env.Getenv, env.Small
 	o.Now = env.Now
-	o.Home = env.Getenv("HOME")
-	if o.Home == "" {
-		o.Home = env.Getenv("USERPROFILE")
-	}
+	o.Home = cmp.Or(env.Getenv("HOME"), env.Getenv("USERPROFILE"))
 
 	o.Notice = func(text string) { env.Notice("ocikit: %s", text) }
 	o.Detail = func(text string) { env.Detail("ocikit: %s", text) }

@@ -1,6 +1,7 @@
 package documentcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -106,10 +107,7 @@ func newConfigBuild(ctx context.Context, env *cli.Env, flags *commonflags.Config
 	}
 
 	b.created = asked
-	b.history = oci.History{Created: created, CreatedBy: *flags.CreatedBy, Comment: *flags.Comment, Author: flags.Author.Value}
-	if b.history.CreatedBy == "" {
-		b.history.CreatedBy = "ocikit layer"
-	}
+	b.history = oci.History{Created: created, CreatedBy: cmp.Or(*flags.CreatedBy, "ocikit layer"), Comment: *flags.Comment, Author: flags.Author.Value}
 
 	if b.edits, err = flags.Edits(ctx, env); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package imagecmd
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"maps"
@@ -169,9 +170,7 @@ func mutations(ctx context.Context, env *cli.Env, flags *commonflags.Config, lay
 		changes[i] = onConfig(e)
 	}
 
-	if entry.CreatedBy == "" {
-		entry.CreatedBy = "ocikit mutate"
-	}
+	entry.CreatedBy = cmp.Or(entry.CreatedBy, "ocikit mutate")
 
 	return entry, changes, nil
 }

@@ -13,9 +13,7 @@ import (
 // the kinds of [cause.Cause].
 func tarWords(c cause.Cause) (text, fix string) {
 	// The path of the root is empty.
-	if c.Path == "" {
-		c.Path = "./"
-	}
+	c.Path = cmp.Or(c.Path, "./")
 
 	values := fmt.Sprintf("%s here, %s there", quietly(c.Here, c.SameHere && c.Count > 1), quietly(c.There, c.SameThere && c.Count > 1))
 	switch c.Kind {

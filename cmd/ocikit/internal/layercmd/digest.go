@@ -1,6 +1,7 @@
 package layercmd
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -151,8 +152,5 @@ func describe(ctx context.Context, alg digest.Algorithm, r io.Reader, mediaType 
 	if _, err := oci.CopyUntil(ctx, io.MultiWriter(h, &s), r); err != nil {
 		return oci.Descriptor{}, err
 	}
-	if mediaType == "" {
-		mediaType = s.MediaType()
-	}
-	return oci.Descriptor{MediaType: mediaType, Digest: h.Digest(), Size: h.Size()}, nil
+	return oci.Descriptor{MediaType: cmp.Or(mediaType, s.MediaType()), Digest: h.Digest(), Size: h.Size()}, nil
 }

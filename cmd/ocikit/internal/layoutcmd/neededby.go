@@ -1,6 +1,7 @@
 package layoutcmd
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 
@@ -139,10 +140,7 @@ func addUsers(src source.Source, d digest.Digest, n *node, notFound error) (*nod
 		if err != nil && !known {
 			return nil, notFound
 		}
-		n = &node{Kind: r.kinds[d], Descriptor: &desc, Missing: err != nil}
-		if n.Kind == "" {
-			n.Kind = "blob"
-		}
+		n = &node{Kind: cmp.Or(r.kinds[d], "blob"), Descriptor: &desc, Missing: err != nil}
 	}
 
 	n.NeededBy, n.Names = append([]*user{}, r.of(d)...), r.names[d]

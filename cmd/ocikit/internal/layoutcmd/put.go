@@ -1,6 +1,7 @@
 package layoutcmd
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"io"
@@ -56,10 +57,7 @@ of an artifact holds: "ocikit extract" writes it under that.`,
 					return err
 				}
 
-				desc := oci.Descriptor{MediaType: *mediaType, Annotations: oci.AnnotationsOf(pairs)}
-				if desc.MediaType == "" {
-					desc.MediaType = s.MediaType()
-				}
+				desc := oci.Descriptor{MediaType: cmp.Or(*mediaType, s.MediaType()), Annotations: oci.AnnotationsOf(pairs)}
 
 				if desc.Digest, desc.Size, err = w.Commit(digest.Digest{}); err != nil {
 					return err

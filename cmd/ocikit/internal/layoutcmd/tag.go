@@ -1,6 +1,7 @@
 package layoutcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -99,9 +100,7 @@ func tagOperand(operand, expect string) (string, layout.Expectation, error) {
 	if err != nil {
 		return "", layout.Expectation{}, err
 	}
-	if n.Tag == "" {
-		n.Tag = "latest"
-	}
+	n.Tag = cmp.Or(n.Tag, "latest")
 	if err := oci.CheckTag(n.Tag); err != nil {
 		return "", layout.Expectation{}, cli.Usagef("%v", err)
 	}

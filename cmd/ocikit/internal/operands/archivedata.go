@@ -1,6 +1,7 @@
 package operands
 
 import (
+	"cmp"
 	"context"
 	"io"
 
@@ -110,9 +111,5 @@ func (p *Places) List(ctx context.Context, env *cli.Env, operand string, describ
 		}
 	}
 
-	if err == nil {
-		err = failed.Err()
-	}
-
-	return there, err
+	return there, cmp.Or(err, failed.Err())
 }

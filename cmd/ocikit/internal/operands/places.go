@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -49,12 +50,7 @@ func cutArchivePrefix(operand string) (rest string, ok bool) {
 
 // isArchiveName reports whether a name can only be that of an archive, by its end.
 func isArchiveName(name string) bool {
-	for _, suffix := range []string{".tar", ".tar.gz", ".tgz", ".tar.zst"} {
-		if strings.HasSuffix(name, suffix) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc([]string{".tar", ".tar.gz", ".tgz", ".tar.zst"}, func(end string) bool { return strings.HasSuffix(name, end) })
 }
 
 // Open opens the place of an IMAGE, which need not be in it, and returns its name there.

@@ -1,6 +1,7 @@
 package tapcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -192,9 +193,7 @@ func (rec recording) send(ctx context.Context, env *cli.Env, flags *commonflags.
 			writeErr = show.WriteLines(env.Stdout, []string{show.Printable(s.String())})
 		}
 	})
-	if err == nil {
-		err = writeErr
-	}
+	err = cmp.Or(err, writeErr)
 	if err != nil {
 		return err
 	}

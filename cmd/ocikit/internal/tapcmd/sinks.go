@@ -1,6 +1,7 @@
 package tapcmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -136,10 +137,7 @@ func exchangeLine(e *record.Entry) string {
 		status = "no-answer"
 	}
 
-	endpoint := e.Endpoint
-	if endpoint == "" {
-		endpoint = "-"
-	}
+	endpoint := cmp.Or(e.Endpoint, "-")
 
 	words := []string{fmt.Sprint(e.N), judge.What(e), endpoint, status,
 		fmt.Sprintf("%d %d %.0f/%.0fms", e.Sent, e.Received, e.Timing.FirstByte, e.Timing.Total)}

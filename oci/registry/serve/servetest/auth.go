@@ -1,6 +1,7 @@
 package servetest
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -58,10 +59,7 @@ func (a *Auth) allow(w http.ResponseWriter, r *http.Request) bool {
 	if challenge == "" {
 		challenge = `Basic realm="test"`
 		if a.Bearer {
-			realm := a.Realm
-			if realm == "" {
-				realm = "/token"
-			}
+			realm := cmp.Or(a.Realm, "/token")
 			challenge = fmt.Sprintf(`Bearer realm="%s",service="test registry"`, realm)
 			if _, rest, ok := strings.Cut(r.URL.Path, "/v2/"); ok && rest != "" {
 				for _, sep := range []string{"/manifests/", "/blobs/", "/tags/", "/referrers/"} {

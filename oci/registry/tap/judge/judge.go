@@ -13,6 +13,7 @@
 package judge
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strings"
@@ -128,11 +129,7 @@ func (c *Conversation) Judge(e *record.Entry) []Verdict {
 		if text == "" {
 			continue
 		}
-		v := Verdict{r.level, r.id, r.spec, text, r.advice}
-		if v.Spec == "" {
-			v.Spec = section(e.Endpoint)
-		}
-		list = append(list, v)
+		list = append(list, Verdict{r.level, r.id, cmp.Or(r.spec, section(e.Endpoint)), text, r.advice})
 		if r.last {
 			break
 		}

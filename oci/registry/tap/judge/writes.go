@@ -1,12 +1,15 @@
 package judge
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"ocikit/digest"
 	"ocikit/oci/registry/serve/exchange"
+	"ocikit/oci/registry/wire"
 )
 
 // expected returns how much the registry should hold after the request, if that is known.
@@ -151,12 +154,7 @@ func (x *view) missing() (absent, confirmed []string) {
 
 // mentions reports whether an error of the answer names a digest.
 func (x *view) mentions(ref string) bool {
-	for _, i := range x.e.Errors {
-		if strings.Contains(i.Message+i.Detail, ref) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(x.e.Errors, func(i wire.ErrorInfo) bool { return strings.Contains(i.Message+i.Detail, ref) })
 }
 
 // manifestRules are about storing a manifest, which shows what an earlier request did not do.
@@ -171,7 +169,7 @@ func manifestRules() []rule {
 		}, advice: "several registries behind one name need one storage; else a garbage collection ran during the push"},
 		{id: "blob-missing", ends: manifests, level: Client, last: true, text: func(x *view) string {
 			absent, _ := x.missing()
-			return when(x.status(400, 404) && x.e.HasCode(exchange.CodeManifestBlobUnknown) && len(absent) > 0, "it puts a manifest whose blob %s is not in this repository", first(absent))
+			return when(x.status(400, 404) && x.e.HasCode(exchange.CodeManifestBlobUnknown) && len(absent) > 0, "it puts a manifest whose blob %s is not in this repository", cmp.Or(absent...))
 		}, advice: "the client must push or mount all blobs into this repository before the manifest"},
 		{id: "manifest-type", ends: manifests, level: Client, last: true, text: func(x *view) string {
 			return when(x.e.Status >= 400 && x.e.Ask("Content-Type") == "", "it puts a manifest without a Content-Type")
@@ -200,11 +198,4 @@ func manifestRules() []rule {
 			return when(x.status(200, 202, 204), "a manifest is taken with %d, want 201", x.e.Status)
 		}},
 	}
-}
-
-func first(list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
-	return list[0]
 }

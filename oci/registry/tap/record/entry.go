@@ -9,6 +9,7 @@ package record
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 
 	"ocikit/oci/registry/serve/exchange"
@@ -80,12 +81,7 @@ func first(values []string) string {
 
 // HasCode reports whether the answer has an error code.
 func (e *Entry) HasCode(code string) bool {
-	for _, i := range e.Errors {
-		if i.Code == code {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e.Errors, func(i wire.ErrorInfo) bool { return i.Code == code })
 }
 
 // Path returns path and query of the request.

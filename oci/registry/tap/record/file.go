@@ -3,6 +3,7 @@ package record
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,9 +54,7 @@ func (w *Writer) Write(e *Entry) error {
 	if w.err == nil && err == nil {
 		_, err = w.w.Write(line)
 	}
-	if w.err == nil {
-		w.err = err
-	}
+	w.err = cmp.Or(w.err, err)
 	return w.err
 }
 

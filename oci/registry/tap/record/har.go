@@ -1,6 +1,7 @@
 package record
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -34,9 +35,7 @@ func (h *HAR) Write(e *Entry) error {
 
 	h.begun = true
 	data, err := json.Marshal(harEntry(e))
-	if h.err == nil {
-		h.err = err
-	}
+	h.err = cmp.Or(h.err, err)
 
 	for _, part := range []string{start, string(data)} {
 		if h.err == nil {

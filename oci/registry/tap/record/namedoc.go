@@ -33,8 +33,7 @@ func (n *Namer) body(endpoint string, b Body) Body {
 		return b
 	}
 
-	text := string(data)
-	b.Text = &text
+	b.Text = new(string(data))
 	return b
 }
 

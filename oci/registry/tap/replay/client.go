@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -316,9 +318,7 @@ func (p *player) body(e *record.Entry, call *wire.Call) (done func(), err error)
 		start = *e.From
 	}
 
-	if name == "" { // an upload that never ended
-		name = "session " + e.Session
-	}
+	name = cmp.Or(name, "session "+e.Session) // an upload that never ended
 
 	call.Size = e.Sent
 	if d, err := digest.Parse(name); err == nil && p.digest(name) == name {
@@ -382,10 +382,9 @@ func (p *player) playBlob(ctx context.Context, e *record.Entry, step Step) (Step
 
 // sameHeaders compares what the specification wants to be there.
 func (p *player) sameHeaders(e *record.Entry, a wire.Answer) bool {
-	for _, name := range []string{"Location", "Range", "Oci-Subject"} {
-		if (e.Head(name) != "") != (a.Header.Get(name) != "") {
-			return false
-		}
+	differs := func(name string) bool { return (e.Head(name) != "") != (a.Header.Get(name) != "") }
+	if slices.ContainsFunc([]string{"Location", "Range", "Oci-Subject"}, differs) {
+		return false
 	}
 	recorded, _, ok := wire.ParseRange(e.Head("Range"))
 	return !ok || e.Endpoint == "end-2" || recorded == a.Range
