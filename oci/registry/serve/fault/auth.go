@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"ocikit/oci/registry/serve/exchange"
 )
@@ -102,7 +101,7 @@ func isToken(c *call) bool { return c.rt.Kind == exchange.Token }
 
 // tokenAnswered makes a fault that changes the answer of the token server.
 func tokenAnswered(name, short string, change func(answer map[string]any)) *fault {
-	return &fault{Fault: Fault{name, short}, tokens: true, applies: isToken, commit: func(c *call, next func() error) error {
+	return &fault{Fault: Fault{name, short}, applies: isToken, commit: func(c *call, next func() error) error {
 		return c.hold(next, func(status int) bool { return status == http.StatusOK }, func(w http.ResponseWriter, a *held) {
 			var doc map[string]any
 			body := a.body.Bytes()
@@ -132,39 +131,30 @@ func expires(in any) func(map[string]any) {
 }
 
 func tokenFaults() []*fault {
-	return slices.Concat(tokenAnswerFaults(), []*fault{
-		{Fault: Fault{"token-html", "the token server answers with a page of HTML, and 200"}, tokens: true, applies: isToken,
-			commit: func(c *call, _ func() error) error {
-				c.note()
-				return sendHTML(c.w, http.StatusOK, "Sign in")
-			}},
-		{Fault: Fault{"token-redirect", "the token server redirects to another host (localhost in place of 127.0.0.1)"}, tokens: true,
-			applies: func(c *call) bool { return isToken(c) && !strings.HasPrefix(c.r.Host, "localhost") },
-			commit: func(c *call, _ func() error) error {
-				c.note()
+	list := slices.Concat(tokenAnswerFaults(), []*fault{
+		acts("token-html", "the token server answers with a page of HTML, and 200", isToken,
+			func(c *call, _ func() error) error { return sendHTML(c.w, http.StatusOK, "Sign in") }),
+		acts("token-redirect", "the token server redirects to another host (localhost in place of 127.0.0.1)",
+			func(c *call) bool { return isToken(c) && !strings.HasPrefix(c.r.Host, "localhost") },
+			func(c *call, _ func() error) error {
 				c.w.Header().Set("Location", exchange.Scheme(c.r)+"://"+otherName(c.r.Host)+c.r.URL.RequestURI())
 				c.w.WriteHeader(http.StatusTemporaryRedirect)
 				return nil
-			}},
-		{Fault: Fault{"token-stall", "the token server does not answer the first request for a minute"}, tokens: true,
-			applies: func(c *call) bool { return isToken(c) && c.first(1, "") },
-			commit: func(c *call, next func() error) error {
-				c.note()
-				c.wait(time.Minute)
-				return next()
-			}},
-		{Fault: Fault{"token-503", "the token server answers the first two requests with 503"}, tokens: true,
-			applies: func(c *call) bool { return isToken(c) && c.first(2, "") },
-			commit: func(c *call, _ func() error) error {
-				return c.answer(http.StatusServiceUnavailable, exchange.CodeUnknown, "try again later")
-			}},
-		{Fault: Fault{"token-short", "a token is good for ten requests"}, tokens: true,
-			applies: func(c *call) bool {
-				token, ok := exchange.Bearer(c.r)
-				return ok && !c.first(10, token)
-			},
-			commit: challenge},
+			}),
+		acts("token-stall", "the token server does not answer the first request for a minute",
+			func(c *call) bool { return isToken(c) && c.first(1, "") }, stall),
+		refuse("token-503", "the token server answers the first two requests with 503",
+			func(c *call) bool { return isToken(c) && c.first(2, "") },
+			exchange.Fail(http.StatusServiceUnavailable, exchange.CodeUnknown, "try again later")),
+		{Fault: Fault{"token-short", "a token is good for ten requests"}, commit: challenge, applies: func(c *call) bool {
+			token, ok := exchange.Bearer(c.r)
+			return ok && !c.first(10, token)
+		}},
 	})
+	for _, f := range list {
+		f.tokens = true
+	}
+	return list
 }
 
 func tokenAnswerFaults() []*fault {

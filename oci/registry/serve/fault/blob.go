@@ -27,12 +27,10 @@ func blobFaults() []*fault {
 		{Fault: Fault{"blob-stall", "the first GET of a blob stalls half way for a minute, then it is cut"}, applies: once, commit: spoil((*spoiler).stall)},
 		{Fault: Fault{"blob-corrupt", "GET of a blob has one wrong byte"}, applies: isGetBlob, commit: spoil((*spoiler).flip)},
 		{Fault: Fault{"blob-slow", "GET of a blob trickles: 64 KiB a second"}, applies: isGetBlob, commit: spoil((*spoiler).slow)},
-		{Fault: Fault{"blob-no-range", "GET of a blob ignores Range and answers with 200"}, applies: isGetBlob,
-			commit: func(c *call, next func() error) error {
-				c.note()
-				c.r.Header.Del("Range")
-				return next()
-			}},
+		acts("blob-no-range", "GET of a blob ignores Range and answers with 200", isGetBlob, func(c *call, next func() error) error {
+			c.r.Header.Del("Range")
+			return next()
+		}),
 		setHeader("blob-wrong-range", "GET of a part of a blob says that it is another part", part, "Content-Range", "bytes 1-2/3"),
 		{Fault: Fault{"blob-longer", "GET of a blob has one byte too many"}, applies: isGetBlob, commit: growBlob},
 		{Fault: Fault{"blob-shorter", "GET of a blob has one byte too few, and a length to match"}, applies: isGetBlob, commit: shrinkBlob},
@@ -76,9 +74,13 @@ func shrinkBlob(c *call, next func() error) error {
 // goTo redirects a request.
 func (c *call) goTo(location string) error {
 	c.note()
+	return c.redirect(http.StatusTemporaryRedirect, location)
+}
+
+func (c *call) redirect(status int, location string) error {
 	c.w.Header().Set("Location", location)
 	c.w.Header().Set("Content-Length", "0")
-	c.w.WriteHeader(http.StatusTemporaryRedirect)
+	c.w.WriteHeader(status)
 	return nil
 }
 

@@ -14,12 +14,7 @@ const (
 
 // postHeader makes a fault that adds a header to the answer of POST.
 func postHeader(name, short, key, value string) *fault {
-	return &fault{Fault: Fault{name, short}, applies: isPost, commit: func(c *call, next func() error) error {
-		return c.edit(next, func(status int, h http.Header) int {
-			h.Set(key, value)
-			return status
-		})
-	}}
+	return marks(name, short, isPost, func(_ *call, h http.Header) { h.Set(key, value) })
 }
 
 func chunkFaults() []*fault {
@@ -62,11 +57,10 @@ func chunkFaults() []*fault {
 		refuse("no-chunked", "bodies with Transfer-Encoding: chunked are refused with 411",
 			func(c *call) bool { return len(c.r.TransferEncoding) > 0 },
 			exchange.Fail(http.StatusLengthRequired, exchange.CodeSizeInvalid, "a Content-Length is required")),
-		{Fault: Fault{"put-413", "PUT of over 1 MiB is refused with 413 and a page of HTML, as by a proxy"},
-			applies: func(c *call) bool { return isPut(c) && c.r.ContentLength > faultMaxChunk },
-			commit: func(c *call, _ func() error) error {
-				c.note()
+		acts("put-413", "PUT of over 1 MiB is refused with 413 and a page of HTML, as by a proxy",
+			func(c *call) bool { return isPut(c) && c.r.ContentLength > faultMaxChunk },
+			func(c *call, _ func() error) error {
 				return sendHTML(c.w, http.StatusRequestEntityTooLarge, "413 Request Entity Too Large")
-			}},
+			}),
 	}
 }

@@ -218,10 +218,33 @@ func (c *call) half() int64 {
 
 // refuse makes a fault that answers some requests with a failure.
 func refuse(name, short string, applies func(c *call) bool, failure *exchange.Failure) *fault {
-	return &fault{Fault: Fault{name, short}, applies: applies, commit: func(c *call, _ func() error) error {
+	return acts(name, short, applies, func(*call, func() error) error { return failure })
+}
+
+// acts makes a fault that is committed in any case.
+func acts(name, short string, applies func(c *call) bool, commit func(c *call, next func() error) error) *fault {
+	return &fault{Fault: Fault{name, short}, applies: applies, commit: func(c *call, next func() error) error {
 		c.note()
-		return failure
+		return commit(c, next)
 	}}
+}
+
+// edits makes a fault that changes status and header of an answer.
+func edits(name, short string, applies func(c *call) bool, change func(c *call, status int, h http.Header) int) *fault {
+	return &fault{Fault: Fault{name, short}, applies: applies, commit: func(c *call, next func() error) error {
+		return c.edit(next, func(status int, h http.Header) int { return change(c, status, h) })
+	}}
+}
+
+// marks makes a fault that changes the header of an answer.
+func marks(name, short string, applies func(c *call) bool, change func(c *call, h http.Header)) *fault {
+	return edits(name, short, applies, func(c *call, status int, h http.Header) int { change(c, h); return status })
+}
+
+// onStore says that a fault needs a Store.
+func (f *fault) onStore() *fault {
+	f.stored = true
+	return f
 }
 
 // cut lets the connection break after n bytes of the body.

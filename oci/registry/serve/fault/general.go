@@ -79,16 +79,12 @@ func errorFaults() []*fault {
 		errorBody("errors-torn", "failures have JSON that ends in the middle", "application/json", func(w io.Writer, code, message string) {
 			fmt.Fprintf(w, `{"errors":[{"code":%q,"mess`, code)
 		}),
-		{Fault: Fault{"warnings", "every answer has 100 Warning headers, some malformed, one with escapes"}, applies: isAny,
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(status int, h http.Header) int {
-					for i := range 98 {
-						h.Add("Warning", fmt.Sprintf(`299 - "warning %d"`, i%3))
-					}
-					h.Add("Warning", `299 - "a \"quoted\" warning"`)
-					h.Add("Warning", `potato`)
-					return status
-				})
-			}},
+		marks("warnings", "every answer has 100 Warning headers, some malformed, one with escapes", isAny, func(_ *call, h http.Header) {
+			for i := range 98 {
+				h.Add("Warning", fmt.Sprintf(`299 - "warning %d"`, i%3))
+			}
+			h.Add("Warning", `299 - "a \"quoted\" warning"`)
+			h.Add("Warning", `potato`)
+		}),
 	}
 }

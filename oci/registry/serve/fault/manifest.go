@@ -15,25 +15,17 @@ import (
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-// onStore says that a fault needs a Store.
-func (f *fault) onStore() *fault {
-	f.stored = true
-	return f
-}
-
 // setHeader makes a fault that sets a header of an answer, or removes it if value is "".
 func setHeader(name, short string, applies func(c *call) bool, key, value string) *fault {
-	return &fault{Fault: Fault{name, short}, applies: applies, commit: func(c *call, next func() error) error {
-		return c.edit(next, func(status int, h http.Header) int {
-			if status < 300 {
-				h.Del(key)
-				if value != "" {
-					h.Set(key, value)
-				}
+	return edits(name, short, applies, func(_ *call, status int, h http.Header) int {
+		if status < 300 {
+			h.Del(key)
+			if value != "" {
+				h.Set(key, value)
 			}
-			return status
-		})
-	}}
+		}
+		return status
+	})
 }
 
 // maxManifest bounds what is read of one.
@@ -89,41 +81,27 @@ func tagFaults() []*fault {
 		refuse("immutable-tags", "PUT of a manifest by a tag that is there already is refused with 400",
 			func(c *call) bool { return isPutManifest(c) && c.store.HasTag(*c.rt) },
 			exchange.Fail(http.StatusBadRequest, "TAG_INVALID", "the tag exists and is immutable")).onStore(),
-		{Fault: Fault{"tags-some", "PUT of a manifest with several tags sets only the first"}, applies: several,
-			commit: func(c *call, next func() error) error {
-				c.note()
-				q := c.r.URL.Query()
-				q["tag"] = q["tag"][:1]
-				c.r.URL.RawQuery = q.Encode()
-				return next()
-			}},
-		{Fault: Fault{"tags-none", "PUT of a manifest ignores tags in the query"}, applies: several,
-			commit: func(c *call, next func() error) error { c.note(); c.r.URL.RawQuery = ""; return next() }},
-		{Fault: Fault{"tags-comma", "PUT of a manifest with several tags lists them in one OCI-Tag header"}, applies: several,
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(status int, h http.Header) int {
-					if tags := h.Values("OCI-Tag"); len(tags) > 0 {
-						h.Set("OCI-Tag", strings.Join(tags, ", "))
-					}
-					return status
-				})
-			}},
-		{Fault: Fault{"tags-loop", "the list of tags has a Link to itself for ever"},
-			applies: lists,
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(status int, h http.Header) int {
-					h.Set("Link", fmt.Sprintf(`<%s>; rel="next"`, c.r.URL.RequestURI()))
-					return status
-				})
-			}},
-		{Fault: Fault{"tags-foreign", "the list of tags has a Link to another host"},
-			applies: lists,
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(status int, h http.Header) int {
-					h.Set("Link", fmt.Sprintf(`<%s://%s%s>; rel="next"`, exchange.Scheme(c.r), otherName(c.r.Host), c.r.URL.RequestURI()))
-					return status
-				})
-			}},
+		acts("tags-some", "PUT of a manifest with several tags sets only the first", several, func(c *call, next func() error) error {
+			q := c.r.URL.Query()
+			q["tag"] = q["tag"][:1]
+			c.r.URL.RawQuery = q.Encode()
+			return next()
+		}),
+		acts("tags-none", "PUT of a manifest ignores tags in the query", several, func(c *call, next func() error) error {
+			c.r.URL.RawQuery = ""
+			return next()
+		}),
+		marks("tags-comma", "PUT of a manifest with several tags lists them in one OCI-Tag header", several, func(_ *call, h http.Header) {
+			if tags := h.Values("OCI-Tag"); len(tags) > 0 {
+				h.Set("OCI-Tag", strings.Join(tags, ", "))
+			}
+		}),
+		marks("tags-loop", "the list of tags has a Link to itself for ever", lists, func(c *call, h http.Header) {
+			h.Set("Link", fmt.Sprintf(`<%s>; rel="next"`, c.r.URL.RequestURI()))
+		}),
+		marks("tags-foreign", "the list of tags has a Link to another host", lists, func(c *call, h http.Header) {
+			h.Set("Link", fmt.Sprintf(`<%s://%s%s>; rel="next"`, exchange.Scheme(c.r), otherName(c.r.Host), c.r.URL.RequestURI()))
+		}),
 	}
 }
 

@@ -26,25 +26,17 @@ func (c *call) startOnly(next func() error) error {
 
 func startFaults() []*fault {
 	return []*fault{
-		{Fault: Fault{"post-lost", "the answer to the first POST of a repository is lost"},
-			applies: func(c *call) bool { return isPost(c) && c.first(1, c.rt.Repo) }, commit: loseAnswer},
-		{Fault: Fault{"post-202", "POST with the whole blob is answered with 202, its bytes are read and forgotten"}, applies: hasDigest,
-			commit: func(c *call, next func() error) error {
-				c.note()
-				io.Copy(io.Discard, c.w.Body)
-				return c.startOnly(next)
-			}},
-		{Fault: Fault{"post-202-unread", "POST with the whole blob is answered with 202 before its bytes are read"}, applies: hasDigest,
-			commit: func(c *call, next func() error) error {
-				c.note()
-				return c.startOnly(next)
-			}},
-		{Fault: Fault{"mount-202", "no blob is ever mounted: a session is opened in its place"}, applies: isMount,
-			commit: func(c *call, next func() error) error {
-				c.note()
-				c.r.URL.RawQuery = ""
-				return next()
-			}},
+		acts("post-lost", "the answer to the first POST of a repository is lost",
+			func(c *call) bool { return isPost(c) && c.first(1, c.rt.Repo) }, loseAnswer),
+		acts("post-202", "POST with the whole blob is answered with 202, its bytes are read and forgotten", hasDigest, func(c *call, next func() error) error {
+			io.Copy(io.Discard, c.w.Body)
+			return c.startOnly(next)
+		}),
+		acts("post-202-unread", "POST with the whole blob is answered with 202 before its bytes are read", hasDigest, (*call).startOnly),
+		acts("mount-202", "no blob is ever mounted: a session is opened in its place", isMount, func(c *call, next func() error) error {
+			c.r.URL.RawQuery = ""
+			return next()
+		}),
 		mountStatus(400, "a mount is refused with 400"),
 		mountStatus(403, "a mount is refused with 403"),
 		mountStatus(404, "a mount is refused with 404"),
@@ -55,21 +47,19 @@ func startFaults() []*fault {
 
 // location makes a fault that changes the Location of answers about sessions.
 func location(name, short string, change func(c *call, u *url.URL) string) *fault {
-	return &fault{Fault: Fault{name, short}, applies: isUpload, commit: func(c *call, next func() error) error {
-		return c.edit(next, func(status int, h http.Header) int {
-			// An answer that ends a session names a blob, not a session.
-			u, err := url.Parse(h.Get("Location"))
-			if err != nil || u.Path == "" || status == http.StatusCreated {
-				return status
-			}
-			u.Scheme, u.Host = "", "" // it is on this host, whatever it says
-			h.Del("Location")
-			if loc := change(c, u); loc != "" {
-				h.Set("Location", loc)
-			}
+	return edits(name, short, isUpload, func(c *call, status int, h http.Header) int {
+		// An answer that ends a session names a blob, not a session.
+		u, err := url.Parse(h.Get("Location"))
+		if err != nil || u.Path == "" || status == http.StatusCreated {
 			return status
-		})
-	}}
+		}
+		u.Scheme, u.Host = "", "" // it is on this host, whatever it says
+		h.Del("Location")
+		if loc := change(c, u); loc != "" {
+			h.Set("Location", loc)
+		}
+		return status
+	})
 }
 
 // otherName is another name of the same server, as far as there is one: the loopback
@@ -129,17 +119,14 @@ func (f *fault) requiring(ok func(c *call) bool) *fault {
 // rangeFault makes a fault that changes the Range of answers about sessions; end is the last
 // byte, -1 if there is none.
 func rangeFault(name, short string, change func(end int64) string) *fault {
-	return &fault{Fault: Fault{name, short}, applies: isUpload, commit: func(c *call, next func() error) error {
-		return c.edit(next, func(status int, h http.Header) int {
-			if h.Get("Range") != "" && c.w.Access.Offset != nil {
-				h.Del("Range")
-				if v := change(*c.w.Access.Offset - 1); v != "" {
-					h.Set("Range", v)
-				}
+	return marks(name, short, isUpload, func(c *call, h http.Header) {
+		if h.Get("Range") != "" && c.w.Access.Offset != nil {
+			h.Del("Range")
+			if v := change(*c.w.Access.Offset - 1); v != "" {
+				h.Set("Range", v)
 			}
-			return status
-		})
-	}}
+		}
+	})
 }
 
 func rangeFaults() []*fault {
@@ -150,14 +137,10 @@ func rangeFaults() []*fault {
 		rangeFault("range-frozen", "Range never moves from 0-0", func(int64) string { return "0-0" }),
 		rangeFault("range-off-by-one", "Range ends behind the last byte", func(end int64) string { return fmt.Sprintf("0-%d", end+1) }),
 		rangeFault("range-garbage", "Range is not a range", func(int64) string { return "potato" }),
-		{Fault: Fault{"status-ahead", "the status of a session claims 1 TiB too many"}, applies: isStatus,
-			commit: func(c *call, next func() error) error {
-				return c.edit(next, func(status int, h http.Header) int {
-					if c.w.Access.Offset != nil {
-						h.Set("Range", fmt.Sprintf("0-%d", *c.w.Access.Offset+1<<40-1))
-					}
-					return status
-				})
-			}},
+		marks("status-ahead", "the status of a session claims 1 TiB too many", isStatus, func(c *call, h http.Header) {
+			if c.w.Access.Offset != nil {
+				h.Set("Range", fmt.Sprintf("0-%d", *c.w.Access.Offset+1<<40-1))
+			}
+		}),
 	}
 }

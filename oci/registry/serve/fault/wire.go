@@ -114,12 +114,10 @@ func wireFaults() []*fault {
 			exchange.Fail(http.StatusExpectationFailed, exchange.CodeUnsupported, "Expect is not supported")),
 		{Fault: Fault{"expect-silent", "no 100 Continue is ever sent; who sends the body all the same is served"}, applies: expects,
 			commit: func(c *call, next func() error) error { return c.takeOver(next, atOnce) }},
-		{Fault: Fault{"expect-late", "100 Continue comes after three seconds"}, applies: expects,
-			commit: func(c *call, next func() error) error {
-				c.note()
-				c.w.Body.R = &lateReader{c.w.Body.R, func() { c.wait(3 * time.Second) }}
-				return next()
-			}},
+		acts("expect-late", "100 Continue comes after three seconds", expects, func(c *call, next func() error) error {
+			c.w.Body.R = &lateReader{c.w.Body.R, func() { c.wait(3 * time.Second) }}
+			return next()
+		}),
 		{Fault: Fault{"headers-slow", "the first answer for each path that is read has its header at one byte a second"},
 			applies: func(c *call) bool {
 				reads := c.r.Method == http.MethodGet || c.r.Method == http.MethodHead
@@ -128,14 +126,11 @@ func wireFaults() []*fault {
 			commit: func(c *call, next func() error) error {
 				return c.takeOver(next, func(w io.Writer, head []byte) error { return c.trickle(w, head) })
 			}},
-		{Fault: Fault{"connection-stale", "the first request of each method on a used connection finds it closed"},
-			applies: func(c *call) bool {
-				return !c.first(1, c.r.RemoteAddr) && c.first(1, c.r.Method)
-			},
-			commit: func(c *call, _ func() error) error {
-				c.note()
+		acts("connection-stale", "the first request of each method on a used connection finds it closed",
+			func(c *call) bool { return !c.first(1, c.r.RemoteAddr) && c.first(1, c.r.Method) },
+			func(c *call, _ func() error) error {
 				c.w.Abort = true
 				return errCut
-			}},
+			}),
 	}
 }
