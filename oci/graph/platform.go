@@ -200,12 +200,7 @@ func PlatformOf(s Store, desc oci.Descriptor) (*oci.Platform, error) {
 		return nil, err
 	}
 
-	config, err := Config(s, m.Config)
-	if err != nil {
-		return nil, err
-	}
-
-	v, err := config.View()
+	v, err := View(s, m.Config)
 	if err != nil || v.OS == "" && v.Architecture == "" {
 		return nil, err
 	}
@@ -399,4 +394,13 @@ func Config(s Store, desc oci.Descriptor) (*oci.Config, error) {
 		return nil, fmt.Errorf("config %s: %w", desc.Digest, err)
 	}
 	return c, nil
+}
+
+// View reads what the config of an image says.
+func View(s Store, desc oci.Descriptor) (oci.View, error) {
+	c, err := Config(s, desc)
+	if err != nil {
+		return oci.View{}, err
+	}
+	return c.View()
 }

@@ -202,10 +202,8 @@ func (d *deep) config(m oci.Manifest) *configFacts {
 	facts := d.configs[key]
 	if facts == nil {
 		facts = &configFacts{digest: key.digest, mediaType: key.mediaType}
-		if c, err := graph.Config(d.src, m.Config); err == nil {
-			if v, err := c.View(); err == nil {
-				facts.view = &v
-			}
+		if v, err := graph.View(d.src, m.Config); err == nil {
+			facts.view = &v
 		}
 		d.configs[key] = facts
 	}

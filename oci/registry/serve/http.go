@@ -40,28 +40,8 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	hs.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	hs.RegisterOnShutdown(s.feed.Close) // event streams would not end by themselves
 	hs.RegisterOnShutdown(s.faults.Close)
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Grace)
-		defer cancel()
-		if hs.Shutdown(grace) != nil {
-			s.sessions.cutAll()
-			hs.Close()
-		}
-	})
-
-	err := hs.Serve(ln)
-	if !stop() { // ctx has ended
-		<-stopped
-	}
-
-	// An upload that was cut still saves what has come.
-	s.sessions.wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-
+	err := exchange.ServeUntil(ctx, hs, ln, s.opts.Grace, s.sessions.cutAll)
+	s.sessions.wait() // an upload that was cut still saves what has come
 	return err
 }
 

@@ -236,10 +236,7 @@ func (v *index) remove(first int, goes func(oci.Descriptor) bool) {
 	}
 
 	// The entries that stay, their texts and the ends of those are written over the old ones.
-	start, kept := 0, first
-	if first > 0 {
-		start = v.ends[first-1]
-	}
+	start, kept := v.start(first), first
 	length := start
 	for i := first; i < len(v.entries); i++ {
 		e, end := v.entries[i], v.ends[i]
@@ -269,12 +266,17 @@ func (v *index) name(i int) {
 	}
 }
 
+// start is where the text of an entry begins.
+func (v *index) start(i int) int {
+	if i == 0 {
+		return 0
+	}
+	return v.ends[i-1]
+}
+
 // replace puts a text in the place of an entry's.
 func (v *index) replace(i int, text []byte) {
-	start := 0
-	if i > 0 {
-		start = v.ends[i-1]
-	}
+	start := v.start(i)
 	longer := len(text) - (v.ends[i] - start)
 	v.list = slices.Replace(v.list, start, v.ends[i], text...)
 	for k := i; k < len(v.ends); k++ {
@@ -305,12 +307,7 @@ func (v *index) put(tag string, e oci.Descriptor) (changed bool, err error) {
 	}
 
 	// The same entry again is not a change, so index.json need not be written.
-	start := 0
-	if i > 0 {
-		start = v.ends[i-1]
-	}
-
-	if bytes.Equal(v.list[start:v.ends[i]], text) {
+	if bytes.Equal(v.list[v.start(i):v.ends[i]], text) {
 		return false, nil
 	}
 

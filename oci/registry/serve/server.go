@@ -243,7 +243,7 @@ func (s *Server) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 		return s.faults.Commit(w, r, &rt, func() error { return s.dispatch(w, r, rt) })
 	})
 	if err != nil {
-		s.sendError(w, err)
+		w.Fail(err, answerTo(err))
 	}
 }
 
@@ -319,14 +319,6 @@ func (s *Server) logAccess(w *exchange.Recorder, r *http.Request) {
 		s.logMu.Lock()
 		defer s.logMu.Unlock()
 		s.opts.Log(w.Access)
-	}
-}
-
-func (s *Server) sendError(w *exchange.Recorder, err error) {
-	f := answerTo(err)
-	w.Access.Error = err.Error()
-	if w.Status == 0 && !w.Abort {
-		f.Send(w)
 	}
 }
 

@@ -165,31 +165,11 @@ func (t *Tap) Serve(ctx context.Context, ln net.Listener, config *tls.Config) er
 		ln = plainListener{ln, t.hello}
 	}
 
-	// The end of ctx must not cancel the requests in flight at once, so the server has a
-	// context of its own. Serve returns only when Shutdown has.
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.opts.Grace)
-		defer cancel()
-		if hs.Shutdown(grace) != nil {
-			t.end()
-			cut()
-			hs.Close()
-		}
+	err := exchange.ServeUntil(ctx, hs, ln, t.opts.Grace, func() { t.end(); cut() })
+	if ctx.Err() != nil {
 		t.underWay.Wait()
-	})
-
-	err := hs.Serve(ln)
-	if !stop() {
-		<-stopped
 	}
 	t.lanes.close()
-
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-
 	return err
 }
 
@@ -302,12 +282,8 @@ func (t *Tap) ServeHTTP(hw http.ResponseWriter, r *http.Request) {
 		return p.failed
 	}
 
-	err := t.spoil(p, r, next)
-	if err != nil {
-		w.Access.Error = err.Error()
-		if w.Status == 0 && !w.Abort {
-			host{t}.Answer(err).Send(w)
-		}
+	if err := t.spoil(p, r, next); err != nil {
+		w.Fail(err, host{t}.Answer(err))
 	}
 }
 

@@ -228,9 +228,6 @@ func (v *inventoryFlags) ref(ctx context.Context, env *cli.Env, ref registry.Ref
 
 // archiveInventory reads the inventory of a tar, a directory of its parts, or standard input.
 func archiveInventory(ctx context.Context, env *cli.Env, name string, read func(context.Context, io.Reader) (*archive.Inventory, error)) (*archive.Inventory, error) {
-	if name == "-" && env.InTTY {
-		return nil, cli.Usagef("standard input is a terminal: name a FILE, or pipe one in")
-	}
 	in, err := operands.ArchiveData(ctx, env, name)
 	if err != nil {
 		return nil, err

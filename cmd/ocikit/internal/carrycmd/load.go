@@ -48,10 +48,6 @@ images get their names, each of them whole, or none does.`,
 					return err
 				}
 
-				if name == "-" && env.InTTY {
-					return cli.Usagef("standard input is a terminal: name a FILE, or pipe an archive in")
-				}
-
 				in, err := operands.ArchiveData(ctx, env, name)
 				if err != nil {
 					return err

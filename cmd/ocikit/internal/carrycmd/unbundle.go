@@ -66,10 +66,6 @@ func runUnbundle(ctx context.Context, env *cli.Env, operand, name string, o arch
 		return cli.Usagef("%q: want a layout alone: a bundle says how its images are called", operand)
 	}
 
-	if name == "-" && env.InTTY {
-		return cli.Usagef("standard input is a terminal: name a FILE, or pipe a bundle in")
-	}
-
 	in, err := operands.ArchiveData(ctx, env, name)
 	if err != nil {
 		return err

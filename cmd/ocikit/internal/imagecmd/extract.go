@@ -217,12 +217,7 @@ func (x extraction) runtimeConfig(readFile func(string) ([]byte, error)) ([]byte
 		return nil, err
 	}
 
-	config, err := graph.Config(x.src, m.Config)
-	if err != nil {
-		return nil, err
-	}
-
-	v, err := config.View()
+	v, err := graph.View(x.src, m.Config)
 	if err != nil {
 		return nil, err
 	}

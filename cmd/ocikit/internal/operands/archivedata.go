@@ -31,6 +31,9 @@ func ArchiveFile(operand string) (string, error) {
 // ArchiveData opens an archive as a stream: a file, "-", or a directory with the parts of one,
 // which are verified while they are read. The caller closes it.
 func ArchiveData(ctx context.Context, env *cli.Env, name string) (io.ReadCloser, error) {
+	if name == "-" && env.InTTY {
+		return nil, cli.Usagef("standard input is a terminal: name a FILE, or pipe one in")
+	}
 	if name == "-" || !split.IsSet(name) {
 		return env.Data(name)
 	}

@@ -1,7 +1,10 @@
 package exchange
 
 import (
+	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -177,4 +180,37 @@ func (b *Body) Read(p []byte) (int, error) {
 func (b *Body) Stop() {
 	b.cut.Store(true)
 	b.rc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// Fail says in the log what went wrong, and sends the answer that it stands for if none was sent.
+func (w *Recorder) Fail(err error, answer *Failure) {
+	w.Access.Error = err.Error()
+	if w.Status == 0 && !w.Abort {
+		answer.Send(w)
+	}
+}
+
+// ServeUntil accepts connections on ln until ctx ends, gives the requests in flight so long, and has cut
+// called before it breaks those that are left. Then it returns nil. Any other end is an error.
+func ServeUntil(ctx context.Context, hs *http.Server, ln net.Listener, grace time.Duration, cut func()) error {
+	// The end of ctx must not cancel the requests in flight at once.
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+		defer cancel()
+		if hs.Shutdown(late) != nil {
+			cut()
+			hs.Close()
+		}
+	})
+
+	err := hs.Serve(ln)
+	if !stop() { // ctx has ended, and Serve returns before Shutdown has
+		<-stopped
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
 }

@@ -44,8 +44,7 @@ func (c *call) hold(next func() error, wanted func(status int) bool, send func(w
 	c.w.ResponseWriter = a
 	err := next()
 	if err != nil && c.w.Status == 0 && !c.w.Abort {
-		c.w.Access.Error = err.Error()
-		c.host.Answer(err).Send(c.w)
+		c.w.Fail(err, c.host.Answer(err))
 		err = nil
 	}
 	c.w.ResponseWriter = below

@@ -44,10 +44,7 @@ func (c *call) takeOver(next func() error, head func(w io.Writer, head []byte) e
 
 	// The server cannot answer any more, so an error is answered here.
 	if err := next(); err != nil {
-		c.w.Access.Error = err.Error()
-		if c.w.Status == 0 {
-			c.host.Answer(err).Send(c.w)
-		}
+		c.w.Fail(err, c.host.Answer(err))
 	}
 
 	return nil

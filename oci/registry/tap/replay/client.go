@@ -363,11 +363,10 @@ func (p *player) playBlob(ctx context.Context, e *record.Entry, step Step) (Step
 		_, err = io.Copy(io.Discard, b)
 	}
 
-	var refused *registry.StatusError
-	switch {
+	switch refused, ok := errors.AsType[*registry.StatusError](err); {
 	case ctx.Err() != nil:
 		return step, context.Cause(ctx)
-	case errors.As(err, &refused):
+	case ok:
 		step.Got = outcome(refused.Status, refused.Errors)
 	case err != nil:
 		step.Got = "no blob: " + wire.Quote(p.c.Redact(err.Error()))
