@@ -89,6 +89,14 @@ func (d Descriptor) Bare() Descriptor {
 	return Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
 }
 
+// TotalSize returns how many bytes blobs have together.
+func TotalSize(list []Descriptor) (n int64) {
+	for _, d := range list {
+		n += d.Size
+	}
+	return n
+}
+
 // WithAnnotation returns a copy of d with one annotation set, or removed if value is "".
 func (d Descriptor) WithAnnotation(key, value string) Descriptor {
 	d.Annotations = d.Annotations.With(key, value)

@@ -258,12 +258,7 @@ const smallBelow = 8 << 20
 // them. Any other one, as of a layer below that is absent, says nothing about the new layers.
 func Surprises(ctx context.Context, l *layout.Layout, layers []oci.Descriptor, added int) ([]stack.Surprise, error) {
 	first := len(layers) - added
-	var size int64
-	for _, d := range layers[:first] {
-		size += d.Size
-	}
-
-	all := size <= smallBelow
+	all := oci.TotalSize(layers[:first]) <= smallBelow
 	for i := first; i < len(layers) && !all; i++ {
 		rules := tarutil.NewLayerRules()
 		name, err := findEntry(ctx, l, layers[i], func(hdr *tar.Header) bool {

@@ -85,10 +85,11 @@ func (l *Layout) GC(ctx context.Context, o GCOptions, report func(Garbage) error
 		}
 		if o.Delete {
 			dirs[path.Dir(g.Path)] = true
-			if err = l.discard(g); err != nil {
+			if err = l.remove(g); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				err = fmt.Errorf("layout %q: remove %s: %w", l.dir, g.Path, cause(err))
 				break
 			}
+			err = nil // another process may have removed it first, at any moment
 		}
 	}
 
@@ -212,15 +213,8 @@ func (l *Layout) leftovers() ([]fs.FileInfo, error) {
 	return found, nil
 }
 
-// discard removes a file, unless it is another one than was judged: a writer may have stored
-// the same blob anew. Another process may remove it first, at any moment.
-func (l *Layout) discard(g garbageFile) error {
-	if err := l.remove(g); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
+// remove removes a file, unless it is another one than was judged: a writer may have stored the same
+// blob anew.
 func (l *Layout) remove(g garbageFile) error {
 	info, err := l.root.Lstat(g.Path)
 	if err != nil {

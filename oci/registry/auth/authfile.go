@@ -60,14 +60,9 @@ func (a *Authenticator) fromFiles(ctx context.Context) (*credential, error) {
 		}
 	}
 
-	// Within a file the helper of the host comes before the entries. credsStore is the helper
-	// for all hosts that credHelpers does not name.
+	// Within a file the helper of the host comes before the entries.
 	for _, f := range files {
-		helper, named := f.helper(host)
-		if !named {
-			helper = f.CredsStore
-		}
-		if helper != "" {
+		if helper := f.keeper(host); helper != "" {
 			k, err := a.runHelper(ctx, helper, f.name)
 			if err != nil || k != nil {
 				return k, err
@@ -201,6 +196,15 @@ func parseAuthFile(name string, data []byte, legacy bool) (*authFile, error) {
 		return nil, fmt.Errorf("file %q: it is not one JSON object as a credential file is", name)
 	}
 	return f, nil
+}
+
+// keeper returns the program that keeps the credentials for host, "" for none: credsStore is the helper for
+// all hosts that credHelpers does not name.
+func (f *authFile) keeper(host string) string {
+	if helper, named := f.helper(host); named {
+		return helper
+	}
+	return f.CredsStore
 }
 
 // helper returns the program that credHelpers names for host; "" switches helpers off.

@@ -54,13 +54,9 @@ func parseChallenge(s string) []Challenge {
 			p.Until(" \t,")
 			continue
 		}
-		if len(list) > 0 && p.Peek() == ',' && !knownScheme(word) {
+		if len(list) > 0 && p.Peek() == ',' && !slices.Contains([]string{"basic", "bearer", "negotiate", "digest", "ntlm"}, strings.ToLower(word)) {
 			continue // a token68, or rubbish
 		}
 		list = append(list, Challenge{Scheme: strings.ToLower(word), Params: map[string]string{}})
 	}
-}
-
-func knownScheme(s string) bool {
-	return slices.Contains([]string{"basic", "bearer", "negotiate", "digest", "ntlm"}, strings.ToLower(s))
 }

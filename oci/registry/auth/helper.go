@@ -191,11 +191,10 @@ func (a *Authenticator) callHelper(ctx context.Context, path, verb, input string
 		a.c.Notice(fmt.Sprintf("%s says: %s", filepath.Base(path), wire.Quote(withoutWords(text, stdout.b.String()))))
 	}
 
-	var exit *exec.ExitError
-	switch {
+	switch exit, ok := errors.AsType[*exec.ExitError](err); {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case errors.As(err, &exit):
+	case ok:
 		return nil, &helperError{exit, sentence(stdout.b.String())}
 	case err != nil:
 		return nil, err

@@ -90,11 +90,7 @@ func (a *Authenticator) edit(out *Stored, change func(f *editedFile, helper stri
 	}
 
 	out.File = f.name
-	helper, named := f.helper(a.o.Host)
-	if !named {
-		helper = f.CredsStore
-	}
-
+	helper := f.keeper(a.o.Host)
 	if helper != "" {
 		out.Helper = "docker-credential-" + helper
 	}
@@ -105,11 +101,10 @@ func (a *Authenticator) edit(out *Stored, change func(f *editedFile, helper stri
 		return err
 	}
 
-	if !out.Changed {
-		return nil
+	if out.Changed {
+		err = f.write()
 	}
-
-	return f.write()
+	return err
 }
 
 // storeFile is the file that credentials are put into.
@@ -132,8 +127,7 @@ func (a *Authenticator) tell(ctx context.Context, helper, verb, input string) er
 	if err == nil {
 		_, err = a.callHelper(ctx, path, verb, input)
 	}
-	var failed *helperError
-	if verb == "erase" && errors.As(err, &failed) && notFound(failed.words) {
+	if failed, ok := errors.AsType[*helperError](err); ok && verb == "erase" && notFound(failed.words) {
 		return nil
 	}
 	return err

@@ -331,10 +331,7 @@ func (a *Authenticator) Token(ctx context.Context, scopes ...string) (TokenInfo,
 
 	a.explain(&info, want, header)
 	if err == nil && header == "" {
-		err = fmt.Errorf("%s: %w: no credentials, and the registry wants some", a.o.Host, wire.ErrDenied)
-		if a.credErr != nil {
-			err = a.credErr
-		}
+		err = cmp.Or(a.credErr, fmt.Errorf("%s: %w: no credentials, and the registry wants some", a.o.Host, wire.ErrDenied))
 	}
 
 	return info, err

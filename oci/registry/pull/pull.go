@@ -97,12 +97,7 @@ func (im *Image) Pull(ctx context.Context, l *layout.Layout, entry oci.Descripto
 // pull does the work of Pull: blobs, manifests, names, in this order, so that nothing in the layout
 // ever names what is not there.
 func (p *puller) pull(ctx context.Context, entry oci.Descriptor) error {
-	var total int64
-	for _, d := range p.blobs {
-		total += d.Size
-	}
-
-	p.progress(progress.Event{Kind: "plan", Size: total, Count: len(p.blobs)})
+	p.progress(progress.Event{Kind: "plan", Size: oci.TotalSize(p.blobs), Count: len(p.blobs)})
 	if err := p.fetchAll(ctx); err != nil {
 		return err
 	}

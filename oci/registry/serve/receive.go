@@ -178,16 +178,12 @@ func (s *Server) bodyLimit(r *http.Request, before int64, sp span) (int64, error
 		limit = max(s.opts.MaxUpload-before, 0)
 	}
 	if r.ContentLength > limit || sp.given && sp.length() > limit {
-		return 0, s.tooLarge()
+		return 0, exchange.Fail(http.StatusRequestEntityTooLarge, exchange.CodeSizeInvalid, "the limit for a blob is %d bytes", s.opts.MaxUpload)
 	}
 	if sp.given {
 		limit = sp.length()
 	}
 	return limit, nil
-}
-
-func (s *Server) tooLarge() *exchange.Failure {
-	return exchange.Fail(http.StatusRequestEntityTooLarge, exchange.CodeSizeInvalid, "the limit for a blob is %d bytes", s.opts.MaxUpload)
 }
 
 // copy moves at most limit bytes of a body to the end of the file and through the hash

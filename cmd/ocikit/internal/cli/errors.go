@@ -29,6 +29,14 @@ var (
 	ErrInterrupted = errors.New("interrupted")
 )
 
+// NoIf returns err, or [ErrNo] if there is none and what was printed is a "no".
+func NoIf(err error, no bool) error {
+	if err == nil && no {
+		return ErrNo
+	}
+	return err
+}
+
 // A UsageError is a command line that cannot be run. Nothing was read or written.
 type UsageError struct {
 	Msg      string

@@ -155,10 +155,8 @@ func (v *View) Write(p []byte) (int, error) {
 	text := v.bars.erase() + string(p)
 	v.bars.midline = !strings.HasSuffix(text, "\n")
 	text += v.bars.draw(lines)
-	if _, err := io.WriteString(v.out, text); err != nil {
-		return 0, err
-	}
-	return len(p), nil
+	_, err := io.WriteString(v.out, text)
+	return len(p), err
 }
 
 // SumUp reports whether the caller is to say in a line what was done, which takes the place

@@ -31,7 +31,7 @@ What no flag names stays as it was there, known to ocikit or not. Removing what 
 error. The platform is linux/amd64 unless flags say otherwise, on every machine.`,
 		Example: "ocikit config --layer layer.tar --env PATH=/bin --entrypoint '[\"/bin/hello\"]' -o config.json",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			c := &configuring{target: bindTarget(fs), flags: commonflags.BindConfig(fs), layers: bindLayers(fs)}
+			c := &configuring{target: bindTarget(fs), flags: commonflags.BindConfig(fs), layers: commonflags.BindLayers(fs)}
 			c.from = commonflags.BindFrom(fs)
 			c.platform = commonflags.BindPlatform(fs)
 			c.places = operands.BindPlaces(fs)

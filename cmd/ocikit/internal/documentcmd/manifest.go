@@ -34,7 +34,7 @@ ocikit push app localhost:5000/hello:latest --referrers
 ocikit registry referrers localhost:5000/hello:latest`,
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			m := &manifesting{target: bindTarget(fs)}
-			m.in = inputFlags{config: fs.String("config", "", "take the config or its descriptor in `INPUT`"), layers: bindLayers(fs)}
+			m.in = inputFlags{config: fs.String("config", "", "take the config or its descriptor in `INPUT`"), layers: commonflags.BindLayers(fs)}
 			m.annotations = commonflags.BindAnnotations(fs)
 			m.artifactType = commonflags.BindMediaType(fs, "artifact-type", "make an artifact of the type `TYPE`")
 			m.in.subject = fs.String("subject", "", "refer to the manifest or descriptor in `INPUT`")
@@ -93,11 +93,6 @@ func (f *manifesting) run(ctx context.Context, env *cli.Env, args []string) erro
 	}
 
 	return oci.WriteDescriptors(env.Stdout, desc)
-}
-
-// bindLayers declares the flag that names layers, or their descriptors.
-func bindLayers(fs *flag.FlagSet) *[]string {
-	return commonflags.BindLayers(fs)
 }
 
 // inputFlags name what a manifest is made of.

@@ -134,11 +134,7 @@ func (r *rebuild) run(ctx context.Context, env *cli.Env, p rebuildPlace, args []
 		}
 		return show.WriteLines(w, []string{fmt.Sprintf("layer %d is what the sources make: %s", number, layer.Digest)})
 	})
-	if err == nil && len(causes) > 0 {
-		err = cli.ErrNo
-	}
-
-	return err
+	return cli.NoIf(err, len(causes) > 0)
 }
 
 // compare returns why the layer, which the reader knows by the name where, is not what m makes.

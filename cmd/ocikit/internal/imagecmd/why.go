@@ -71,11 +71,7 @@ printed, here being IMAGE and there what was made.`,
 					}
 					return writeCauses(w, causes, false)
 				})
-				if err == nil && len(causes) > 0 {
-					err = cli.ErrNo
-				}
-
-				return err
+				return cli.NoIf(err, len(causes) > 0)
 			}
 		},
 	}

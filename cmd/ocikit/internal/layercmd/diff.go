@@ -123,10 +123,7 @@ func (d *diffing) run(ctx context.Context, env *cli.Env, oldName, newName string
 		}
 		return writeMembers(w, members, *d.asJSON)
 	})
-	if err == nil && changes.Len()+len(members) > 0 {
-		err = cli.ErrNo
-	}
-	return err
+	return cli.NoIf(err, changes.Len()+len(members) > 0)
 }
 
 // treesError returns an error of comparing trees. One of the layers of an image says itself which.

@@ -82,7 +82,7 @@ func (c *copying) intoLayout(ctx context.Context, env *cli.Env, to *layout.Layou
 		}
 	}
 
-	err = c.each(ctx, env, func(i int, m operands.Member) error {
+	err = operands.Each(ctx, env, c.images, c.set.FailFast, func(i int, m operands.Member) error {
 		desc := &c.images[i].Desc
 		err := to.Copy(ctx, m.Src, []*oci.Descriptor{desc}, c.o)
 		if err == nil {
@@ -92,11 +92,6 @@ func (c *copying) intoLayout(ctx context.Context, env *cli.Env, to *layout.Layou
 	})
 
 	return done, err
-}
-
-// each works on one image after the other. One that fails is named.
-func (c *copying) each(ctx context.Context, env *cli.Env, do func(int, operands.Member) error) error {
-	return operands.Each(ctx, env, c.images, c.set.FailFast, do)
 }
 
 // report prints the descriptors of what was copied, or the names that it would get.

@@ -34,7 +34,8 @@ prints each as an object with its verdicts.`,
 				defer in.Close()
 				if *asJSON {
 					c := judge.New()
-					return eachEntry(name, in, func(e *record.Entry) error { return show.WriteJSON(env.Stdout, judged{e, c.Judge(e)}) })
+					_, err := eachEntry(name, in, func(e *record.Entry) error { return show.WriteJSON(env.Stdout, judged{e, c.Judge(e)}) })
+					return err
 				}
 				return explain(env.Stdout, name, in, env.Verbose)
 			}
@@ -42,13 +43,13 @@ prints each as an object with its verdicts.`,
 	}
 }
 
-// eachEntry calls visit for each exchange of a recording.
-func eachEntry(name string, in io.Reader, visit func(*record.Entry) error) error {
-	_, err := record.Read(in, visit)
+// eachEntry calls visit for each exchange of a recording, and returns its head.
+func eachEntry(name string, in io.Reader, visit func(*record.Entry) error) (record.Head, error) {
+	head, err := record.Read(in, visit)
 	if errors.Is(err, record.ErrMalformed) {
 		err = fmt.Errorf("%s: %w", cli.InputName(name), err)
 	}
-	return err
+	return head, err
 }
 
 // maxShown bounds the lines that are held in memory: the summary is printed first, and known last.
@@ -60,7 +61,7 @@ func explain(w io.Writer, name string, in io.Reader, all bool) error {
 	c := judge.New()
 	var lines []string
 	more := 0
-	err := eachEntry(name, in, func(e *record.Entry) error {
+	_, err := eachEntry(name, in, func(e *record.Entry) error {
 		verdicts := c.Judge(e)
 		var said []string
 		for _, v := range verdicts {
@@ -96,13 +97,5 @@ func explain(w io.Writer, name string, in io.Reader, all bool) error {
 		out = append(out, fmt.Sprintf("%d more exchanges are not shown", more))
 	}
 
-	if err := show.WriteLines(w, out); err != nil {
-		return err
-	}
-
-	if s.Verdict.Broken() && !s.Recovered {
-		return cli.ErrNo
-	}
-
-	return nil
+	return cli.NoIf(show.WriteLines(w, out), s.Verdict.Broken() && !s.Recovered)
 }

@@ -3,7 +3,6 @@ package tapcmd
 import (
 	"cmp"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -81,17 +80,13 @@ func load(env *cli.Env, name string) (record.Head, []*record.Entry, error) {
 	defer in.Close()
 
 	var entries []*record.Entry
-	head, err := record.Read(in, func(e *record.Entry) error {
+	head, err := eachEntry(name, in, func(e *record.Entry) error {
 		if len(entries) >= maxPlayed {
 			return fmt.Errorf("%q: over %d exchanges", name, maxPlayed)
 		}
 		entries = append(entries, e)
 		return nil
 	})
-
-	if errors.Is(err, record.ErrMalformed) {
-		err = fmt.Errorf("%s: %w", cli.InputName(name), err)
-	}
 
 	slices.SortStableFunc(entries, func(a, b *record.Entry) int { return a.N - b.N })
 	return head, entries, err
@@ -159,15 +154,7 @@ func (rec recording) serve(ctx context.Context, env *cli.Env, address string) er
 	}
 
 	lines = append(lines, fmt.Sprintf("%d requests played, %d of the recording did not come, %d diverged", played, missing, len(diverged)))
-	if err := show.WriteLines(env.Stdout, lines); err != nil {
-		return err
-	}
-
-	if len(diverged) > 0 {
-		return cli.ErrNo
-	}
-
-	return nil
+	return cli.NoIf(show.WriteLines(env.Stdout, lines), len(diverged) > 0)
 }
 
 // send sends the recorded requests to a registry and prints what came. The error is
@@ -193,18 +180,9 @@ func (rec recording) send(ctx context.Context, env *cli.Env, flags *commonflags.
 			writeErr = show.WriteLines(env.Stdout, []string{show.Printable(s.String())})
 		}
 	})
-	err = cmp.Or(err, writeErr)
-	if err != nil {
+	if err := cmp.Or(err, writeErr); err != nil {
 		return err
 	}
 
-	if err := show.WriteLines(env.Stdout, []string{fmt.Sprintf("total: %d the same, %d differ", same, differ)}); err != nil {
-		return err
-	}
-
-	if differ > 0 {
-		return cli.ErrNo
-	}
-
-	return nil
+	return cli.NoIf(show.WriteLines(env.Stdout, []string{fmt.Sprintf("total: %d the same, %d differ", same, differ)}), differ > 0)
 }

@@ -246,15 +246,7 @@ func conclude(env *cli.Env, s judge.Summary, distrusted bool) error {
 		s.Verdict.Advice += ": --make-ca DIR"
 	}
 
-	if err := show.WriteLines(env.Stdout, s.Lines()); err != nil {
-		return err
-	}
-
-	if s.Verdict.Broken() && !s.Recovered {
-		return cli.ErrNo
-	}
-
-	return nil
+	return cli.NoIf(show.WriteLines(env.Stdout, s.Lines()), s.Verdict.Broken() && !s.Recovered)
 }
 
 // findTime is how long a registry is waited for before the tap begins without knowing it.

@@ -34,7 +34,7 @@ func blobRules() []rule {
 		{id: "content-range", ends: "end-2", level: Registry, text: func(x *view) string {
 			start, _, ok := wire.ParseContentRange(x.e.Head("Content-Range"))
 			want, _, _ := strings.Cut(strings.TrimPrefix(x.e.Ask("Range"), "bytes="), "-")
-			return when(x.e.Status == 206 && (!ok || want != "" && want != itoa(start)), "the part of the blob that came is not the one that was asked for: Content-Range %s", wire.Quote(x.e.Head("Content-Range")))
+			return when(x.e.Status == 206 && (!ok || want != "" && want != strconv.FormatInt(start, 10)), "the part of the blob that came is not the one that was asked for: Content-Range %s", wire.Quote(x.e.Head("Content-Range")))
 		}, advice: "look at what stands before the registry: a cache, perhaps"},
 		{id: "encoding", ends: "end-2 end-3", level: Registry, text: func(x *view) string {
 			enc := x.e.Head("Content-Encoding")
@@ -94,5 +94,3 @@ func answerRules() []rule {
 		}},
 	}
 }
-
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }
