@@ -1,6 +1,7 @@
 package pushcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,9 +101,7 @@ func (p *pusher) putManifest(ctx context.Context, n *node, name string, tags []s
 				if again && findErr == nil {
 					continue
 				}
-				if findErr != nil {
-					err = findErr
-				}
+				err = cmp.Or(findErr, err)
 			}
 		}
 		return fmt.Errorf("push manifest %s: %w", n.desc.Digest, err)

@@ -74,10 +74,8 @@ func (s *Server) deleteBlob(w *exchange.Recorder, r *http.Request, rt exchange.R
 		if _, err := l.Stat(d); err != nil {
 			return err
 		}
-		for _, e := range x.Manifests {
-			if e.Digest == d {
-				return inUse(d, "it is a manifest")
-			}
+		if slices.ContainsFunc(x.Manifests, func(e oci.Descriptor) bool { return e.Digest == d }) {
+			return inUse(d, "it is a manifest")
 		}
 		if err := checkUnused(l, x.Manifests, d); err != nil {
 			return err

@@ -340,9 +340,8 @@ func (s *Server) writeNames(repo string, l *layout.Layout, v *index, batch []*ch
 	if v.info, err = f.Stat(); err != nil {
 		f.Close()
 		s.indexes.forget(repo)
-		return nil
+	} else {
+		s.indexes.put(repo, v, f, v.info.Size())
 	}
-
-	s.indexes.put(repo, v, f, v.info.Size())
 	return nil
 }

@@ -2,6 +2,7 @@ package tap
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"math"
@@ -113,10 +114,7 @@ func (m *meter) Read(b []byte) (int, error) {
 		m.kept.Write(b[:min(n, m.limit+1-m.kept.Len())])
 	}
 
-	if err != nil {
-		m.err = err
-	}
-
+	m.err = cmp.Or(err, m.err)
 	return n, err
 }
 
