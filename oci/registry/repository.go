@@ -285,10 +285,7 @@ func (r *Repository) Blob(desc oci.Descriptor) (io.ReadCloser, error) {
 // Reads in order share one request; a read elsewhere costs another.
 func (r *Repository) BlobAt(desc oci.Descriptor) (source.BlobAt, error) {
 	if desc.Data != nil {
-		if err := desc.CheckData(); err != nil {
-			return nil, err
-		}
-		return source.Embedded(desc), nil
+		return source.Embedded(desc), desc.CheckData()
 	}
 	return &remoteBlob{r: r, desc: desc}, nil
 }

@@ -94,10 +94,8 @@ func both[In, Out any](here, there In, read func(In) (Out, error)) (x, y Out, er
 // about one of the two is a [*SideError].
 func Images(ctx context.Context, here, there Image) ([]Cause, error) {
 	r := &run{ctx: ctx, a: here.Src, b: there.Src}
-	if err := r.images(nil, here.Desc, there.Desc); err != nil {
-		return nil, err
-	}
-	return r.causes, nil
+	err := r.images(nil, here.Desc, there.Desc)
+	return r.causes, err
 }
 
 // Members returns the members in which the manifests and configs of two images differ. Those that

@@ -195,10 +195,7 @@ func (v *inventoryFlags) withChunks(ctx context.Context, l source.Source) func(*
 		if err == nil && v.chunks {
 			err = inv.AddChunks(ctx, l)
 		}
-		if err != nil {
-			return nil, err
-		}
-		return inv, nil
+		return inv, err
 	}
 }
 
