@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -191,14 +190,14 @@ func (a *appending) input(ctx context.Context, env *cli.Env, input string) error
 		return a.descriptors(ctx, strings.NewReader(input), input)
 	}
 
-	// AddLayer stores nothing without a layout.
+	// Nothing is stored without a layout.
 	to := a.l
 	if a.dry {
 		to = nil
 	}
 
-	if info, err := os.Stat(input); err == nil && info.IsDir() && input != "-" {
-		d, err := layercmd.AddLayer(ctx, env, to, []string{input}, a.pack, a.o)
+	if layercmd.IsTree(input) {
+		d, err := layercmd.AddTree(ctx, env, to, input, layercmd.Packing{Tree: a.pack, Layer: a.o})
 		a.layers = append(a.layers, d)
 		return err
 	}

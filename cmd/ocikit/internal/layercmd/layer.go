@@ -60,7 +60,7 @@ flags.`,
 				}
 				defer l.Close()
 
-				desc, err := AddLayer(ctx, env, l, args[1:], packing, o)
+				desc, err := addLayer(ctx, env, l, args[1:], Packing{packing, o})
 				if err != nil {
 					return err
 				}
@@ -71,29 +71,46 @@ flags.`,
 	}
 }
 
-// AddLayer stores the layer that args[0] names, a tar or a directory, or without args that on
-// standard input, and returns its descriptor, which carries the diff ID. After an error the layout
-// is as before. With l nil nothing is stored.
-func AddLayer(ctx context.Context, env *cli.Env, l *layout.Layout, args []string, packing pack.Options, o image.LayerOptions) (oci.Descriptor, error) {
-	name := cli.FileOperand(args)
-	if info, err := os.Stat(name); err == nil && info.IsDir() && name != "-" {
-		// The layout may lie in the directory. It is left out: it grows while it is read.
-		if l != nil {
-			if info, err := os.Stat(l.Name()); err == nil {
-				packing.Output = append(packing.Output, info)
-			}
-		}
+// A Packing says how a directory is packed, and how the layer is stored.
+type Packing struct {
+	Tree  pack.Options
+	Layer image.LayerOptions
+}
 
-		w, err := image.NewLayerWriter(l, o)
-		if err != nil {
-			return oci.Descriptor{}, err
+// IsTree reports whether a name is that of a directory, which is packed.
+func IsTree(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir() && name != "-"
+}
+
+// AddTree stores a directory as a layer, and returns its descriptor, which carries the diff ID. After an
+// error the layout is as before. With l nil nothing is stored.
+func AddTree(ctx context.Context, env *cli.Env, l *layout.Layout, dir string, p Packing) (oci.Descriptor, error) {
+	// The layout may lie in the directory. It is left out: it grows while it is read.
+	if l != nil {
+		if info, err := os.Stat(l.Name()); err == nil {
+			p.Tree.Output = append(p.Tree.Output, info)
 		}
-		defer w.Abort()
-		counted, done := env.Written(w, name)
-		if err := done(pack.Tar(ctx, counted, []pack.Source{{Path: behindLinks(name)}}, packing)); err != nil {
-			return oci.Descriptor{}, commonflags.PackHint(err)
-		}
-		return w.Commit()
+	}
+
+	w, err := image.NewLayerWriter(l, p.Layer)
+	if err != nil {
+		return oci.Descriptor{}, err
+	}
+	defer w.Abort()
+	counted, done := env.Written(w, dir)
+	if err := done(pack.Tar(ctx, counted, []pack.Source{{Path: behindLinks(dir)}}, p.Tree)); err != nil {
+		return oci.Descriptor{}, commonflags.PackHint(err)
+	}
+	return w.Commit()
+}
+
+// addLayer stores the layer that args[0] names, a tar or a directory, or without args that on standard
+// input.
+func addLayer(ctx context.Context, env *cli.Env, l *layout.Layout, args []string, p Packing) (oci.Descriptor, error) {
+	name := cli.FileOperand(args)
+	if IsTree(name) {
+		return AddTree(ctx, env, l, name, p)
 	}
 
 	in, err := env.Data(name)
@@ -103,6 +120,7 @@ func AddLayer(ctx context.Context, env *cli.Env, l *layout.Layout, args []string
 	defer in.Close()
 
 	// In a pipe the missing end of a tar may mean that its writer has died.
+	o := p.Layer
 	o.AllowNoEnd = name != "-"
 	o.Notice = func(text string) { env.Notice("ocikit: %s: %s", cli.InputName(name), text) }
 	desc, err := image.AddLayer(ctx, l, in, o)
