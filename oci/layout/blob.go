@@ -28,7 +28,8 @@ func (l *Layout) blobDir(alg digest.Algorithm) *os.Root {
 		return dir
 	}
 
-	dir, err := l.root.OpenRoot(path.Join(blobsDir, string(alg)))
+	root, below := l.within(path.Join(blobsDir, string(alg)))
+	dir, err := root.OpenRoot(below)
 	if err != nil {
 		return nil
 	}
@@ -78,7 +79,8 @@ func (l *Layout) lstat(d digest.Digest) (fs.FileInfo, error) {
 			return info, nil
 		}
 	}
-	return l.root.Lstat(blobPath(d))
+	root, name := l.within(blobPath(d))
+	return root.Lstat(name)
 }
 
 // BlobAt opens a blob for reading at any offset; the caller closes it. Its size is checked, its

@@ -226,6 +226,61 @@ func TestGCRefuses(t *testing.T) {
 	}
 }
 
+// A link that the user made of blobs, to share them among layouts, is followed to read. Nothing is
+// written or removed behind one that leads out of the layout.
+func TestSharedBlobs(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no links here")
+	}
+	l := newLayout(t)
+	desc := addImage(t, l, "1")
+	if err := l.Tag(t.Context(), "v1", desc, TagOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	addImage(t, l, "garbage")
+	l.Close()
+	shared := filepath.Join(t.TempDir(), "shared")
+	blobs := filepath.Join(l.Name(), blobsDir)
+	if err := os.Rename(blobs, shared); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(shared, blobs); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadDir(filepath.Join(shared, "sha256"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	l, err = Open(l.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := l.Document(desc); err != nil {
+		t.Error(err)
+	}
+	findings, report, err := l.Verify(t.Context(), VerifyOptions{})
+	if err != nil || report.Blobs != len(before) || len(findings) != 0 {
+		t.Errorf("Verify() = %+v, %+v, %v, want %d blobs", findings, report, err, len(before))
+	}
+	to := newLayout(t)
+	if err := to.Copy(t.Context(), l, pointers([]oci.Descriptor{desc}), CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+	mustVerify(t, to)
+
+	if _, _, err := l.Put(strings.NewReader("new"), digest.Digest{}); !errors.Is(err, errOutside) {
+		t.Errorf("Put() = %v", err)
+	}
+	if found, err := collect(t, l, GCOptions{Delete: true}); !errors.Is(err, ErrUnsafe) {
+		t.Errorf("GC() = %q, %v", found, err)
+	}
+	if after, err := os.ReadDir(filepath.Join(shared, "sha256")); err != nil || len(after) != len(before) {
+		t.Errorf("%d files in the shared directory, %v; before %d", len(after), err, len(before))
+	}
+}
+
 func TestGCLeftovers(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files that are open cannot be removed here")

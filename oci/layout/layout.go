@@ -20,6 +20,7 @@ package layout
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"ocikit/digest"
@@ -72,6 +74,11 @@ type Layout struct {
 		sync.Mutex
 		file fs.FileInfo
 		x    oci.Index
+	}
+
+	outside struct { // where blobs leads if it is a link out of the layout, else nil; see within
+		sync.Once
+		root *os.Root
 	}
 
 	dirs struct { // of blobs, by algorithm, as they were opened first
@@ -218,6 +225,9 @@ func (l *Layout) Close() error {
 		dir.Close()
 	}
 	l.dirs.open = nil
+	if out := l.outsideRoot(); out != nil {
+		out.Close()
+	}
 	return l.root.Close()
 }
 
@@ -277,7 +287,35 @@ func (l *Layout) readFile(name string, limit int64) ([]byte, error) {
 
 // open opens a regular file for reading and returns its size. A link, even one that stays
 // inside, and anything that is not a file is refused without being opened.
-func (l *Layout) open(name string) (*os.File, int64, error) { return openIn(l.root, name) }
+func (l *Layout) open(name string) (*os.File, int64, error) { return openIn(l.within(name)) }
+
+// within returns the directory in which a file is looked for, and its name there. The layout's own
+// root follows no link that leads out of it. The user may have made one of blobs, to share them
+// among layouts: this one is followed to read, and nothing is written or removed behind it.
+func (l *Layout) within(name string) (*os.Root, string) {
+	rest, ok := strings.CutPrefix(name, blobsDir)
+	if !ok || rest != "" && rest[0] != '/' {
+		return l.root, name
+	}
+	if out := l.outsideRoot(); out != nil {
+		return out, cmp.Or(strings.TrimPrefix(rest, "/"), ".")
+	}
+	return l.root, name
+}
+
+// outsideRoot returns the directory that blobs leads to, or nil if it is in the layout.
+func (l *Layout) outsideRoot() *os.Root {
+	l.outside.Do(func() {
+		info, err := l.root.Lstat(blobsDir)
+		if err != nil || info.Mode()&fs.ModeSymlink == 0 || l.path == "" {
+			return
+		}
+		if _, err := l.root.Stat(blobsDir); err != nil {
+			l.outside.root, _ = os.OpenRoot(filepath.Join(l.path, blobsDir))
+		}
+	})
+	return l.outside.root
+}
 
 func openIn(root *os.Root, name string) (*os.File, int64, error) {
 	before, err := root.Lstat(name)
@@ -310,14 +348,15 @@ func openIn(root *os.Root, name string) (*os.File, int64, error) {
 // readDir lists a directory, sorted by name. Something else of that name, as a pipe, is not
 // opened: that could wait for ever.
 func (l *Layout) readDir(name string) ([]fs.DirEntry, error) {
-	info, err := l.root.Stat(name)
+	root, below := l.within(name)
+	info, err := root.Stat(below)
 	if err != nil {
 		return nil, err
 	}
 	if !info.IsDir() {
 		return nil, fmt.Errorf("it is a %s, not a directory: %w", kindOf(fs.FileInfoToDirEntry(info)), oci.ErrMalformed)
 	}
-	return fs.ReadDir(l.root.FS(), name)
+	return fs.ReadDir(root.FS(), below)
 }
 
 func kind(m fs.FileMode) string {

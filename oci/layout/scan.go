@@ -105,7 +105,8 @@ func (l *Layout) eachBlob(visit func(blobEntry) error) error {
 
 // eachFile is eachBlob for the directory of one algorithm.
 func (l *Layout) eachFile(dir, alg string, visit func(blobEntry) error) error {
-	f, err := l.root.Open(dir)
+	root, below := l.within(dir)
+	f, err := root.Open(below)
 	if err != nil {
 		return fmt.Errorf("layout %q: %s: %w", l.dir, dir, cause(err))
 	}

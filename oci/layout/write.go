@@ -253,8 +253,14 @@ type systemFile struct {
 
 func (s systemFile) Write(p []byte) (int, error) { return s.l.sys.write(s.f, p) }
 
+var errOutside = fmt.Errorf("%s is a link out of the layout: nothing is written there", blobsDir)
+
 // mkdirs creates a directory and its parents, durably.
 func (l *Layout) mkdirs(name string) error {
+	if root, _ := l.within(name); root != l.root {
+		return fmt.Errorf("layout %q: %w", l.dir, errOutside)
+	}
+
 	if info, err := l.root.Stat(name); err == nil && info.IsDir() {
 		return nil
 	}
