@@ -224,11 +224,17 @@ func (ld *loader) checkLayers(desc oci.Descriptor, doc []byte) error {
 		return err
 	}
 
-	// Annotations of the archive prove nothing. A plain tar is its own diff ID, of others it is
-	// not known.
+	ids, err := config.DiffIDs()
+	if err != nil {
+		return err
+	}
+
+	// Annotations of the archive prove nothing. A plain tar is its own diff ID, if that is of the same
+	// algorithm. Of others it is not known.
 	layers := m.Layers
 	for i, d := range layers {
-		if d.MediaType == oci.MediaTypeLayer || d.MediaType == oci.MediaTypeDockerLayer {
+		plain := d.MediaType == oci.MediaTypeLayer || d.MediaType == oci.MediaTypeDockerLayer
+		if plain && i < len(ids) && ids[i].Algorithm() == d.Digest.Algorithm() {
 			layers[i] = d.WithAnnotation(oci.AnnotationDiffID, d.Digest.String())
 		} else {
 			layers[i] = d.WithAnnotation(oci.AnnotationDiffID, "")
