@@ -85,7 +85,7 @@ func release(version string) string {
 // of the old base, which must be its lowest ones, come those of the new base. The image takes on
 // the new base's family of media types and the version of its operating system. Layers count as the
 // same if their digests or their diff IDs are. An image that begins with other layers gives
-// [ErrNotBase].
+// [ErrNotBase], and one whose layers cannot be put on the new base [ErrMisfit]; see [Image.CheckFit].
 //
 // A base that the options do not name is looked for by the image's annotations: the old one by
 // its digest, the new one by its name. The blobs of a base in another layout must be copied;
@@ -139,6 +139,9 @@ func Rebase(ctx context.Context, o RebaseOptions) Change {
 
 		layers := append(slices.Clone(base.layers), im.layers[len(old.layers):]...)
 		if err := im.setLayers(layers, history); err != nil {
+			return err
+		}
+		if err := checkFit(ctx, o.NewBase.Source, o.Layout, im.Layers(), len(base.layers)); err != nil {
 			return err
 		}
 

@@ -278,11 +278,7 @@ func Surprises(ctx context.Context, l *layout.Layout, layers []oci.Descriptor, a
 				found = append(found, s)
 			}
 		}})
-		var entry *stack.EntryError
-		if errors.As(err, &entry) && entry.Layer >= first {
-			err = fmt.Errorf("%w: %w", ErrMisfit, err)
-		}
-		return found, err
+		return found, misfit(err, first)
 	}
 
 	// An error here is, say, a hard link to a file that lies below. What was found so far is true.
@@ -295,8 +291,67 @@ func Surprises(ctx context.Context, l *layout.Layout, layers []oci.Descriptor, a
 	return found, ctx.Err()
 }
 
-// ErrMisfit means that a new layer cannot be put on the layers below it.
-var ErrMisfit = errors.New("the new layer does not fit on those below")
+// ErrMisfit means that a layer cannot be put on the layers below it.
+var ErrMisfit = errors.New("a layer does not fit on those below")
+
+// misfit returns an error of applying layers, as [ErrMisfit] if it is about an entry of those from first
+// on: they can be read, and not be put on those below.
+func misfit(err error, first int) error {
+	var entry *stack.EntryError
+	if errors.As(err, &entry) && entry.Layer >= first {
+		return fmt.Errorf("%w: %w", ErrMisfit, err)
+	}
+	return err
+}
+
+// CheckFit returns an error that wraps [ErrMisfit] if layers of the image, from the lowest one that the
+// edit has changed on, cannot be put on what lies below them now. As after [Rebase], all are read if they
+// are small. Otherwise those layers are if they are small, and the rest if they have a hard link to what
+// their layer does not hold. What cannot be read says nothing.
+func (im *Image) CheckFit(ctx context.Context, l *layout.Layout) error {
+	first := 0
+	for first < min(len(im.layers), len(im.m.Layers)) && im.layers[first].desc.Digest == im.m.Layers[first].Digest {
+		first++
+	}
+	return checkFit(ctx, l, l, im.Layers(), first)
+}
+
+// checkFit is CheckFit of layers that carry their diff IDs: those from first on are in the layout, the
+// others in below.
+func checkFit(ctx context.Context, below source.Source, l *layout.Layout, layers []oci.Descriptor, first int) error {
+	moved := layers[first:]
+	if oci.TotalSize(moved) > smallBelow {
+		return nil
+	}
+
+	if all := oci.TotalSize(layers) <= smallBelow; !all && !linkBelow(ctx, l, moved) {
+		return ctx.Err()
+	}
+
+	workers := min(stackWorkers(below, layers[:first], 0), stackWorkers(l, moved, 0))
+	stacked := append(stackLayers(below, layers[:first]), stackLayers(l, moved)...)
+	_, err := stack.Apply(ctx, stacked, stack.Options{Workers: workers})
+	if err = misfit(err, first); errors.Is(err, ErrMisfit) {
+		return err
+	}
+	return ctx.Err()
+}
+
+// linkBelow reports whether one of the layers has a hard link to what it does not hold itself. A layer
+// that cannot be read has none.
+func linkBelow(ctx context.Context, l *layout.Layout, layers []oci.Descriptor) bool {
+	for _, d := range layers {
+		rules := tarutil.NewLayerRules()
+		_, err := findEntry(ctx, l, d, func(hdr *tar.Header) bool {
+			rules.Entry(hdr) // what else is wrong with it is no matter of those below
+			return false
+		})
+		if err == nil && rules.LinksBelow() {
+			return true
+		}
+	}
+	return false
+}
 
 // comesToUsual reports whether a path is, or lies below, one that most distributions have as a link,
 // or as a directory that is not 0755 of 0:0.

@@ -14,7 +14,8 @@ import (
 	"ocikit/tarutil/stack"
 )
 
-// storedLayer stores a layer of empty files; "NAME/" is a directory, and "NAME=TARGET" a hard link.
+// storedLayer stores a layer of empty files; "NAME/" is a directory, "NAME=TARGET" a hard link, and
+// "NAME+9" a file of 9 MiB.
 func storedLayer(t *testing.T, l *layout.Layout, names ...string) oci.Descriptor {
 	t.Helper()
 	var buf bytes.Buffer
@@ -25,8 +26,13 @@ func storedLayer(t *testing.T, l *layout.Layout, names ...string) oci.Descriptor
 			hdr.Name, hdr.Typeflag, hdr.Linkname = file, tar.TypeLink, target
 		} else if strings.HasSuffix(name, "/") {
 			hdr.Typeflag = tar.TypeDir
+		} else if strings.HasSuffix(name, "+9") {
+			hdr.Size = 9 << 20
 		}
 		if err := tw.WriteHeader(hdr); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tw.Write(make([]byte, hdr.Size)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,5 +107,35 @@ func TestMisfits(t *testing.T) {
 	// What is wrong below is not held against a new layer.
 	if _, err := Surprises(t.Context(), l, []oci.Descriptor{layer("link=nothing"), layer("file")}, 1); err == nil || errors.Is(err, ErrMisfit) {
 		t.Errorf("a lower layer that fits on none: %v", err)
+	}
+}
+
+// TestCheckFit has edits that take the ground of a hard link away, below and among layers of any size.
+func TestCheckFit(t *testing.T) {
+	l := layouttest.New(t)
+	ground, link, other := storedLayer(t, l, "file"), storedLayer(t, l, "link=file"), storedLayer(t, l, "other")
+	large := storedLayer(t, l, "large+9")
+
+	for _, test := range []struct {
+		name    string
+		was, is []oci.Descriptor
+		fits    bool
+	}{
+		{"the ground goes", []oci.Descriptor{ground, link}, []oci.Descriptor{link}, false},
+		{"it goes, and a large layer stays", []oci.Descriptor{large, ground, link}, []oci.Descriptor{large, link}, false},
+		{"it moves", []oci.Descriptor{large, ground, link}, []oci.Descriptor{large, link, ground}, false},
+		{"another layer goes", []oci.Descriptor{large, ground, other, link}, []oci.Descriptor{large, ground, link}, true},
+		{"no link leads below", []oci.Descriptor{large, ground, other}, []oci.Descriptor{large, other}, true},
+		{"what comes is too large to be read", []oci.Descriptor{ground, link}, []oci.Descriptor{link, large}, true},
+		{"what was wrong stays below", []oci.Descriptor{link, other}, []oci.Descriptor{link}, true},
+		{"all layers go", []oci.Descriptor{ground, link}, nil, true},
+	} {
+		im := &Image{m: oci.Manifest{Layers: test.was}}
+		for _, d := range test.is {
+			im.layers = append(im.layers, layer{desc: d})
+		}
+		if err := im.CheckFit(t.Context(), l); test.fits != (err == nil) || !test.fits && !errors.Is(err, ErrMisfit) {
+			t.Errorf("%s: %v", test.name, err)
+		}
 	}
 }

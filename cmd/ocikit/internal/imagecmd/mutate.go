@@ -28,8 +28,9 @@ the history gets an entry without a layer.
 Layers are counted as IMAGE has them, the lowest is 0, however many flags move them; diff IDs, history
 and attestations follow. What --insert-layer and --replace-layer name is as for "ocikit append"; other
 compression is made by "ocikit layer", whose output is piped in. --drop writes the layers that hold a
-file again, in their compression, and leaves the others as they are. --subject and --artifact-type are
-of what IMAGE names, an index or a manifest. --json-patch comes last.
+file again, in their compression, and leaves the others as they are. Layers that nothing can put on
+what is left below them are refused, if those from the lowest change on have 8 MiB at most. --subject
+and --artifact-type are of what IMAGE names, an index or a manifest. --json-patch comes last.
 
 On standard error stand the old and the new digest of each image, and what goes on naming the old one,
 as for "ocikit convert".`,

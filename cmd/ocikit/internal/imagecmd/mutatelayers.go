@@ -241,7 +241,22 @@ func (e *layerEdits) changes(ctx context.Context, env *cli.Env, l *layout.Layout
 		changes = append(changes, d.Changes(ctx)...)
 	}
 
-	return append(changes, e.last...), nil
+	return append(append(changes, e.last...), checkFit(ctx, l)), nil
+}
+
+// checkFit returns the change that refuses layers which nothing can put on those below. The edit may be
+// tried before it is made, which need not read layers again.
+func checkFit(ctx context.Context, l *layout.Layout) image.Change {
+	fits := map[digest.Digest]bool{}
+	return func(im *image.Image) error {
+		d := im.Descriptor().Digest
+		if fits[d] {
+			return nil
+		}
+		err := im.CheckFit(ctx, l)
+		fits[d] = err == nil
+		return err
+	}
 }
 
 // tryNumbers finds numbers of layers that no image has, by a trial of the edit with changes that only

@@ -19,9 +19,11 @@ func rebaseCommand() cli.Command {
 --old-base, and prints its descriptor. The layers of the old base must be the lowest ones of IMAGE, by
 their digests or diff IDs; else the first that differs is named. The history follows the layers. The
 config of IMAGE stays unless --config says otherwise, but for the version of Windows, which is that of
-the layers. No layer is read, but by --dry-run, which names
-the layers that go, stay and come, and the files that lose their ground: those that IMAGE deletes or
-replaces in the old base, and the new one has not.
+the layers. With --dry-run layers are read, and it is named which go, stay and come, and which files
+lose their ground: those that IMAGE deletes or replaces in the old base, and the new one has not.
+
+If the layers that stay have 8 MiB at most, they are read for hard links to files of the base, which no
+builder writes: where one leads to nothing in the new base, no image is made.
 
 Without --old-base or --new-base the annotations org.opencontainers.image.base.digest and base.name
 of IMAGE count, which "ocikit append" writes: they name images in the same layout. Bases may be in
