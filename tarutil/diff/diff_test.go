@@ -359,3 +359,29 @@ func apply(t *testing.T, fs map[string]string, data []byte) {
 		}
 	}
 }
+
+// A directory without an entry has attributes of its own, and not those of what came first.
+func TestImpliedDirs(t *testing.T) {
+	tree := func(names ...string) *tarutil.TarFile {
+		var buf bytes.Buffer
+		tw := tarutil.NewWriter(&buf)
+		for _, name := range names {
+			hdr := &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o640, Uid: 7}
+			if err := tw.WriteHeader(hdr); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := tw.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return tarTree(t, buf.Bytes())
+	}
+
+	list, err := Trees(t.Context(), tree("a"), tree("a", "dir/b"), Options{})
+	if err != nil || list.Len() != 2 {
+		t.Fatalf("%d changes, %v", list.Len(), err)
+	}
+	if dir := list.At(0).New; dir.Name != "dir" || dir.Mode != 0 || dir.Uid != 0 {
+		t.Errorf("%s has mode %o and owner %d, want neither", dir.Name, dir.Mode, dir.Uid)
+	}
+}

@@ -37,6 +37,7 @@ func newTables() *tables {
 	t := &tables{paths: tarutil.NewPathTable(tarutil.NewBudget(0))}
 	t.records.number("")
 	t.values = []map[string]string{nil}
+	t.attributes.number(attributes{}) // of directories without an entry
 	return t
 }
 
