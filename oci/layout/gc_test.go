@@ -931,3 +931,22 @@ func TestVerifyWithoutIndex(t *testing.T) {
 		}
 	}
 }
+
+// A link to a pipe, in place of the directory of blobs, is not opened: that would wait for ever.
+func TestSharedPipe(t *testing.T) {
+	l := newLayout(t)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if mkfifo(pipe) != nil {
+		t.Skip("no pipes here")
+	}
+	if err := os.RemoveAll(filepath.Join(l.Name(), blobsDir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(pipe, filepath.Join(l.Name(), blobsDir)); err != nil {
+		t.Fatal(err)
+	}
+
+	if _, _, err := l.Verify(t.Context(), VerifyOptions{}); err == nil {
+		t.Error("a pipe was taken for a directory")
+	}
+}

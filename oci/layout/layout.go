@@ -310,8 +310,14 @@ func (l *Layout) outsideRoot() *os.Root {
 		if err != nil || info.Mode()&fs.ModeSymlink == 0 || l.path == "" {
 			return
 		}
-		if _, err := l.root.Stat(blobsDir); err != nil {
-			l.outside.root, _ = os.OpenRoot(filepath.Join(l.path, blobsDir))
+		if _, err := l.root.Stat(blobsDir); err == nil {
+			return
+		}
+
+		// A pipe is not opened: that could wait for ever.
+		dir := filepath.Join(l.path, blobsDir)
+		if info, err := os.Stat(dir); err == nil && info.IsDir() {
+			l.outside.root, _ = os.OpenRoot(dir)
 		}
 	})
 	return l.outside.root
