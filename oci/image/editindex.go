@@ -118,7 +118,8 @@ func openIndex(store graph.Store, desc oci.Descriptor) (x openedIndex, err error
 	if !ok {
 		return x, fmt.Errorf("index %s has no \"manifests\": %w", desc.Digest, oci.ErrMalformed)
 	}
-	return x, json.Unmarshal(list, &x.raws)
+	err = json.Unmarshal(list, &x.raws)
+	return x, err
 }
 
 // sameUse reports whether two entries are images for one platform.
