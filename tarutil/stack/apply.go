@@ -3,6 +3,7 @@ package stack
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -72,7 +73,7 @@ type Options struct {
 //     whatever [tarutil.Checker] refuses are errors. A missing end marker is not.
 //
 // An error names the layer, the entry and its offset. It is an [EntryError] if it is about the entry, and
-// not about what reads it.
+// not about what reads it, or about how much there is in all.
 func Apply(ctx context.Context, layers []Layer, opts Options) (*Stack, error) {
 	return apply(ctx, layers, opts, nil)
 }
@@ -219,6 +220,7 @@ func (s *Stack) scan(ctx context.Context, st *stage) error {
 			for _, e := range batch.entries {
 				s.tree.staged = e.stagedFile
 				err := s.tree.apply(e.hdr, e.index)
+				misplaced := err != nil && !errors.Is(err, tarutil.ErrTooMany)
 				if sparse -= e.sparse; sparse < 0 && err == nil {
 					err = fmt.Errorf("%w: sparse files of over %d bytes", tarutil.ErrMalformed, s.opts.MaxSparse)
 				}
@@ -226,7 +228,13 @@ func (s *Stack) scan(ctx context.Context, st *stage) error {
 					err = over
 				}
 				if err != nil {
-					return &EntryError{Layer: i, err: layerError(s.layers[i], fmt.Errorf("entry %q at offset %d: %w", e.hdr.Name, e.at, err))}
+					err = layerError(s.layers[i], fmt.Errorf("entry %q at offset %d: %w", e.hdr.Name, e.at, err))
+				}
+				if misplaced {
+					err = &EntryError{Layer: i, err: err}
+				}
+				if err != nil {
+					return err
 				}
 				if e.mark != "" {
 					s.tree.surprise.marked(e.hdr.Name, e.mark)

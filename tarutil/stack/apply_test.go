@@ -565,8 +565,9 @@ func TestApplyRefuses(t *testing.T) {
 			t.Errorf("broken layer: %v", err)
 		}
 	}
-	if _, err := Apply(t.Context(), layersOf(t, []string{"a x", "b x", "c x"}), Options{MaxEntries: 2}); !errors.Is(err, tarutil.ErrTooMany) {
-		t.Errorf("over the limit: %v", err)
+	_, err := Apply(t.Context(), layersOf(t, []string{"a x", "b x", "c x"}), Options{MaxEntries: 2})
+	if _, isEntry := errors.AsType[*EntryError](err); !errors.Is(err, tarutil.ErrTooMany) || isEntry {
+		t.Errorf("over the limit: %v, of one entry: %t", err, isEntry)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
