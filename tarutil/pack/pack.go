@@ -57,13 +57,17 @@ type Options struct {
 	Whiteouts, Opaques []string
 
 	// Notice, if set, is told the path of each socket, which a tar cannot hold and which is
-	// skipped. Calls of Notice, HoleNotice and OutputNotice come in tree order, from the goroutine
-	// that called Tar.
+	// skipped. Calls of all these functions come in tree order, from the goroutine that called Tar.
 	Notice func(path string)
 
 	// HoleNotice, if set, is told of files with holes of over a gibibyte in all, which become zeros in
 	// the tar: the name in the tar, the size, and the bytes that take no room on the disk.
 	HoleNotice func(path string, size, hole int64)
+
+	// MarkNotice, if set, is told of what overlay file systems have in their upper directories for
+	// deletions, and what is none in the tar: the path of a character device 0:0, with an empty
+	// attribute, or of a directory with an extended attribute that hides or redirects it.
+	MarkNotice func(path, attribute string)
 
 	// Output are the file and directories that the tar is written to. They are left out where a
 	// source holds them, and OutputNotice, if set, is told their paths.

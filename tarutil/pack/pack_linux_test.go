@@ -106,6 +106,42 @@ func TestPackNotices(t *testing.T) {
 	}
 }
 
+// TestPackMarks has an upper directory of an overlay: what it removes and hides is no deletion in the
+// tar, so each mark is told of.
+func TestPackMarks(t *testing.T) {
+	src := tartest.Tree(t, "hides/x x", "moved/", "out/", "plain/y y")
+	want := []string{"hides user.overlay.opaque", "moved user.overlay.redirect"}
+	for name, attribute := range map[string]string{"hides": "opaque", "moved": "redirect", "out": "opaque", "plain": "origin"} {
+		if err := syscall.Setxattr(filepath.Join(src, name), "user.overlay."+attribute, []byte("y"), 0); err != nil {
+			t.Skip(err)
+		}
+	}
+	entries := []string{"hides/", "hides/x x", "moved/", "plain/", "plain/y y"}
+	if os.Getuid() == 0 {
+		for name, dev := range map[string]int{"gone": 0, "null": 1<<8 | 3} {
+			if err := syscall.Mknod(filepath.Join(src, name), syscall.S_IFCHR|0o600, dev); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want = slices.Insert(want, 0, "gone ")
+		entries = slices.Insert(entries, 0, "gone type 3 0:0")
+		entries = slices.Insert(entries, 4, "null type 3 1:3")
+	}
+
+	exclude, err := tarutil.NewMatcher([]string{"out"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	opts := Options{Exclude: exclude, MarkNotice: func(path, attribute string) {
+		got = append(got, filepath.Base(path)+" "+attribute)
+	}}
+	tartest.WantList(t, "upper", pack(t, opts, Source{Path: src}), entries...)
+	if !slices.Equal(got, want) {
+		t.Errorf("notices %q, want %q", got, want)
+	}
+}
+
 func TestPackNames(t *testing.T) {
 	src := t.TempDir()
 	deep := strings.Repeat(strings.Repeat("d", 79)+"/", 50) // 4,000 bytes

@@ -100,6 +100,9 @@ func (p *packer) readItem(b *batch, it *item) (full bool, err error) {
 		return false, err
 	}
 	if f == nil {
+		if tell := p.opts.MarkNotice; tell != nil && info.Flag == tar.TypeChar && info.Major == 0 && info.Minor == 0 {
+			b.notices = append(b.notices, notice{func(path string) { tell(path, "") }, it.path()})
+		}
 		p.opts.fill(&b.hdr, it.name, &info, attrs)
 		return false, b.add(&info, nil)
 	}

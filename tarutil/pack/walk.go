@@ -159,13 +159,25 @@ func (w *walker) visit(ctx context.Context, group []child, name string) error {
 	return w.send(it)
 }
 
-// leaveOut hands out that a name is left out, if there is somebody to tell.
+// leaveOut hands out that a name, or something of it, is left out, if there is somebody to tell.
 func (w *walker) leaveOut(in *treeDir, base string, tell func(path string)) error {
 	if tell == nil {
 		return nil
 	}
 	in.dir.Retain()
 	return w.send(item{in: in, base: base, tell: tell})
+}
+
+// tellMark hands out that the directory c, opened as t, has the mark of an overlay, if so.
+func (w *walker) tellMark(t *treeDir, c child) error {
+	if w.opts.MarkNotice == nil || c.hidden {
+		return nil
+	}
+	mark := t.dir.OverlayMark()
+	if mark == "" {
+		return nil
+	}
+	return w.leaveOut(c.in, c.Name, func(path string) { w.opts.MarkNotice(path, mark) })
 }
 
 // checkGroup returns an error if the children do not go together: several of one name must all be
@@ -212,6 +224,11 @@ func (w *walker) visitDir(ctx context.Context, group []child, name string) error
 		}
 		if err != nil {
 			return fmt.Errorf("open directory %q: %w", filepath.Join(c.in.path, c.Name), err)
+		}
+
+		if err := w.tellMark(t, c); err != nil {
+			t.dir.Release()
+			return err
 		}
 
 		trees = append(trees, t)

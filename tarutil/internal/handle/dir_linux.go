@@ -235,6 +235,16 @@ func (f linuxFile) Xattrs(x tarutil.Xattrs) (map[string]string, error) {
 	return map[string]string{tarutil.CapabilityXattr: tarutil.ImageXattr(tarutil.CapabilityXattr, string(buf[:n]))}, nil
 }
 
+func (d linuxDir) OverlayMark() string {
+	names, _ := sized(xattrFD(d).list) // whoever cannot list them sees no mark
+	for name := range strings.SplitSeq(string(names), "\x00") {
+		if tarutil.IsOverlayXattr(name) && (strings.HasSuffix(name, ".opaque") || strings.HasSuffix(name, ".redirect")) {
+			return name
+		}
+	}
+	return ""
+}
+
 // An xattrSource gives the extended attributes of one file; with an empty buffer, the
 // size that is needed.
 type xattrSource interface {

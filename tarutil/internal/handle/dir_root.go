@@ -132,6 +132,8 @@ func (d rootDir) Xattrs(x tarutil.Xattrs) (map[string]string, error) {
 	return nil, nil // other systems have no security.capability
 }
 
+func (d rootDir) OverlayMark() string { return "" } // overlays are Linux's
+
 func (f rootFile) Close() error               { return f.f.Close() }
 func (f rootFile) Read(p []byte) (int, error) { return f.f.Read(p) }
 

@@ -32,6 +32,9 @@ type Dir interface {
 	Lstat(name string, x tarutil.Xattrs) (Info, map[string]string, error)
 	// Xattrs returns those extended attributes of the directory itself that x keeps.
 	Xattrs(x tarutil.Xattrs) (map[string]string, error)
+	// OverlayMark returns the name of an extended attribute by which overlay file systems say that
+	// the directory itself hides what a lower one holds, or shows another one; "" if it has none.
+	OverlayMark() string
 	io.Closer
 }
 

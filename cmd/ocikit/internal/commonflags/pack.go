@@ -56,9 +56,27 @@ func BindPack(fs *flag.FlagSet) func(env *cli.Env) (pack.Options, error) {
 			env.Notice("ocikit: %q has %s, of which %s are holes: in a tar they are zeros", path, show.Size(size), show.Size(hole))
 		}
 
+		o.MarkNotice = markNotice(env)
 		o.OutputNotice = func(path string) { LeftOut(env, path) }
 		o.Exclude, err = Matcher(env, *exclude, *excludeFrom)
 		return o, err
+	}
+}
+
+// markNotice returns what gives a notice about the first mark of an overlay: where there is one there are
+// many, and they say one thing.
+func markNotice(env *cli.Env) func(path, attribute string) {
+	told := false
+	return func(path, attribute string) {
+		if told {
+			return
+		}
+		told = true
+		is := "is a device 0:0"
+		if attribute != "" {
+			is = "has the attribute " + attribute
+		}
+		env.Notice("ocikit: %q %s, a mark of an overlay file system, and no deletion in a layer: `ocikit diff OLD NEW --layer` writes what an overlay changes", path, is)
 	}
 }
 

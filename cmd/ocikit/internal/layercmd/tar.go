@@ -36,7 +36,10 @@ file DEST. A file whose name begins with
 with or without any SRC.
 
 Directories that DEST and --prefix name, and no SRC holds, have no entry, so those of the image below
-stay as they are; --parents writes entries for them, 0755 and of 0:0, for an image that has none.`,
+stay as they are; --parents writes entries for them, 0755 and of 0:0, for an image that has none.
+
+What the upper directory of an overlay has for deletions, devices 0:0 and attributes, is none in a tar: a
+notice names the first. "ocikit diff OLD NEW --layer" writes what an overlay changes.`,
 		Example: "ocikit tar ./rootfs -o layer.tar\nocikit tar hello:/bin/ | ocikit digest\necho hello | ocikit tar -:etc/motd | ocikit digest\nocikit tar --whiteout usr/share/nginx/html | ocikit digest",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			bind := commonflags.BindPack(fs)
