@@ -453,8 +453,21 @@ func TestBlobRanges(t *testing.T) {
 			t.Errorf("%s: other bytes", header)
 		}
 	}
-	for _, header := range []string{"bytes=3145728-", "bytes=500-0", "bytes=99999999999999999999999-"} {
+	for _, header := range []string{"bytes=3145728-", "bytes=500-0", "bytes=99999999999999999999999-", "bytes=-0", "bytes=-00, -0"} {
 		s.want(416, "GET", url, nil, "Range", header)
+	}
+	s.want(206, "GET", url, nil, "Range", "BYTES=0-9")
+	s.want(200, "GET", url, nil, "Range", "lines=0-9")
+	if a := s.want(206, "GET", url, nil, "Range", "bytes=0-9,-0"); string(a.body) != string(data[:10]) {
+		t.Errorf("a part and nothing: %d bytes", len(a.body))
+	}
+
+	// There is no last byte of nothing.
+	empty := "/v2/r/blobs/" + s.push("r", nil)
+	for _, header := range []string{"bytes=-5", "bytes=0-", "bytes=-0"} {
+		if a := s.want(200, "GET", empty, nil, "Range", header); a.Header.Get("Content-Range") != "" {
+			t.Errorf("%s of an empty blob: Content-Range %q", header, a.Header.Get("Content-Range"))
+		}
 	}
 	a := s.want(200, "HEAD", url, nil)
 	if a.ContentLength != 3<<20 || a.Header.Get("Docker-Content-Digest") != sum(data) {

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"ocikit/digest"
@@ -53,7 +56,32 @@ func serveContent(w *exchange.Recorder, r *http.Request, content io.ReadSeeker, 
 	if always {
 		h.Set("Cache-Control", "max-age=31536000, immutable")
 	}
+	if size, err := content.Seek(0, io.SeekEnd); err == nil && r.Header.Get("Range") != "" {
+		r = r.Clone(r.Context())
+		mendRange(r.Header, size)
+	}
 	http.ServeContent(w, r, "", time.Time{}, content)
+}
+
+// mendRange makes the Range of a request what net/http answers as RFC 9110 wants it. By itself it
+// sends the last 0 bytes with 206 and a Content-Range that ends before it begins, refuses units that
+// it does not know, and knows bytes in lower case alone.
+func mendRange(h http.Header, size int64) {
+	unit, list, _ := strings.Cut(h.Get("Range"), "=")
+	if !strings.EqualFold(unit, "bytes") {
+		h.Del("Range")
+		return
+	}
+
+	parts := slices.DeleteFunc(strings.Split(list, ","), func(part string) bool {
+		n, isSuffix := strings.CutPrefix(strings.TrimSpace(part), "-")
+		length, err := strconv.ParseInt(n, 10, 64)
+		return isSuffix && err == nil && (length == 0 || size == 0)
+	})
+	if len(parts) == 0 {
+		parts = []string{strconv.FormatInt(math.MaxInt64, 10) + "-"} // behind every end
+	}
+	h.Set("Range", "bytes="+strings.Join(parts, ","))
 }
 
 // deleteBlob is DELETE of a blob (end-10). A blob that a manifest names stays.
