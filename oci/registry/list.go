@@ -162,7 +162,7 @@ func nextLink(s string) (string, bool) {
 type ReferrerList struct {
 	Descriptors []oci.Descriptor
 	Fallback    bool // they came from the fallback tag: the registry has no referrers API
-	Filtered    bool // the registry applied the filter; otherwise it was applied here
+	Filtered    bool // the registry says of each page that it applied the filter
 }
 
 // maxReferrers bounds the descriptors that are collected.
@@ -173,7 +173,7 @@ const maxReferrers = 100_000
 // API"). No referrers give an empty list. The entries are claims: nothing has looked into the
 // manifests.
 func (c *Client) Referrers(ctx context.Context, repo string, d digest.Digest, artifactType string) (ReferrerList, error) {
-	var list ReferrerList
+	list := ReferrerList{Filtered: artifactType != ""}
 	first := c.conn.Endpoint(repo, "referrers", d.String())
 	if artifactType != "" {
 		first.RawQuery = "artifactType=" + url.QueryEscape(artifactType)
@@ -188,8 +188,11 @@ func (c *Client) Referrers(ctx context.Context, repo string, d digest.Digest, ar
 			return false, fmt.Errorf("GET %s: %w", c.conn.Red.URL(resp.URL), err)
 		}
 
-		// A registry that cannot filter sends everything and leaves this header out.
-		list.Filtered = strings.Contains(resp.Header.Get("OCI-Filters-Applied"), "artifactType")
+		// A registry that cannot filter sends everything and leaves this header out. Pages may come
+		// from several, or from a cache.
+		if !strings.Contains(resp.Header.Get("OCI-Filters-Applied"), "artifactType") {
+			list.Filtered = false
+		}
 		list.Descriptors = append(list.Descriptors, page.Manifests...)
 
 		if len(list.Descriptors) > maxReferrers {
@@ -201,7 +204,7 @@ func (c *Client) Referrers(ctx context.Context, repo string, d digest.Digest, ar
 	// Without the API, clients keep the list under the fallback tag.
 	if noReferrersAPI(err) {
 		denied := errors.Is(err, ErrDenied)
-		list.Fallback = true
+		list.Fallback, list.Filtered = true, false
 		list.Descriptors, _, err = c.fallbackIndex(ctx, repo, d)
 		if errors.Is(err, ErrDenied) && !denied {
 			err = nil // some registries answer 403 for a tag that is not there
@@ -211,7 +214,7 @@ func (c *Client) Referrers(ctx context.Context, repo string, d digest.Digest, ar
 		return ReferrerList{}, err
 	}
 
-	if artifactType != "" && !list.Filtered {
+	if artifactType != "" {
 		list.Descriptors, err = c.ofType(ctx, repo, list, artifactType)
 	}
 
@@ -221,11 +224,14 @@ func (c *Client) Referrers(ctx context.Context, repo string, d digest.Digest, ar
 // maxAsked bounds the manifests that are asked for their type.
 const maxAsked = 100
 
-// ofType returns the referrers of a type. Lists under a fallback tag are written by clients, and some
-// leave out artifactType. If no entry of such a list has the type, the manifests are asked
-// themselves.
+// ofType returns the referrers of a type. An entry that names another type is not of this one, also
+// if the registry says that it filtered; one that names none is believed to be then. Lists under a
+// fallback tag are written by clients, and some leave out artifactType. If no entry of such a list has
+// the type, the manifests are asked themselves.
 func (c *Client) ofType(ctx context.Context, repo string, list ReferrerList, artifactType string) ([]oci.Descriptor, error) {
-	found := slices.DeleteFunc(slices.Clone(list.Descriptors), func(d oci.Descriptor) bool { return d.ArtifactType != artifactType })
+	found := slices.DeleteFunc(slices.Clone(list.Descriptors), func(d oci.Descriptor) bool {
+		return d.ArtifactType != artifactType && !(list.Filtered && d.ArtifactType == "")
+	})
 	if len(found) > 0 || !list.Fallback || len(list.Descriptors) > maxAsked {
 		return found, nil
 	}

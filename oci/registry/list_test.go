@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/registry"
@@ -76,6 +77,55 @@ func TestTypeOfReferrersInAList(t *testing.T) {
 	}
 	if got, err = r.Referrers(t.Context(), "app", subject.Digest, "application/x-other"); err != nil || len(got.Descriptors) != 0 {
 		t.Errorf("another type: Referrers() = %+v, %v", got, err)
+	}
+}
+
+// A registry says of each page whether it filtered it, and may be wrong: what names another type is
+// left out in any case, what names none where the registry vouches for it.
+func TestTypeOfReferrersOverPages(t *testing.T) {
+	subject := digest.FromBytes([]byte("subject"))
+	const typed, other, untyped = "application/x-sbom", "application/x-other", ""
+	for _, c := range []struct {
+		name     string
+		filtered [2]bool // what the pages say
+		want     int
+		vouched  bool
+	}{
+		{"neither page", [2]bool{false, false}, 2, false},
+		{"the last alone", [2]bool{false, true}, 2, false},
+		{"the first alone", [2]bool{true, false}, 2, false},
+		{"both", [2]bool{true, true}, 4, true},
+	} {
+		r := newRig(t, servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			page := 0
+			if r.URL.Query().Get("page") != "" {
+				page = 1
+			} else {
+				w.Header().Set("Link", `<?page=2>; rel="next"`)
+			}
+			if c.filtered[page] {
+				w.Header().Set("OCI-Filters-Applied", "artifactType")
+			}
+			x := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex}
+			for _, kind := range []string{typed, other, untyped} {
+				desc := oci.Describe(oci.MediaTypeManifest, []byte(kind+fmt.Sprint(page)))
+				desc.ArtifactType = kind
+				x.Manifests = append(x.Manifests, desc)
+			}
+			data, _ := oci.Encode(x)
+			w.Header().Set("Content-Type", oci.MediaTypeIndex)
+			w.Write(data)
+		})))
+
+		list, err := r.Referrers(t.Context(), "app", subject, typed)
+		if err != nil || len(list.Descriptors) != c.want || list.Filtered != c.vouched {
+			t.Errorf("%s says that it filtered: Referrers() = %d descriptors, Filtered %t, %v, want %d, %t", c.name, len(list.Descriptors), list.Filtered, err, c.want, c.vouched)
+		}
+		for _, desc := range list.Descriptors {
+			if desc.ArtifactType == other {
+				t.Errorf("%s says that it filtered: another type is listed", c.name)
+			}
+		}
 	}
 }
 
