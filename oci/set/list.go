@@ -30,7 +30,7 @@ const (
 
 // ReadList reads a list: a NAME on each line, or "NAME as OTHER". Empty lines, and what follows a #
 // at the start of a line or behind a blank, say nothing. A line of another form is part of the result,
-// with an error.
+// with an error. A byte order mark in front of the first line is passed over.
 func ReadList(r io.Reader) ([]Line, error) {
 	var list []Line
 	err := eachLine(r, func(number int, words []string) error {
@@ -53,7 +53,12 @@ func eachLine(r io.Reader, f func(number int, words []string) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	for number := 1; lines.Scan(); number++ {
-		words := strings.Fields(lines.Text())
+		text := lines.Text()
+		if number == 1 {
+			text = strings.TrimPrefix(text, "\ufeff") // editors of Windows begin a file with it
+		}
+
+		words := strings.Fields(text)
 		for i, word := range words {
 			if strings.HasPrefix(word, "#") {
 				words = words[:i]

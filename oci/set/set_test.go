@@ -12,7 +12,7 @@ import (
 )
 
 func TestReadList(t *testing.T) {
-	list, err := ReadList(strings.NewReader("# mirror these\n\nalpine:3.20\r\n quay.io/a/b:v1 as c # why\none two\na as\nb#c\n"))
+	list, err := ReadList(strings.NewReader("\ufeff# mirror these\n\nalpine:3.20\r\n quay.io/a/b:v1 as c # why\none two\na as\nb#c\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
