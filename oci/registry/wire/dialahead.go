@@ -2,6 +2,7 @@ package wire
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -20,10 +21,16 @@ type aheadDialer struct {
 	pending map[string][]early
 }
 
-// An early connection is under way, or made; nil if that failed.
+// An early connection is under way, or made.
 type early struct {
-	conn  chan net.Conn
+	conn  chan dialled
 	since time.Time
+}
+
+// A dialled is what became of an early connection: Conn is nil if there is an error.
+type dialled struct {
+	net.Conn
+	err error
 }
 
 // earlyLife is how long an early connection is good for: servers close those on which
@@ -41,9 +48,11 @@ func (w *aheadDialer) warm(n int) {
 func (w *aheadDialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	if made := w.next(ctx, network, address); made != nil {
 		select {
-		case conn := <-made:
-			if conn != nil {
-				return conn, nil
+		case d := <-made:
+			// What has just timed out would do so again. After another error the second attempt may succeed, and
+			// takes no time.
+			if failed, ok := errors.AsType[net.Error](d.err); d.err == nil || ok && failed.Timeout() {
+				return d.Conn, d.err
 			}
 		case <-ctx.Done():
 			go closeEarly(made)
@@ -62,10 +71,10 @@ func (w *aheadDialer) begin(ctx context.Context, network, address string, n int)
 
 // next takes the oldest early connection to an address that is still good, nil if there is none, and
 // begins those that are wanted besides.
-func (w *aheadDialer) next(ctx context.Context, network, address string) chan net.Conn {
+func (w *aheadDialer) next(ctx context.Context, network, address string) chan dialled {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var first chan net.Conn
+	var first chan dialled
 	now := w.now()
 	for first == nil && len(w.pending[address]) > 0 {
 		e := w.pending[address][0]
@@ -93,14 +102,14 @@ func (w *aheadDialer) fill(ctx context.Context, network, address string, n int) 
 	// request must not end it.
 	ctx = context.WithoutCancel(ctx)
 	for len(w.pending[address]) < n {
-		e := early{make(chan net.Conn, 1), w.now()}
+		e := early{make(chan dialled, 1), w.now()}
 		w.pending[address] = append(w.pending[address], e)
 		go func() {
 			conn, err := w.dial(ctx, network, address)
 			if err != nil {
-				conn = nil // whoever takes it dials again, and meets the error then
+				conn = nil
 			}
-			e.conn <- conn
+			e.conn <- dialled{conn, err}
 		}()
 	}
 }
@@ -117,8 +126,8 @@ func (w *aheadDialer) close() {
 	clear(w.pending)
 }
 
-func closeEarly(made chan net.Conn) {
-	if conn := <-made; conn != nil {
-		conn.Close()
+func closeEarly(made chan dialled) {
+	if d := <-made; d.err == nil {
+		d.Close()
 	}
 }

@@ -1,6 +1,9 @@
 package wire
 
 import (
+	"context"
+	"errors"
+	"net"
 	"net/url"
 	"os"
 	"testing"
@@ -40,5 +43,30 @@ func TestConnect(t *testing.T) {
 			t.Errorf("%s with the proxy %q: connected to %q, want %q", c.base, c.proxy, got, c.want)
 		}
 		conn.Close()
+	}
+}
+
+// An address where nobody answers is waited for once, and not a second time by the request that takes the
+// early connection. After any other error the request dials itself.
+func TestEarlyErrors(t *testing.T) {
+	for _, tt := range []struct {
+		err   error
+		dials int
+	}{
+		{&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}, 1},
+		{errors.New("refused"), 2},
+	} {
+		dials := make(chan bool, 9)
+		w := &aheadDialer{now: time.Now, pending: map[string][]early{}}
+		w.dial = func(context.Context, string, string) (net.Conn, error) {
+			dials <- true
+			return nil, tt.err
+		}
+
+		w.begin(t.Context(), "tcp", "r.test:1", 1)
+		conn, err := w.DialContext(t.Context(), "tcp", "r.test:1")
+		if conn != nil || err != tt.err || len(dials) != tt.dials {
+			t.Errorf("%v: %v, %v after %d attempts, want %d", tt.err, conn, err, len(dials), tt.dials)
+		}
 	}
 }
