@@ -120,10 +120,14 @@ func (a *appending) change(ctx context.Context, env *cli.Env, entry oci.History,
 			}
 		}
 
-		if p, err := im.Platform(); err == nil && p.OS == "windows" {
+		p, err := im.Platform()
+		isWindows := err == nil && p.OS == "windows"
+		if isWindows {
 			a.warnWindows(ctx, env)
 		}
-		if err := a.warn(ctx, env, im.Layers()); err != nil {
+
+		// Windows finds a file below by a link in other letters, as upper case, too.
+		if err := a.warn(ctx, env, im.Layers()); err != nil && !isWindows {
 			return err
 		}
 
