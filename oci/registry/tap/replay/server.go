@@ -32,7 +32,7 @@ import (
 type Blobs func(d digest.Digest) (io.ReadCloser, error)
 
 // A Server answers requests as a recorded registry did. Requests of the same method and address get
-// the recorded answers in their order. It is safe for concurrent use.
+// the recorded answers in their order; the sessions of uploads may be used in another. It is safe for concurrent use.
 type Server struct {
 	origin string
 	blobs  Blobs
@@ -122,6 +122,37 @@ func (s *Server) diverge(format string, args ...any) {
 	}
 }
 
+// sessionOf returns the key of the upload session that got a body in the recording, or else key. A
+// client that sends blobs at once opens sessions in any order, and so puts a blob into one that had
+// another. The recorded answer then leads the client on to the session of its blob. What the query
+// says must be the same.
+func (s *Server) sessionOf(key, body string) string {
+	const uploads = "/blobs/uploads/"
+	repo, _, isUpload := strings.Cut(key, uploads)
+	if !isUpload {
+		return key
+	}
+	_, query, _ := strings.Cut(key, "?")
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, first := key, 0
+	for k, queue := range s.queues {
+		_, other, _ := strings.Cut(k, "?")
+		if !strings.HasPrefix(k, repo+uploads) || other != query || queue[0] == nil || queue[0].Asked.Digest != body {
+			continue
+		}
+		if k == key {
+			return key
+		}
+		if first == 0 || queue[0].N < first {
+			found, first = k, queue[0].N
+		}
+	}
+
+	return found
+}
+
 // next takes the next recorded exchange of a key. The last one is played again and again, because
 // clients poll: a nil in front of it marks that it has been played.
 func (s *Server) next(key string) (e *record.Entry, again bool) {
@@ -156,7 +187,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	size, bodyErr := io.Copy(h, r.Body)
 	what := exchange.Plain(r.Method) + " " + exchange.Plain(wire.Truncate(r.URL.RequestURI(), 200))
 
-	e, again := s.next(r.Method + " " + s.local(&url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}))
+	key := r.Method + " " + s.local(&url.URL{Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery})
+	if size > 0 {
+		key = s.sessionOf(key, h.Digest().String())
+	}
+
+	e, again := s.next(key)
 	switch {
 	case e == nil:
 		s.diverge("%s: the recording has no such request", what)
