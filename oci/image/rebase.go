@@ -205,21 +205,21 @@ func spliceHistory(im, old, base *Image) ([]oci.HistoryEntry, error) {
 		return nil, err
 	}
 
-	// A builder may have written the history anew. Then the entries that made the layers of the old
-	// base are counted.
-	cut := len(was)
-	if len(was) > len(own) || !slices.EqualFunc(was, own[:len(was)], oci.HistoryEntry.Same) {
-		cut = 0
-		for left := len(old.layers); left > 0 && cut < len(own); cut++ {
-			if !own[cut].EmptyLayer {
-				left--
-			}
+	// A builder may have written the history anew, or that of the old base may tell of fewer layers than
+	// there are. Then the entries that made its layers are counted.
+	cut, left := 0, len(old.layers)
+	if len(was) <= len(own) && slices.EqualFunc(was, own[:len(was)], oci.HistoryEntry.Same) {
+		cut, left = len(was), left-madeLayers(was)
+	}
+	for ; left > 0 && cut < len(own); cut++ {
+		if !own[cut].EmptyLayer {
+			left--
 		}
 	}
 
 	// Without these entries the steps of the image would seem to have made the layers of the base.
-	if len(rest) == 0 && cut < len(own) {
-		for range base.layers {
+	if cut < len(own) {
+		for range len(base.layers) - madeLayers(rest) {
 			rest = append(rest, oci.NewHistoryEntry(oci.History{}))
 		}
 	}
