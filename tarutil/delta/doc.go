@@ -31,6 +31,6 @@
 //
 // Long copies are found by hashes of 32 bytes at places that the content itself selects, one in
 // 32 to 256 or fewer, so that the index of bases of any size has room. The gaps between them are searched
-// for short copies from the bytes that stood in their place, by chains of hashes of four bytes.
+// for short copies from the bytes that stood in their place, by a table of the latest places of four bytes.
 // A suffix array would find the same, in ten times the memory.
 package delta
