@@ -174,6 +174,28 @@ func TestStrictLocation(t *testing.T) {
 	}
 }
 
+// A refused mount has status 1, and its message is about the mount, whatever the registry says to the
+// end of the upload that it opened instead: many let nobody cancel one.
+func TestRefusedMount(t *testing.T) {
+	reg := servetest.New(t, serve.Options{})
+	for _, answer := range []int{204, 400, 401, 404, 405} {
+		cancelled := false
+		host := servetest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodDelete {
+				cancelled = true
+				w.WriteHeader(answer)
+				return
+			}
+			reg.ServeHTTP(w, r)
+		}))
+
+		status, _, stderr := runOcikit(t.Context(), nil, "upload", "mount", host+"/app", "sha256:"+strings.Repeat("0", 64), "--from", "other", "--plain-http")
+		if status != 1 || !cancelled || !strings.Contains(stderr, "did not take it over") || strings.Contains(stderr, "DELETE") {
+			t.Errorf("the end of the upload is answered with %d: status %d, cancelled %t: %s", answer, status, cancelled, stderr)
+		}
+	}
+}
+
 // A movedAnswer gives Locations another host.
 type movedAnswer struct {
 	http.ResponseWriter

@@ -358,11 +358,12 @@ in the file that --session names, or else cancelled.`,
 				}
 
 				// The registry has opened an upload instead (distribution-spec, "Mounting a blob
-				// from another repository"). If no file keeps it, nobody could close it later.
+				// from another repository"). If no file keeps it, nobody could close it later, and
+				// it is cancelled where the registry can do that.
 				if *u.session != "" {
 					err = s.Save(*u.session)
 				} else {
-					err = s.Cancel(ctx, c)
+					s.Cancel(ctx, c)
 				}
 
 				source := "another repository"
