@@ -141,7 +141,7 @@ func Rebase(ctx context.Context, o RebaseOptions) Change {
 		if err := im.setLayers(layers, history); err != nil {
 			return err
 		}
-		if err := checkFit(ctx, o.NewBase.Source, o.Layout, im.Layers(), len(base.layers)); err != nil {
+		if err := im.checkFit(ctx, o.NewBase.Source, o.Layout, len(base.layers)); err != nil {
 			return err
 		}
 

@@ -307,18 +307,23 @@ func misfit(err error, first int) error {
 // CheckFit returns an error that wraps [ErrMisfit] if layers of the image, from the lowest one that the
 // edit has changed on, cannot be put on what lies below them now. As after [Rebase], all are read if they
 // are small. Otherwise those layers are if they are small, and the rest if they have a hard link to what
-// their layer does not hold. What cannot be read says nothing.
+// their layer does not hold. What cannot be read says nothing, nor do layers for Windows.
 func (im *Image) CheckFit(ctx context.Context, l *layout.Layout) error {
 	first := 0
 	for first < min(len(im.layers), len(im.m.Layers)) && im.layers[first].desc.Digest == im.m.Layers[first].Digest {
 		first++
 	}
-	return checkFit(ctx, l, l, im.Layers(), first)
+	return im.checkFit(ctx, l, l, first)
 }
 
-// checkFit is CheckFit of layers that carry their diff IDs: those from first on are in the layout, the
-// others in below.
-func checkFit(ctx context.Context, below source.Source, l *layout.Layout, layers []oci.Descriptor, first int) error {
+// checkFit is CheckFit of the layers from first on. They are in the layout, the others in below.
+func (im *Image) checkFit(ctx context.Context, below source.Source, l *layout.Layout, first int) error {
+	// Windows finds a file below by a link in other letters, as upper case, too.
+	if p, _ := im.Platform(); p.OS == "windows" {
+		return nil
+	}
+
+	layers := im.Layers()
 	moved := layers[first:]
 	if oci.TotalSize(moved) > smallBelow {
 		return nil
