@@ -115,7 +115,7 @@ func (f *bundleFlags) run(ctx context.Context, env *cli.Env, args []string) erro
 	}
 
 	n, size := plan.Bytes()
-	env.Detail("ocikit: %d blobs, %d bytes; %d blobs left out", n, size, len(plan.Omitted))
+	env.Detail("ocikit: %s, %d bytes; %s left out", show.Count(n, "blob"), size, show.Count(len(plan.Omitted), "blob"))
 	env.Planned(n, size)
 	return errors.Join(operands.WriteArchive(env, *f.out, func(w io.Writer) error { return plan.Save(ctx, w) }), f.failed)
 }

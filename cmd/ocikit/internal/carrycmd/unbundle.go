@@ -88,7 +88,7 @@ func runUnbundle(ctx context.Context, env *cli.Env, operand, name string, o arch
 		return operands.ArchiveHint(name, fmt.Errorf("%s: %w", cli.InputName(name), err))
 	}
 
-	env.Detail("ocikit: %d blobs, %d bytes in the bundle", result.Blobs, result.Bytes)
+	env.Detail("ocikit: %s, %d bytes in the bundle", show.Count(result.Blobs, "blob"), result.Bytes)
 	if len(result.Waiting) > 0 {
 		env.Notice("ocikit: images of other bundles that still lack blobs: %d; --waiting lists them", len(result.Waiting))
 	}
@@ -121,7 +121,11 @@ func reportMissing(env *cli.Env, missing []archive.Wanted, err error) error {
 		}
 	}
 
-	err = fmt.Errorf("%w: %d images lack %d blobs, %d bytes", err, len(missing), len(seen), size)
+	verb := "lack"
+	if len(missing) == 1 {
+		verb = "lacks"
+	}
+	err = fmt.Errorf("%w: %s %s %s, %d bytes", err, show.Count(len(missing), "image"), verb, show.Count(len(seen), "blob"), size)
 	return cli.WithHint(err, "standard output is the list of them: `ocikit bundle LAYOUT --want FILE` takes it on the other side")
 }
 
