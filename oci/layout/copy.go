@@ -304,7 +304,7 @@ func (c *copier) blob(ctx context.Context, desc oci.Descriptor) (How, error) {
 	var here fs.FileInfo
 	statErr := fs.ErrNotExist
 	if c.to != nil {
-		here, statErr = c.to.root.Lstat(blobPath(d))
+		here, statErr = c.to.lstat(d)
 	}
 
 	// A registry is not asked for what is here. A layout is: its file may be this one.

@@ -273,6 +273,14 @@ func TestSharedBlobs(t *testing.T) {
 	if _, _, err := l.Put(strings.NewReader("new"), digest.Digest{}); !errors.Is(err, errOutside) {
 		t.Errorf("Put() = %v", err)
 	}
+	other := newLayout(t)
+	fresh := addImage(t, other, "2")
+	if err := l.Copy(t.Context(), other, pointers([]oci.Descriptor{fresh}), CopyOptions{}); !errors.Is(err, errOutside) {
+		t.Errorf("Copy() = %v", err)
+	}
+	if err := l.Copy(t.Context(), to, pointers([]oci.Descriptor{desc}), CopyOptions{}); err != nil {
+		t.Errorf("Copy() of what is there: %v", err)
+	}
 	if found, err := collect(t, l, GCOptions{Delete: true}); !errors.Is(err, ErrUnsafe) {
 		t.Errorf("GC() = %q, %v", found, err)
 	}

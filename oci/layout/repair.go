@@ -119,7 +119,7 @@ func (l *Layout) repair(ctx context.Context, descs map[digest.Digest]oci.Descrip
 	r, err := from.Fetch(ctx, desc)
 	if err == nil {
 		defer r.Close()
-		if info, statErr := l.root.Lstat(blobPath(d)); statErr == nil && info.IsDir() {
+		if info, statErr := l.lstat(d); statErr == nil && info.IsDir() {
 			l.sys.remove(l.root, blobPath(d)) // only if it is empty; otherwise the rename fails
 		}
 		_, _, err = l.Put(contextReader{ctx, r}, d)
