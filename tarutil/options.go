@@ -31,6 +31,13 @@ func ParseOwner(s string) (Owner, error) {
 	return Owner{UID: int(uid), GID: int(gid)}, nil
 }
 
+// Apply gives an entry its owner, who has no name then.
+func (o Owner) Apply(hdr *tar.Header) {
+	if !o.Keep {
+		hdr.Uid, hdr.Gid, hdr.Uname, hdr.Gname = o.UID, o.GID, "", ""
+	}
+}
+
 // A Mode says which permissions entries get.
 type Mode int
 

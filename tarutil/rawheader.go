@@ -19,8 +19,7 @@ type rawHeader struct {
 type rawFormat byte
 
 const (
-	formatUnknown rawFormat = iota
-	formatV7
+	formatV7 rawFormat = iota + 1
 	formatUSTAR
 	formatSTAR
 	formatGNU

@@ -112,7 +112,7 @@ func describe(resp *wire.Response, asked digest.Digest) (oci.Descriptor, error) 
 		if !want.Verifiable() {
 			return desc, fmt.Errorf("%s: %w", want, digest.ErrUnsupported)
 		}
-		got, _, _ := digest.FromReader(want.Algorithm(), bytes.NewReader(resp.Body))
+		got := want.Algorithm().FromBytes(resp.Body)
 		if got != want {
 			return desc, fmt.Errorf("manifest %s: got %s: %w", want, got, digest.ErrMismatch)
 		}
@@ -188,7 +188,7 @@ func (c *Client) putRequest(repo, name, mediaType string, data []byte, tags []st
 		alg = d.Algorithm()
 	}
 
-	want, _, _ := digest.FromReader(alg, bytes.NewReader(data))
+	want := alg.FromBytes(data)
 
 	// The body may be sent again: the request names its own place, so a second one changes
 	// nothing.
@@ -197,10 +197,7 @@ func (c *Client) putRequest(repo, name, mediaType string, data []byte, tags []st
 		Header: http.Header{"Content-Type": {mediaType}}, Body: wire.NewBody(bytes.NewReader(data), int64(len(data))),
 		Want: []int{http.StatusCreated},
 		Check: func(resp *wire.Response) {
-			checkLocation(resp)
-			if resp.Status == http.StatusCreated {
-				checkDigestHeader(resp, want)
-			}
+			checkCreated(want)(resp)
 			if set := tagsSet(resp, tags); resp.Status < 300 && len(set) < len(tags) {
 				resp.Note("note", "OCI-Tag names %d of %d tags", len(set), len(tags))
 			}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"ocikit/digest"
 	"ocikit/oci/registry/wire"
 )
 
@@ -64,6 +65,17 @@ func (c *Client) learnRange(up *Upload, resp *wire.Response) {
 func checkLocation(resp *wire.Response) {
 	if resp.Status < 300 && resp.Header.Get("Location") == "" {
 		resp.Note("violation", "no Location")
+	}
+}
+
+// checkCreated returns a function that judges the answer to a request that creates what has the
+// digest d.
+func checkCreated(d digest.Digest) func(*wire.Response) {
+	return func(resp *wire.Response) {
+		checkLocation(resp)
+		if resp.Status == http.StatusCreated {
+			checkDigestHeader(resp, d)
+		}
 	}
 }
 

@@ -92,12 +92,7 @@ func (c *Client) Mount(ctx context.Context, repo string, d digest.Digest, from s
 		r.Scopes = append(r.Scopes, wire.PullScope(from))
 	}
 
-	r.Check = func(resp *wire.Response) {
-		checkLocation(resp)
-		if resp.Status == http.StatusCreated {
-			checkDigestHeader(resp, d)
-		}
-	}
+	r.Check = checkCreated(d)
 
 	up := Upload{Repo: repo}
 	resp, err := c.conn.Do(ctx, r, http.StatusCreated, http.StatusAccepted)
@@ -134,8 +129,9 @@ func (c *Client) PostBlob(ctx context.Context, repo string, d digest.Digest, bod
 	return false, up, c.update(&up, resp, 0)
 }
 
-// bodyRequest returns a request, still without an endpoint, that carries bytes of a blob, or none. It is sent once: a registry
-// appends what it gets, so bytes that came twice would be in the blob twice.
+// bodyRequest returns a request, still without an endpoint, that carries bytes of a blob, or none.
+// It is sent once: a registry appends what it gets, so bytes that came twice would be in the blob
+// twice.
 func bodyRequest(repo string, body Body, contentRange string) *wire.Request {
 	r := &wire.Request{
 		Scopes: []wire.Scope{wire.PushScope(repo)}, Once: true,
@@ -197,16 +193,9 @@ func (c *Client) PatchUpload(ctx context.Context, up *Upload, body Body) error {
 		}
 	}
 
-	resp, err := c.conn.Do(ctx, r, http.StatusAccepted, http.StatusOK, http.StatusCreated, http.StatusNoContent)
+	resp, err := c.sendPart(ctx, up, r, body, http.StatusAccepted, http.StatusOK, http.StatusCreated, http.StatusNoContent)
 	if err != nil {
-		c.learnRange(up, resp)
 		return err
-	}
-
-	// A success for a part of the bytes cannot be true. Offset would count bytes that the
-	// registry never saw.
-	if resp.Sent < body.Size && body.ContentLength == 0 {
-		return fmt.Errorf("PATCH %s: %w: status %d after %d of %d bytes", c.conn.Red.URL(resp.URL), ErrProtocol, resp.Status, resp.Sent, body.Size)
 	}
 
 	// A 202 has to name the next Location. Registries that answer with another 2xx often name
@@ -216,6 +205,24 @@ func (c *Client) PatchUpload(ctx context.Context, up *Upload, body Body) error {
 	}
 
 	return c.update(up, resp, body.Size)
+}
+
+// sendPart sends a request with bytes that belong at up.Offset. After a failure up knows what the
+// answer says of the bytes that the registry has.
+func (c *Client) sendPart(ctx context.Context, up *Upload, r *wire.Request, body Body, success ...int) (*wire.Response, error) {
+	resp, err := c.conn.Do(ctx, r, success...)
+	if err != nil {
+		c.learnRange(up, resp)
+		return nil, err
+	}
+
+	// A success for a part of the bytes cannot be true. Offset would count bytes that the
+	// registry never saw.
+	if body.Reader != nil && resp.Sent < body.Size && body.ContentLength == 0 {
+		return nil, fmt.Errorf("%s %s: %w: status %d after %d of %d bytes", r.Method, c.conn.Red.URL(resp.URL), ErrProtocol, resp.Status, resp.Sent, body.Size)
+	}
+
+	return resp, nil
 }
 
 // UploadStatus asks how many bytes the registry has (end-13) and sets Server, Ambiguous and Location
@@ -299,25 +306,11 @@ func (c *Client) PutUpload(ctx context.Context, up *Upload, d digest.Digest, bod
 	r := bodyRequest(up.Repo, body, contentRange)
 	r.Method, r.URL, r.Endpoint = http.MethodPut, u, "end-6"
 	r.Slow, r.Want = true, []int{http.StatusCreated}
-	r.Check = func(resp *wire.Response) {
-		checkLocation(resp)
-		if resp.Status == http.StatusCreated {
-			checkDigestHeader(resp, d)
-		}
+	r.Check = checkCreated(d)
+	if _, err = c.sendPart(ctx, up, r, body, http.StatusCreated, http.StatusNoContent, http.StatusOK); err == nil {
+		up.Offset += body.Size
 	}
-
-	resp, err := c.conn.Do(ctx, r, http.StatusCreated, http.StatusNoContent, http.StatusOK)
-	if err != nil {
-		c.learnRange(up, resp)
-		return err
-	}
-
-	if body.Reader != nil && resp.Sent < body.Size && body.ContentLength == 0 {
-		return fmt.Errorf("PUT %s: %w: status %d after %d of %d bytes", c.conn.Red.URL(resp.URL), ErrProtocol, resp.Status, resp.Sent, body.Size)
-	}
-
-	up.Offset += body.Size
-	return nil
+	return err
 }
 
 // CancelUpload closes the session and drops its bytes (end-14). The spec does not ask registries for

@@ -319,9 +319,7 @@ func (w *walker) reveal() error {
 
 // own sets owner and time of an entry that no source has.
 func (w *walker) own(hdr *tar.Header) {
-	if !w.opts.Owner.Keep {
-		hdr.Uid, hdr.Gid = w.opts.Owner.UID, w.opts.Owner.GID
-	}
+	w.opts.Owner.Apply(hdr)
 	hdr.ModTime = w.opts.MTime.Made()
 }
 
@@ -341,10 +339,7 @@ func (o *Options) fill(hdr *tar.Header, name string, info *handle.Info, attrs ma
 		hdr.Size = info.Size
 	}
 
-	if !o.Owner.Keep {
-		hdr.Uid, hdr.Gid = o.Owner.UID, o.Owner.GID
-	}
-
+	o.Owner.Apply(hdr)
 	if len(attrs) > 0 {
 		hdr.PAXRecords = make(map[string]string, len(attrs))
 		for key, value := range attrs {

@@ -299,10 +299,7 @@ func (rw *rewriter) header(hdr *tar.Header, place string) *tar.Header {
 		out.Size = 0 // whatever the header says, there is no content
 	}
 
-	if !rw.opts.Owner.Keep {
-		out.Uid, out.Gid, out.Uname, out.Gname = rw.opts.Owner.UID, rw.opts.Owner.GID, "", ""
-	}
-
+	rw.opts.Owner.Apply(out)
 	out.PAXRecords = tarutil.ImageRecords(hdr.PAXRecords)
 	return out
 }
@@ -310,8 +307,6 @@ func (rw *rewriter) header(hdr *tar.Header, place string) *tar.Header {
 // made returns the header of a directory that the input does not have.
 func (rw *rewriter) made(name string) *tar.Header {
 	hdr := &tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755, ModTime: rw.opts.MTime.Made()}
-	if !rw.opts.Owner.Keep {
-		hdr.Uid, hdr.Gid = rw.opts.Owner.UID, rw.opts.Owner.GID
-	}
+	rw.opts.Owner.Apply(hdr)
 	return hdr
 }

@@ -184,10 +184,8 @@ func (r *run) files(where []string, a, b *opened) error {
 		return err
 	}
 
-	if r.group(before); len(r.causes) == before {
-		r.add(where, Cause{Kind: JSON, Here: string(Escapes)})
-	}
-
+	r.group(before)
+	r.unexplained(where, before)
 	return nil
 }
 

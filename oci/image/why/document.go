@@ -2,7 +2,6 @@ package why
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,11 +40,7 @@ func decode(data []byte) (any, error) {
 	if _, err := oci.ParseObject(data); err != nil {
 		return nil, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	var v any
-	err := dec.Decode(&v)
-	return v, err
+	return oci.DecodeAny(data)
 }
 
 type documents struct {

@@ -309,7 +309,8 @@ func (r *run) indexes(where []string, a, b document) error {
 		}
 	}
 
-	return r.unexplained(branch, before)
+	r.unexplained(branch, before)
+	return nil
 }
 
 // beginning returns how many causes there are that do not explain what is compared next: another
@@ -322,12 +323,11 @@ func (r *run) beginning(where []string) int {
 	return n
 }
 
-// unexplained tells of documents that differ, and no cause was found.
-func (r *run) unexplained(where []string, before int) error {
+// unexplained tells of documents that differ, if no cause was found since there were before causes.
+func (r *run) unexplained(where []string, before int) {
 	if len(r.causes) == before {
 		r.add(where, Cause{Kind: JSON, Here: string(Escapes)})
 	}
-	return nil
 }
 
 // entryName is what an entry of an index is called.
@@ -482,7 +482,8 @@ func (r *run) manifests(where []string, a, b document) error {
 		return err
 	}
 
-	return r.unexplained(branch, before)
+	r.unexplained(branch, before)
+	return nil
 }
 
 func manifestKind(m oci.Manifest) string {
@@ -523,8 +524,8 @@ func (r *run) configs(where []string, x, y oci.Manifest) (idsA, idsB []digest.Di
 
 	before := len(r.causes)
 	err = r.members(where, docA, docB, func(p string) bool { return p == "/rootfs/diff_ids" })
-	if err == nil && len(r.causes) == before && slices.Equal(idsA, idsB) {
-		r.add(where, Cause{Kind: JSON, Here: string(Escapes)})
+	if err == nil && slices.Equal(idsA, idsB) {
+		r.unexplained(where, before)
 	}
 
 	r.group(before)

@@ -205,7 +205,7 @@ func parseManifest(r *http.Request, data []byte, want digest.Digest) (manifest, 
 		alg = want.Algorithm()
 	}
 
-	desc.Digest, _, _ = digest.FromReader(alg, bytes.NewReader(data))
+	desc.Digest = alg.FromBytes(data)
 	if !want.IsZero() && desc.Digest != want {
 		return manifest{}, exchange.Fail(http.StatusBadRequest, exchange.CodeDigestInvalid, "manifest %s: got %s", want, desc.Digest)
 	}

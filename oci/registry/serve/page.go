@@ -35,7 +35,6 @@ func (s *Server) servePage(w *exchange.Recorder, r *http.Request, _ exchange.Rou
 const (
 	maxListed = 1000 // repositories
 	maxImages = 200  // of one repository
-	maxShown  = 100  // open uploads, those with the latest bytes first
 )
 
 func (s *Server) serveHome(w *exchange.Recorder, r *http.Request) error {
@@ -152,11 +151,5 @@ func (s *Server) uploads() []live.Upload {
 			Last: time.Unix(0, u.last.Load()).UTC(), Receiving: u.user.Load() != nil,
 		})
 	}
-	slices.SortFunc(views, func(a, b live.Upload) int {
-		if c := b.Last.Compare(a.Last); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	return views[:min(len(views), maxShown)]
+	return views
 }

@@ -107,7 +107,6 @@ func (t *Tap) rewrite(pr *httputil.ProxyRequest) {
 		pr.Out.Body = p.request
 	}
 
-	p.started = true
 	start := p.w.Start
 	trace := &httptrace.ClientTrace{
 		GotConn: func(i httptrace.GotConnInfo) {

@@ -254,7 +254,7 @@ func (s *session) leave(p *passage) {
 	}
 }
 
-// uploads returns the sessions for the page, those with the latest bytes first.
+// uploads returns the sessions for the page.
 func (ss *sessions) uploads() []live.Upload {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -268,6 +268,5 @@ func (ss *sessions) uploads() []live.Upload {
 			Last: time.Unix(0, s.last.Load()).UTC(), Receiving: s.busy.Load() > 0,
 		})
 	}
-	slices.SortStableFunc(views, func(a, b live.Upload) int { return b.Last.Compare(a.Last) })
-	return views[:min(len(views), 100)]
+	return views
 }

@@ -217,7 +217,6 @@ type passage struct {
 	firstByte atomic.Int64
 	request   *meter // bodies; nil: none was asked for
 	answer    *meter
-	started   bool // the request has gone out
 	again     bool // a large blob that has passed before
 	failed    error
 	panicked  string // what the tap itself panicked with

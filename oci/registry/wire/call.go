@@ -43,7 +43,6 @@ type Answer struct {
 	Away     string      // the host that answered, if a redirect led away from the registry
 	Proto    string      // as "HTTP/1.1"
 	TLS      string      // version and name of the certificate; "" without TLS
-	Sent     int64       // bytes of the body that were taken
 }
 
 // Call sends one request as call spells it, with the registry's authorization, safety rules and
@@ -63,7 +62,7 @@ func (c *Conn) Call(ctx context.Context, call Call) (Answer, error) {
 	}
 
 	a := Answer{
-		Status: resp.Status, Header: resp.Header, Body: resp.Body, Sent: resp.Sent,
+		Status: resp.Status, Header: resp.Header, Body: resp.Body,
 		Range:  -1,
 		Errors: decodeErrors(resp.Body, c.Red), Proto: resp.Event.Proto, TLS: resp.Event.TLS,
 	}

@@ -49,7 +49,6 @@ type Response struct {
 	unsent   bool  // no byte of the request's body was taken
 	Sent     int64 // bytes of the body that were taken
 	Event    *Event
-	attempt  int
 }
 
 // Note adds a verdict to the event of the trace: level is "ok", "note" or "violation". It has no

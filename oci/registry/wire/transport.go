@@ -110,10 +110,7 @@ func (c *Conn) dialer(check control) func(ctx context.Context, network, address 
 // certs.d directories that container tools share.
 func (c *Conn) homeTLS() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.o.Insecure}
-	cas, pairs, err := c.certsD()
-	if err != nil {
-		return nil, err
-	}
+	cas, pairs := c.certsD()
 
 	// A file that the user names replaces those of certs.d; both come beside the authorities of
 	// the system.
@@ -122,6 +119,7 @@ func (c *Conn) homeTLS() (*tls.Config, error) {
 	}
 
 	if len(cas) > 0 {
+		var err error
 		if config.RootCAs, err = x509.SystemCertPool(); err != nil {
 			config.RootCAs = x509.NewCertPool()
 		}
@@ -169,12 +167,12 @@ func (c *Conn) keyPair(certFile, keyFile string) (tls.Certificate, error) {
 
 // certsD reads the first certs.d directory that knows the registry: *.crt are authorities,
 // x.cert with x.key is a client certificate (containers-certs.d(5)).
-func (c *Conn) certsD() (cas []string, pairs [][2]string, err error) {
+func (c *Conn) certsD() (cas []string, pairs [][2]string) {
 	host := c.o.Host
 
 	// The host becomes the name of a directory, and must not lead out of certs.d.
 	if strings.ContainsAny(host, "/\\") {
-		return nil, nil, nil
+		return nil, nil
 	}
 
 	for _, dir := range c.certsDirs() {
@@ -207,10 +205,10 @@ func (c *Conn) certsD() (cas []string, pairs [][2]string, err error) {
 			}
 		}
 
-		return cas, pairs, nil
+		return cas, pairs
 	}
 
-	return nil, nil, nil
+	return nil, nil
 }
 
 // certsDirs returns the certs.d directories, the user's before the system's: podman's, rootless

@@ -34,7 +34,6 @@ type progressTask struct {
 	ended      bool
 	resumed    int64  // where it went on
 	note       string // why it did not go on as it began
-	told       int64  // what a log said last
 	toldAt     time.Time
 	meter      meter
 }

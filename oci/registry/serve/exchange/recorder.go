@@ -144,7 +144,6 @@ type Body struct {
 
 	rc    *http.ResponseController
 	idle  time.Duration
-	n     int64
 	cut   atomic.Bool
 	ended bool // whole or not
 }
@@ -162,7 +161,6 @@ func (b *Body) Read(p []byte) (int, error) {
 	}
 
 	n, err := b.R.Read(p)
-	b.n += int64(n)
 	if n > 0 {
 		b.Last.Store(time.Now().UnixNano())
 	}

@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -39,13 +40,14 @@ type Event struct {
 // Limits of the feed.
 const (
 	maxRecent   = 200
+	maxUploads  = 100
 	maxWatchers = 64
 	feedPulse   = 250 * time.Millisecond
 	feedBeat    = 15 * time.Second // so that a watcher that is gone is noticed
 )
 
-// New returns a Feed that asks open for the uploads that are open, those with the latest bytes
-// first, and summary for the lines that say how all of it went, the cause of a problem first. summary
+// New returns a Feed that asks open for the uploads that are open, in any order, in a slice of its own,
+// and summary for the lines that say how all of it went, the cause of a problem first. summary
 // may be nil: then nothing is said.
 func New(open func() []Upload, summary func() []string) *Feed {
 	if summary == nil {
@@ -131,6 +133,15 @@ type Upload struct {
 	Receiving bool      `json:"receiving"`
 }
 
+// uploads returns the uploads that the page shows: of the open ones those with the latest bytes.
+func (f *Feed) uploads() []Upload {
+	open := f.open()
+	slices.SortFunc(open, func(a, b Upload) int {
+		return cmp.Or(b.Last.Compare(a.Last), strings.Compare(a.ID, b.ID))
+	})
+	return open[:min(len(open), maxUploads)]
+}
+
 // serve streams what happens (server-sent events) until the client goes away or the
 // server stops: the open uploads, the new steps and the summary, whenever one of them has changed.
 func (f *Feed) serve(w *exchange.Recorder, r *http.Request) error {
@@ -154,7 +165,7 @@ func (f *Feed) serve(w *exchange.Recorder, r *http.Request) error {
 			Uploads []Upload `json:"uploads"`
 			Events  []Event  `json:"events"`
 			Summary []string `json:"summary,omitempty"`
-		}{f.open(), events, f.summary()})
+		}{f.uploads(), events, f.summary()})
 
 		if err != nil {
 			return err
