@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -137,14 +139,51 @@ func (n *near) save(images []Image, o BundleOptions) []byte {
 
 func have(descs ...oci.Descriptor) *Inventory { return InventoryOf(descs) }
 
+// apply applies a bundle, which must do what a dry run has said.
 func apply(t *testing.T, l *layout.Layout, bundle []byte) Result {
 	t.Helper()
+	before := snapshot(t, l.Name())
+	plan, planErr := Unbundle(t.Context(), l, bytes.NewReader(bundle), UnbundleOptions{DryRun: true})
+	if !maps.Equal(snapshot(t, l.Name()), before) {
+		t.Fatal("a dry run changed the layout")
+	}
+
 	r, err := Unbundle(t.Context(), l, bytes.NewReader(bundle), UnbundleOptions{})
 	if err != nil && !errors.Is(err, layout.ErrIncomplete) {
 		t.Fatal(err)
 	}
 	if (len(r.Missing) > 0) != (err != nil) {
 		t.Fatalf("%d images are incomplete, error %v", len(r.Missing), err)
+	}
+
+	if (planErr != nil) != (err != nil) {
+		t.Fatalf("dry run: %v, run: %v", planErr, err)
+	}
+	for _, p := range [][2]any{{plan.Named, r.Named}, {plan.Missing, r.Missing}, {plan.Waiting, r.Waiting}, {plan.Made, r.Made}} {
+		if !reflect.DeepEqual(p[0], p[1]) {
+			t.Fatalf("the dry run says %+v, the run did %+v", p[0], p[1])
+		}
+	}
+
+	// The files that came are those of which the dry run says so.
+	var said, came []string
+	for _, b := range plan.Brought {
+		if b.How != layout.HowKept {
+			said = append(said, b.Digest.Encoded())
+		}
+	}
+	for _, d := range plan.Made {
+		said = append(said, d.Digest.Encoded())
+	}
+	for name, data := range snapshot(t, l.Name()) {
+		if strings.HasPrefix(name, "blobs") && before[name] != data {
+			came = append(came, filepath.Base(name))
+		}
+	}
+	slices.Sort(said)
+	slices.Sort(came)
+	if !slices.Equal(said, came) {
+		t.Fatalf("the dry run says that %v come, and %v came", said, came)
 	}
 	return r
 }

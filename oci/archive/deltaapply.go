@@ -41,7 +41,7 @@ func (u *unbundler) makeLayers(deltas []layout.Delta) error {
 	for again := true; again; {
 		again = false
 		for _, d := range deltas {
-			if _, err := u.l.Stat(d.Digest); done[d.Digest] || !errors.Is(err, layout.ErrNotFound) {
+			if _, err := u.store.Stat(d.Digest); done[d.Digest] || !errors.Is(err, layout.ErrNotFound) {
 				continue
 			}
 			ok, err := u.makeLayer(d)
@@ -49,6 +49,7 @@ func (u *unbundler) makeLayers(deltas []layout.Delta) error {
 				return fmt.Errorf("make %s of a delta: %w", d.Digest, err)
 			}
 			if ok {
+				u.result.Made = append(u.result.Made, d)
 				u.verified[d.Digest] = true
 				again = true
 			}
@@ -63,12 +64,12 @@ func (u *unbundler) makeLayers(deltas []layout.Delta) error {
 // and says why if something is damaged.
 func (u *unbundler) makeLayer(d layout.Delta) (bool, error) {
 	// A delta or a base that is absent may come with another bundle, so nothing is said of it.
-	if size, err := u.l.Stat(d.Delta); err != nil || size != d.DeltaSize {
+	if size, err := u.store.Stat(d.Delta); err != nil || size != d.DeltaSize {
 		return false, nil
 	}
 
 	for _, base := range d.Bases {
-		if _, err := u.l.Stat(base.Digest); err != nil {
+		if _, err := u.store.Stat(base.Digest); err != nil {
 			return false, nil
 		}
 	}
@@ -76,6 +77,11 @@ func (u *unbundler) makeLayer(d layout.Delta) (bool, error) {
 	if !u.isRight(oci.Descriptor{Digest: d.Delta, Size: d.DeltaSize}) {
 		u.said(d, fmt.Sprintf("the delta %s is damaged", d.Delta))
 		return false, context.Cause(u.ctx)
+	}
+
+	if u.plan != nil {
+		u.plan.known(member{digest: d.Digest, size: d.Size})
+		return true, nil
 	}
 
 	file, err := u.l.BlobAt(oci.Descriptor{Digest: d.Delta, Size: d.DeltaSize})

@@ -26,7 +26,7 @@ type LoadOptions struct {
 }
 
 // Load brings the images of the archive that r holds into a layout, and returns their entries of
-// index.json. For a dry run l may be nil. r is read once, to its end, and may be compressed. An
+// index.json. For a dry run l may be nil, for a layout that does not exist yet. r is read once, to its end, and may be compressed. An
 // image that Docker wrote becomes one of OCI media types; its config and layers stay as they are,
 // byte for byte.
 //
@@ -60,7 +60,7 @@ func Load(ctx context.Context, l *layout.Layout, r io.Reader, o LoadOptions) ([]
 	}
 
 	// An archive may leave out what the layout has.
-	if !o.DryRun {
+	if l != nil {
 		store = graph.Either(a, l)
 		if x, err = l.Index(); err != nil {
 			return nil, err

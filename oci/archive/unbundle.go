@@ -21,6 +21,7 @@ type UnbundleOptions struct {
 	// Replace gives the images of this bundle their names, also where an image that was created
 	// later has one of them.
 	Replace bool
+	DryRun  bool              // find out what would be done, and do nothing
 	Notice  func(text string) // is told what the user should know; nil for nobody
 }
 
@@ -32,6 +33,15 @@ type Result struct {
 
 	Blobs int   // that the bundle held
 	Bytes int64 // their size
+
+	Brought []Brought      // of a dry run: blobs that the layout would have then, without deltas that do not stay
+	Made    []layout.Delta // layers that were made of deltas
+}
+
+// A Brought is a blob that comes with a bundle.
+type Brought struct {
+	Blob
+	How layout.How // kept, copied or repaired
 }
 
 // Unbundle brings the blobs of the tar of a layout into l, each verified while it passes, and
@@ -44,6 +54,9 @@ type Result struct {
 // Result.Missing says what it lacks. A blob that is here already is hashed before a name relies
 // on it; one that is damaged counts as missing.
 //
+// For a dry run l may be nil, for a layout that does not exist yet. Nothing is written then, so a
+// layer whose delta and bases are there counts as made; whether the delta fits is not found out.
+//
 // # Two images of one name
 //
 // The image that was created later has the name. If they do not say when they were created,
@@ -53,20 +66,22 @@ func Unbundle(ctx context.Context, l *layout.Layout, r io.Reader, o UnbundleOpti
 	u := newUnbundler(ctx, l, o)
 
 	// A writer sweeps what killed ones left behind, also if this bundle brings nothing new.
-	w, err := l.NewWriter()
-	if err != nil {
-		return u.result, err
+	if !o.DryRun {
+		w, err := l.NewWriter()
+		if err != nil {
+			return u.result, err
+		}
+		w.Abort()
 	}
-	w.Abort()
 
 	// Each blob goes into the layout while it passes. Names follow when the tar has come to its
 	// end.
 	c := newContents(func(f tarEntry, d digest.Digest) (member, error) {
-		return member{digest: d, size: f.hdr.Size}, u.blob(d, f.hdr.Size, f.r)
+		return member{digest: d, size: f.hdr.Size}, u.blob(f, d)
 	})
 	c.onlyLayout = true
 
-	err = scanStream(ctx, r, c.take)
+	err := scanStream(ctx, r, c.take)
 	if err == nil {
 		c.notices(u.notice)
 		err = u.roots(c)
@@ -92,6 +107,10 @@ type unbundler struct {
 	l   *layout.Layout
 	o   UnbundleOptions
 
+	// store is the layout; in a dry run that and, before it, plan: what would be brought and made.
+	store graph.Store
+	plan  *Archive
+
 	incoming []oci.Descriptor
 	deltas   []layout.Delta
 	verified map[digest.Digest]bool // blobs that were hashed by this run, and are right
@@ -101,7 +120,11 @@ type unbundler struct {
 }
 
 func newUnbundler(ctx context.Context, l *layout.Layout, o UnbundleOptions) *unbundler {
-	return &unbundler{ctx: ctx, l: l, o: o, verified: map[digest.Digest]bool{}, damaged: map[digest.Digest]bool{}, hopeless: map[claim]bool{}}
+	u := &unbundler{ctx: ctx, l: l, o: o, store: l, verified: map[digest.Digest]bool{}, damaged: map[digest.Digest]bool{}, hopeless: map[claim]bool{}}
+	if o.DryRun {
+		u.planOnly()
+	}
+	return u
 }
 
 func (u *unbundler) notice(format string, args ...any) {
@@ -111,14 +134,21 @@ func (u *unbundler) notice(format string, args ...any) {
 }
 
 // blob stores a blob of the bundle. One that is here already, and right, is not written again.
-func (u *unbundler) blob(d digest.Digest, size int64, r io.Reader) error {
+func (u *unbundler) blob(f tarEntry, d digest.Digest) error {
+	size := f.hdr.Size
 	u.result.Blobs++
 	u.result.Bytes += size
 
 	// A blob that is not stored is read all the same: a bundle that is damaged is an error,
 	// also where it brings nothing new.
-	if is, err := u.l.Stat(d); err == nil && is == size && u.isRight(oci.Descriptor{Digest: d, Size: size}) {
-		_, err := oci.Copy(io.Discard, digest.NewReader(r, d, size))
+	passed := u.verified[d]
+	is, err := u.store.Stat(d)
+	isHere := err == nil
+	if isHere && is == size && u.isRight(oci.Descriptor{Digest: d, Size: size}) {
+		if !passed {
+			u.brought(d, size, layout.HowKept)
+		}
+		_, err := oci.Copy(io.Discard, digest.NewReader(f.r, d, size))
 		return err
 	}
 
@@ -126,9 +156,15 @@ func (u *unbundler) blob(d digest.Digest, size int64, r io.Reader) error {
 		return err
 	}
 
-	if _, _, err := u.l.Put(r, d); err != nil {
+	if err := u.put(f, d); err != nil {
 		return err
 	}
+
+	how := layout.HowCopied
+	if isHere {
+		how = layout.HowRepaired
+	}
+	u.brought(d, size, how)
 
 	u.verified[d] = true
 	delete(u.damaged, d)
@@ -236,7 +272,7 @@ func (u *unbundler) takeDeltas(data []byte, x oci.Index) error {
 // settle names what is whole and remembers what is not, in one update. Making layers and
 // hashing can take long, so they come before it, without the lock.
 func (u *unbundler) settle() error {
-	w, err := u.l.Waiting()
+	w, err := u.waiting()
 	if err != nil {
 		return err
 	}
@@ -264,16 +300,19 @@ func (u *unbundler) settle() error {
 		}
 	}
 
-	err = u.l.UpdateWaiting(u.ctx, func(x *oci.Index, w *layout.Waiting) error {
-		return u.update(x, w, missing)
-	})
+	update := func(x *oci.Index, w *layout.Waiting) error { return u.update(x, w, missing) }
+	if u.plan != nil {
+		err = u.planUpdate(deltas, update)
+	} else {
+		err = u.l.UpdateWaiting(u.ctx, update)
+	}
 
 	// Deltas go last: a run that is killed before finds them when it is repeated.
-	if err == nil {
+	if err == nil && u.plan == nil {
 		err = u.dropDeltas(deltas)
 	}
 	if err == nil && len(u.result.Missing) > 0 {
-		return fmt.Errorf("layout %q: %w", u.l.Name(), layout.ErrIncomplete)
+		return layout.ErrIncomplete
 	}
 
 	return err
@@ -287,12 +326,12 @@ func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
 		return list, err
 	}
 
-	err = graph.Walk(u.l, []oci.Descriptor{root}, graph.Rules{}, func(n graph.Node) error {
+	err = graph.Walk(u.store, []oci.Descriptor{root}, graph.Rules{}, func(n graph.Node) error {
 		d := n.Desc
 		if err := context.Cause(u.ctx); err != nil {
 			return err
 		}
-		if _, err := u.l.Stat(d.Digest); errors.Is(err, layout.ErrNotFound) {
+		if _, err := u.store.Stat(d.Digest); errors.Is(err, layout.ErrNotFound) {
 			return nil // embedded, or not distributed
 		}
 		if !u.isRight(d) {
@@ -303,7 +342,7 @@ func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
 
 	// The check by which update gives names has the last word.
 	if err == nil && len(list) == 0 {
-		err = graph.Check(u.l, root, graph.Rules{})
+		err = graph.Check(u.store, root, graph.Rules{})
 	}
 
 	return list, err
@@ -313,7 +352,7 @@ func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
 func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 	list := []Blob{}
 	listed := map[digest.Digest]bool{}
-	err := graph.Scan(u.l, []oci.Descriptor{root}, func(n graph.Node) error {
+	err := graph.Scan(u.store, []oci.Descriptor{root}, func(n graph.Node) error {
 		d, doc, err := n.Desc, n.Doc, n.Err
 
 		// A document that is absent or damaged is on the list, as a layer would be. The blobs
@@ -324,7 +363,7 @@ func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 		}
 
 		if !bad && doc == nil {
-			size, err := u.l.Stat(d.Digest)
+			size, err := u.store.Stat(d.Digest)
 			embedded := d.Data != nil || oci.IsForeignLayer(d.MediaType)
 			if err != nil && !errors.Is(err, layout.ErrNotFound) {
 				return err
@@ -334,7 +373,7 @@ func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 
 		// The blob is right, and the descriptor has another size for it: no bundle can make the
 		// image whole.
-		if size, err := u.l.Stat(d.Digest); bad && err == nil && size != d.Size && u.isRight(oci.Descriptor{Digest: d.Digest, Size: size}) {
+		if size, err := u.store.Stat(d.Digest); bad && err == nil && size != d.Size && u.isRight(oci.Descriptor{Digest: d.Digest, Size: size}) {
 			return fmt.Errorf("blob %s has %d bytes, its descriptor says %d: %w", d.Digest, size, d.Size, oci.ErrMalformed)
 		}
 
@@ -374,7 +413,7 @@ func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.D
 		// The blobs were hashed without the lock. A collection of garbage may have come in
 		// between, so what is there is checked once more.
 		lacks, known := missing[e.Digest]
-		if known && len(lacks) == 0 && graph.Check(u.l, e, graph.Rules{}) == nil {
+		if known && len(lacks) == 0 && graph.Check(u.store, e, graph.Rules{}) == nil {
 			if err := u.name(list, w, e); err != nil {
 				return err
 			}
@@ -472,12 +511,12 @@ func (u *unbundler) choose(w *layout.Waiting, name string, old, e oci.Descriptor
 		return e, old, false, nil
 	}
 
-	after, err := created(u.l, e)
+	after, err := created(u.store, e)
 	if err != nil {
 		return old, e, false, err
 	}
 
-	before, err := created(u.l, old) // if it cannot be read there is no time
+	before, err := created(u.store, old) // if it cannot be read there is no time
 	dated = err == nil && !before.IsZero() && !after.IsZero() && !before.Equal(after)
 	switch {
 	case dated && after.Before(before):
@@ -497,11 +536,11 @@ const annotationCreated = "org.opencontainers.image.created"
 
 // created returns when an image was made: as its manifest or index says, else its config, else
 // the latest of the images in it. Zero means that nothing says so.
-func created(l *layout.Layout, root oci.Descriptor) (time.Time, error) {
+func created(s graph.Store, root oci.Descriptor) (time.Time, error) {
 	var latest, said time.Time
 	configs := map[digest.Digest]bool{}
 	first := true
-	err := graph.Descend(l, []oci.Descriptor{root}, graph.Rules{}, func(n graph.Node) error {
+	err := graph.Descend(s, []oci.Descriptor{root}, graph.Rules{}, func(n graph.Node) error {
 		d, doc := n.Desc, n.Doc
 		var text string
 		switch {
@@ -521,7 +560,7 @@ func created(l *layout.Layout, root oci.Descriptor) (time.Time, error) {
 				configs[x.Config.Digest] = true
 			}
 		case configs[d.Digest]:
-			data, err := l.Document(d)
+			data, err := s.Document(d)
 			if err != nil {
 				return err
 			}
@@ -566,7 +605,7 @@ func (u *unbundler) merge(a, b oci.Descriptor) (oci.Descriptor, bool, error) {
 
 	var all []oci.Descriptor
 	for _, d := range []oci.Descriptor{a, b} {
-		x, err := graph.Index(u.l, d)
+		x, err := graph.Index(u.store, d)
 		if err != nil {
 			return a, false, err
 		}
@@ -583,7 +622,11 @@ func (u *unbundler) merge(a, b oci.Descriptor) (oci.Descriptor, bool, error) {
 		return a, false, err
 	}
 
-	desc, err := u.l.PutDocument(oci.MediaTypeIndex, doc)
+	desc := oci.Describe(oci.MediaTypeIndex, doc)
+	if err := u.putDocument(desc, doc); err != nil {
+		return a, false, err
+	}
+
 	desc.Annotations = a.Annotations
-	return desc, err == nil, err
+	return desc, true, nil
 }

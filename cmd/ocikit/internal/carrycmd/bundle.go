@@ -341,9 +341,9 @@ func findWanted(layouts []source.Source, want []archive.Wanted) ([]archive.Image
 	return images, nil
 }
 
-// bundleStep is a line of the plan of a bundle.
+// bundleStep is a line of the plan of a bundle, on either side.
 type bundleStep struct {
-	Action    string          `json:"action"` // carry, omit or delta; or total
+	Action    string          `json:"action"` // see [printBundle] and [printUnbundle]
 	Blobs     int             `json:"blobs,omitempty"`
 	Delta     digest.Digest   `json:"delta,omitzero"`
 	DeltaSize int64           `json:"deltaSize,omitempty"`
@@ -351,10 +351,21 @@ type bundleStep struct {
 	Encoder   string          `json:"encoder,omitempty"`
 	From      []digest.Digest `json:"from,omitempty"`
 	MediaType string          `json:"mediaType,omitempty"`
+	Name      string          `json:"name,omitempty"`
 	Size      int64           `json:"size"`
 }
 
-// printBundle prints the plan of a bundle, a JSON line for each blob and one for the total.
+// made tells of a step how a layer is made of a delta.
+func (s bundleStep) made(d layout.Delta) bundleStep {
+	s.Action, s.Delta, s.DeltaSize, s.Encoder = "delta", d.Delta, d.DeltaSize, d.Encoder
+	for _, base := range d.Bases {
+		s.From = append(s.From, base.Digest)
+	}
+	return s
+}
+
+// printBundle prints the plan of a bundle: a JSON line for each blob that it would carry, leave out
+// (omit) or let the other side make of a delta, and one for the total.
 func printBundle(env *cli.Env, plan *archive.BundlePlan) error {
 	var steps []bundleStep
 	for _, m := range plan.Members {
@@ -367,12 +378,8 @@ func printBundle(env *cli.Env, plan *archive.BundlePlan) error {
 	for _, o := range plan.Omitted {
 		step := bundleStep{Action: "omit", Digest: o.Digest, MediaType: o.MediaType, Size: o.Size}
 		for _, d := range plan.Deltas {
-			if d.Digest != o.Digest {
-				continue
-			}
-			step.Action, step.Delta, step.DeltaSize, step.Encoder = "delta", d.Delta, d.DeltaSize, d.Encoder
-			for _, base := range d.Bases {
-				step.From = append(step.From, base.Digest)
+			if d.Digest == o.Digest {
+				step = step.made(d)
 			}
 		}
 		steps = append(steps, step)

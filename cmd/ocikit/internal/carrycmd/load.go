@@ -54,19 +54,20 @@ images get their names, each of them whole, or none does.`,
 				}
 				defer in.Close()
 
-				// A dry run makes no layout: Load takes none.
 				var entries []oci.Descriptor
 				load := func(l *layout.Layout) error {
-					env.Watch(l)
+					if l != nil {
+						env.Watch(l)
+					}
 					entries, err = archive.Load(ctx, l, in, o)
 					return err
 				}
 
+				fill := operands.InLayout
 				if *dryRun {
-					err = load(nil)
-				} else {
-					err = operands.InLayout(n.Dir, load)
+					fill = operands.IfThere
 				}
+				err = fill(n.Dir, load)
 				if err != nil {
 					return operands.ArchiveHint(name, loadHint(fmt.Errorf("%s: %w", cli.InputName(name), err)))
 				}

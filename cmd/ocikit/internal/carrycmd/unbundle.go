@@ -1,13 +1,16 @@
 package carrycmd
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 
 	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/cmd/ocikit/internal/show"
+	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/archive"
 	"ocikit/oci/layout"
@@ -32,7 +35,11 @@ copies from are unpacked into temporary files in TMPDIR, up to the sizes that th
 
 If two images claim one name, the one that was created later has it. If they do not say when that
 was, the last one gets it, but one that lost the name before does not get it back by coming again.
---replace gives names to the images of this bundle in any case.`,
+--replace gives names to the images of this bundle in any case.
+
+--dry-run reads the bundle and says which blobs it would copy, keep or repair, which layers it would
+make of deltas, which images it would name, and which would wait for what that is absent. Whether a
+delta fits is not tried.`,
 		Example: "ocikit bundle app:latest | ocikit unbundle carried\nocikit verify carried",
 		Status:  "1 if the bundle is damaged, or blobs are missing",
 		Bind: func(fs *flag.FlagSet) cli.Action {
@@ -40,11 +47,14 @@ was, the last one gets it, but one that lost the name before does not get it bac
 			fs.BoolVar(&o.Replace, "replace", false, "give names to the images of the bundle, whatever has them")
 			waiting := fs.Bool("waiting", false, "read no bundle; list what the images that wait lack")
 			forget := fs.Bool("forget", false, "read no bundle; forget the images that wait")
+			commonflags.DryRunVar(fs, &o.DryRun)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				o.Notice = func(text string) { env.Notice("ocikit: %s", text) }
 				switch {
 				case *waiting && *forget, (*waiting || *forget) && len(args) == 2:
 					return cli.Usagef("--waiting and --forget exclude each other, and go without FILE")
+				case *forget && o.DryRun:
+					return cli.Usagef("--forget goes without --dry-run: --waiting lists what it would forget")
 				case *waiting || *forget:
 					return runWaiting(ctx, env, args[0], *forget, o)
 				}
@@ -72,13 +82,17 @@ func runUnbundle(ctx context.Context, env *cli.Env, operand, name string, o arch
 	}
 	defer in.Close()
 
-	l, undo, err := operands.InitLayout(n.Dir)
+	l, undo, err := operands.TargetLayout(n.Dir, o.DryRun)
 	if err != nil {
 		return err
 	}
-	defer l.Close()
 
-	env.Watch(l)
+	// In a dry run a layout that is still to be made is nil.
+	if l != nil {
+		defer l.Close()
+		env.Watch(l)
+	}
+
 	result, err := archive.Unbundle(ctx, l, in, o)
 
 	// An error with missing blobs is about what is to come: what came stays in the layout and waits
@@ -97,36 +111,104 @@ func runUnbundle(ctx context.Context, env *cli.Env, operand, name string, o arch
 		for _, desc := range result.Named {
 			env.Notice("ocikit: %s is whole, and named %s", desc.Digest, operands.NameOf(desc))
 		}
-		return reportMissing(env, result.Missing, err)
+		err = fmt.Errorf("layout %q: %w", n.Dir, err)
 	}
 
-	return oci.WriteDescriptors(env.Stdout, result.Named...)
+	return printUnbundled(env, result, result.Missing, o.DryRun, err)
 }
 
-// reportMissing prints the list of what is missing and returns err with its numbers.
-func reportMissing(env *cli.Env, missing []archive.Wanted, err error) error {
+// printUnbundled prints what got a name, or the list of what is missing, about which err is; of a dry
+// run all that would be done.
+func printUnbundled(env *cli.Env, result archive.Result, missing []archive.Wanted, dryRun bool, err error) error {
+	switch {
+	case dryRun:
+		return cmp.Or(show.WriteEachJSON(env.Stdout, unbundleSteps(result, missing)), sumMissing(missing, err))
+	case err == nil:
+		return oci.WriteDescriptors(env.Stdout, result.Named...)
+	}
+
 	if writeErr := show.WriteJSON(env.Stdout, missing); writeErr != nil {
 		return writeErr
 	}
+	return cli.WithHint(sumMissing(missing, err), "standard output is the list of them: `ocikit bundle LAYOUT --want FILE` takes it on the other side")
+}
 
-	// Images may lack the same blob, which is carried once.
-	seen := map[string]bool{}
-	var size int64
-	for _, w := range missing {
-		for _, b := range w.Missing {
-			if !seen[b.Digest.String()] {
-				seen[b.Digest.String()] = true
-				size += b.Size
-			}
+// unbundleSteps returns the plan of an unbundle: a step for each blob of the bundle that the layout
+// would get (copy), has (keep) or has damaged (repair), for each layer that is made of a delta, for
+// each name (tag), for each image that would wait, and for each blob that is absent.
+func unbundleSteps(result archive.Result, missing []archive.Wanted) []bundleStep {
+	var steps []bundleStep
+	total := bundleStep{Action: "total"}
+	add := func(s bundleStep) {
+		steps = append(steps, s)
+		total.Blobs++
+		total.Size += s.Size
+	}
+
+	for _, b := range result.Brought {
+		step := bundleStep{Action: string(b.How), Digest: b.Digest, MediaType: b.MediaType, Size: b.Size}
+		if b.How == layout.HowKept {
+			steps = append(steps, step)
+		} else {
+			add(step)
 		}
+	}
+
+	for _, d := range result.Made {
+		add(bundleStep{Digest: d.Digest, MediaType: d.MediaType, Size: d.Size}.made(d))
+	}
+
+	image := func(action string, d oci.Descriptor) {
+		steps = append(steps, bundleStep{Action: action, Digest: d.Digest, MediaType: d.MediaType, Name: operands.NameOf(d), Size: d.Size})
+	}
+
+	for _, d := range result.Named {
+		image("tag", d)
+	}
+
+	for _, w := range missing {
+		image("wait", w.Root)
+	}
+
+	for _, b := range absent(missing) {
+		steps = append(steps, bundleStep{Action: "absent", Digest: b.Digest, MediaType: b.MediaType, Size: b.Size})
+	}
+
+	return append(steps, total)
+}
+
+// sumMissing returns err with the numbers of what is missing, and nil if there is no error.
+func sumMissing(missing []archive.Wanted, err error) error {
+	if err == nil {
+		return nil
+	}
+
+	var size int64
+	blobs := absent(missing)
+	for _, b := range blobs {
+		size += b.Size
 	}
 
 	verb := "lack"
 	if len(missing) == 1 {
 		verb = "lacks"
 	}
-	err = fmt.Errorf("%w: %s %s %s, %d bytes", err, show.Count(len(missing), "image"), verb, show.Count(len(seen), "blob"), size)
-	return cli.WithHint(err, "standard output is the list of them: `ocikit bundle LAYOUT --want FILE` takes it on the other side")
+	return fmt.Errorf("%w: %s %s %s, %d bytes", err, show.Count(len(missing), "image"), verb, show.Count(len(blobs), "blob"), size)
+}
+
+// absent returns the blobs that images lack. Several may lack the same one, which is carried once.
+func absent(missing []archive.Wanted) []archive.Blob {
+	var blobs []archive.Blob
+	seen := map[digest.Digest]bool{}
+	for _, w := range missing {
+		for _, b := range w.Missing {
+			if !seen[b.Digest] {
+				seen[b.Digest] = true
+				blobs = append(blobs, b)
+			}
+		}
+	}
+	return blobs
 }
 
 // runWaiting names the images that wait and have become whole by other means, and lists what the
@@ -148,8 +230,8 @@ func runWaiting(ctx context.Context, env *cli.Env, operand string, forget bool, 
 	}
 
 	if len(result.Waiting) > 0 {
-		return reportMissing(env, result.Waiting, fmt.Errorf("layout %q: %w", operand, layout.ErrIncomplete))
+		err = fmt.Errorf("layout %q: %w", operand, layout.ErrIncomplete)
 	}
 
-	return oci.WriteDescriptors(env.Stdout, result.Named...)
+	return printUnbundled(env, result, result.Waiting, o.DryRun, err)
 }

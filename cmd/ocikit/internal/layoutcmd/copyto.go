@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"slices"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -20,21 +19,14 @@ import (
 
 // toLayout copies into a layout, which is made if need be.
 func (c *copying) toLayout(ctx context.Context, env *cli.Env, dir string) error {
-	undo := func() {}
-	var to *layout.Layout
-	var err error
-	if c.o.DryRun {
-		to, err = layout.Open(dir)
-	} else {
-		to, undo, err = operands.InitLayout(dir)
+	to, undo, err := operands.TargetLayout(dir, c.o.DryRun)
+	if err != nil {
+		return err
 	}
 
 	// A dry run makes no layout. If there is no layout yet, to stays nil, which Copy allows then.
-	switch {
-	case err == nil:
+	if to != nil {
 		defer to.Close()
-	case !c.o.DryRun || !errors.Is(err, fs.ErrNotExist):
-		return err
 	}
 
 	count := map[layout.How]int{}

@@ -24,9 +24,45 @@ func CheckNewDir(dir string) error {
 	return cli.WithHint(err, "`ocikit save IMAGE -o FILE` makes an archive of what is in a layout")
 }
 
-// InitLayout opens a layout, which is made if need be. If it was made by this call, and still
-// names nothing and waits for nothing, undo removes it.
-func InitLayout(dir string) (l *layout.Layout, undo func(), err error) {
+// LayoutIfThere opens the layout in dir for a command that may make it later. One that is still to be
+// made is nil, without an error. The caller closes the layout.
+func LayoutIfThere(dir string) (*layout.Layout, error) {
+	if err := CheckNewDir(dir); err != nil {
+		return nil, err
+	}
+
+	l, err := layout.Open(dir)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, fs.ErrNotExist), IsEmptyDir(dir):
+		return nil, nil
+	}
+
+	// OpenDir fails the same way, with the hint that fits.
+	_, err = OpenDir(dir)
+	return nil, err
+}
+
+// IfThere runs plan on the layout in dir, or on nil if it is still to be made.
+func IfThere(dir string, plan func(*layout.Layout) error) error {
+	l, err := LayoutIfThere(dir)
+	if err != nil {
+		return err
+	}
+	if l != nil {
+		defer l.Close()
+	}
+	return plan(l)
+}
+
+// TargetLayout opens a layout, which is made if need be. If it was made by this call, and still
+// names nothing and waits for nothing, undo removes it. A dry run makes none: l is nil then.
+func TargetLayout(dir string, dryRun bool) (l *layout.Layout, undo func(), err error) {
+	if dryRun {
+		l, err = LayoutIfThere(dir)
+		return l, func() {}, err
+	}
 	if err := CheckNewDir(dir); err != nil {
 		return nil, nil, err
 	}
@@ -52,20 +88,14 @@ func isUnused(l *layout.Layout) bool {
 // InLayout opens a layout and runs fill on it. A layout that is not there is made beside its
 // place, and gets its name when fill has succeeded.
 func InLayout(dir string, fill func(*layout.Layout) error) error {
-	if err := CheckNewDir(dir); err != nil {
+	l, err := LayoutIfThere(dir)
+	if err != nil {
 		return err
 	}
 
-	l, err := layout.Open(dir)
-	if err == nil {
+	if l != nil {
 		defer l.Close()
 		return fill(l)
-	}
-
-	// OpenDir fails the same way, with the hint that fits.
-	if !errors.Is(err, fs.ErrNotExist) && !IsEmptyDir(dir) {
-		_, err = OpenDir(dir)
-		return err
 	}
 
 	var random [6]byte

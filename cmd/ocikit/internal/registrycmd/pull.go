@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"ocikit/cmd/ocikit/internal/cli"
@@ -178,17 +177,8 @@ func (p *pulling) local() (err error) {
 	if p.l != nil {
 		return nil
 	}
-	p.l, err = layout.Open(p.target.Dir)
-	switch {
-	case err == nil:
-		return nil
-	// OpenDir says better what is wrong with a directory that is not a layout.
-	case !errors.Is(err, fs.ErrNotExist) && !operands.IsEmptyDir(p.target.Dir):
-		_, err := operands.OpenDir(p.target.Dir)
-		return err
-	}
-	p.l = nil // it is to be made
-	return nil
+	p.l, err = operands.LayoutIfThere(p.target.Dir)
+	return err
 }
 
 // run brings one image into the target, and returns the digest that its name has in the registry.
