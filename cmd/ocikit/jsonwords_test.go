@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/digest"
 )
 
 // jsonLines are command lines that print JSON, beside what examplePreamble and exampleRegistry
@@ -41,7 +42,8 @@ save app --dry-run
 extract app extracted --dry-run
 load loaded app.tar --dry-run
 inventory app --json
-bundle app --dry-run
+bundle grown:v2 --have grown.txt --delta --dry-run
+unbundle loaded app.tar --dry-run
 split --size 1KiB --json app.tar parts
 join damagedparts --check --json
 push app $REGISTRY/hello:new --json
@@ -75,6 +77,12 @@ func TestJSONWords(t *testing.T) {
 	writeTestFile(t, "hello", "#!/bin/sh\n")
 	writeTestFile(t, "changed/bin/hello", "other\n")
 	writeTestFile(t, "changed/new", "new\n")
+	var noise strings.Builder
+	for i := range 64 {
+		fmt.Fprintln(&noise, digest.FromBytes([]byte{byte(i)}))
+	}
+	writeTestFile(t, "grown1/file", noise.String())
+	writeTestFile(t, "grown2/file", noise.String()+"more\n")
 	for line := range strings.Lines("mkdir rootfs\n" + examplePreamble + exampleRegistry + `ocikit append app --layer changed -t child
 ocikit tar --whiteout bin | ocikit append app --layer - -t bare
 ocikit mutate app --entrypoint '["b"]' -t other
@@ -96,6 +104,10 @@ chmod 644 $BLOB
 flip $BLOB 30
 cp app garbage
 printf x | ocikit put garbage
+ocikit init grown
+ocikit layer grown grown1 | ocikit config grown | ocikit manifest grown | ocikit tag grown:v1
+ocikit inventory grown > grown.txt
+ocikit layer grown grown2 | ocikit config grown | ocikit manifest grown | ocikit tag grown:v2
 ocikit split --size 1KiB app.tar damagedparts
 rm damagedparts/app.tar.0002
 `) {
