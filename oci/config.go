@@ -245,17 +245,33 @@ func (c *Config) AddLayer(diffID digest.Digest, h History) error {
 		return err
 	}
 
+	// The history comes first: the new entry is that of the new layer.
+	if err := c.AddHistory(h); err != nil {
+		return err
+	}
+
 	rootfs["diff_ids"] = mustEncode(append(ids, mustEncode(diffID)))
 	c.doc["rootfs"] = mustEncode(rootfs)
-	return c.AddHistory(h)
+	return nil
 }
 
-// AddHistory appends one entry of history.
+// AddHistory appends one entry of history. Layers that the history does not tell of get empty entries
+// before it, so that the new entry does not seem to be about one of them.
 func (c *Config) AddHistory(h History) error {
 	entries, err := c.HistoryEntries()
 	if err != nil {
 		return err
 	}
+
+	ids, err := c.DiffIDs()
+	if err != nil {
+		return err
+	}
+
+	for n := MadeLayers(entries); n < len(ids); n++ {
+		entries = append(entries, NewHistoryEntry(History{}))
+	}
+
 	c.SetHistoryEntries(append(entries, NewHistoryEntry(h)))
 	return nil
 }

@@ -81,6 +81,16 @@ func (h HistoryEntry) With(member, value string) (HistoryEntry, error) {
 	return h, json.Unmarshal(h.raw, &h.History)
 }
 
+// MadeLayers returns how many of the entries are about a step that made a layer.
+func MadeLayers(entries []HistoryEntry) (n int) {
+	for _, h := range entries {
+		if !h.EmptyLayer {
+			n++
+		}
+	}
+	return n
+}
+
 // HistoryEntries returns the history as it is, the oldest step first.
 func (c *Config) HistoryEntries() ([]HistoryEntry, error) {
 	var raws []json.RawMessage

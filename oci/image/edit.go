@@ -324,20 +324,10 @@ func (im *Image) checkHistory() error {
 	if err != nil {
 		return err
 	}
-	if made := madeLayers(history); made > len(im.layers) {
+	if made := oci.MadeLayers(history); made > len(im.layers) {
 		return fmt.Errorf("the history has %d steps that made layers, and there are %d layers: %w", made, len(im.layers), ErrHistory)
 	}
 	return nil
-}
-
-// madeLayers returns how many entries of a history tell of a layer.
-func madeLayers(history []oci.HistoryEntry) (n int) {
-	for _, h := range history {
-		if !h.EmptyLayer {
-			n++
-		}
-	}
-	return n
 }
 
 // encodeChanged returns a document, and whether it differs from what was found.

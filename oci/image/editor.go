@@ -42,6 +42,8 @@ func (e *editor) edit(desc oci.Descriptor, depth int) (edited, error) {
 	var got edited
 	var err error
 	switch {
+	case depth > 0 && oci.IsDocument(desc.MediaType) && e.isAbsent(desc):
+		got = e.lack(desc, same)
 	case oci.IsIndex(desc.MediaType):
 		got, err = e.index(desc, same, depth)
 	case oci.IsManifest(desc.MediaType) && (e.only.IsZero() || e.only == desc.Digest):
@@ -63,13 +65,7 @@ func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, 
 		return same, nil
 	}
 
-	// An index that lacks images of some platforms is not a reason to refuse an edit of the others.
 	im, err := open(e.l, desc)
-	if errors.Is(err, graph.ErrNotFound) && depth > 0 && e.isAbsent(desc) {
-		e.plan.Sparse = true
-		e.plan.Notices = append(e.plan.Notices, fmt.Sprintf("left %s as it is: it is not in the layout", describe(desc)))
-		return same, nil
-	}
 	if err != nil {
 		return edited{}, err
 	}
@@ -171,6 +167,16 @@ func (e *editor) note(im *Image, config []Step, manifest Step) {
 	}
 
 	e.plan.Steps = append(e.plan.Steps, manifest)
+}
+
+// lack leaves an entry of an index as it is, since the store lacks it: that is not a reason to refuse
+// an edit of the other images. A notice tells of what the edit was meant for.
+func (e *editor) lack(desc oci.Descriptor, same edited) edited {
+	e.plan.Sparse = true
+	if e.only.IsZero() && !graph.IsAttestation(desc) {
+		e.plan.Notices = append(e.plan.Notices, fmt.Sprintf("left %s as it is: it is not in the layout", describe(desc)))
+	}
+	return same
 }
 
 // isAbsent reports whether the store lacks a manifest, and not just something that it needs.

@@ -28,12 +28,11 @@ func numberedImage(t *testing.T, l *layout.Layout, n int, history string) *Image
 		}
 		o.Layers = append(o.Layers, d)
 	}
-	config.SetHistoryEntries(nil)
+	var steps []oci.HistoryEntry
 	for i, c := range history {
-		if err := config.AddHistory(oci.History{CreatedBy: string(c), Comment: fmt.Sprint(i), EmptyLayer: c == '.'}); err != nil {
-			t.Fatal(err)
-		}
+		steps = append(steps, oci.NewHistoryEntry(oci.History{CreatedBy: string(c), Comment: fmt.Sprint(i), EmptyLayer: c == '.'}))
 	}
+	config.SetHistoryEntries(steps)
 	o.Config = layouttest.Put(t, l, oci.MediaTypeConfig, config)
 	m, err := NewManifest(o)
 	if err != nil {

@@ -209,7 +209,7 @@ func spliceHistory(im, old, base *Image) ([]oci.HistoryEntry, error) {
 	// there are. Then the entries that made its layers are counted.
 	cut, left := 0, len(old.layers)
 	if len(was) <= len(own) && slices.EqualFunc(was, own[:len(was)], oci.HistoryEntry.Same) {
-		cut, left = len(was), left-madeLayers(was)
+		cut, left = len(was), left-oci.MadeLayers(was)
 	}
 	for ; left > 0 && cut < len(own); cut++ {
 		if !own[cut].EmptyLayer {
@@ -219,7 +219,7 @@ func spliceHistory(im, old, base *Image) ([]oci.HistoryEntry, error) {
 
 	// Without these entries the steps of the image would seem to have made the layers of the base.
 	if cut < len(own) {
-		for range len(base.layers) - madeLayers(rest) {
+		for range len(base.layers) - oci.MadeLayers(rest) {
 			rest = append(rest, oci.NewHistoryEntry(oci.History{}))
 		}
 	}
