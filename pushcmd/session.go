@@ -10,6 +10,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
 	"ocikit/oci/registry"
 )
 
@@ -159,6 +160,26 @@ func (s *Session) Write(w io.Writer) error {
 
 	_, err = w.Write(append(line, '\n'))
 	return err
+}
+
+// inUse is the error about a session that another process has.
+type inUse struct{ name string }
+
+func (e inUse) Error() string   { return fmt.Sprintf("session %q is in use by another process", e.name) }
+func (e inUse) Retryable() bool { return true }
+
+// LockSession keeps the file of a session, which need not be there, for this process until unlock is
+// called: two steps at once would send the same bytes, or save one over the other. If another
+// process has it the error has a method Retryable that says true.
+func LockSession(name string) (unlock func(), err error) {
+	unlock, ok, err := disk.LockBeside(name)
+	if err != nil {
+		return nil, fmt.Errorf("lock session %q: %w", name, oci.Pathless(err))
+	}
+	if !ok {
+		return nil, inUse{name}
+	}
+	return unlock, nil
 }
 
 // LoadSession reads the session in a file.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"testing"
 
 	"ocikit/cmd/ocikit/internal/cli"
+	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/registry/serve"
 	"ocikit/oci/registry/serve/servetest"
@@ -428,5 +430,53 @@ func TestPlanOfManyStays(t *testing.T) {
 		if got := ocikit("", "push", "--all", "app", reg, "--dry-run"); got != want {
 			t.Fatalf("another plan:\n%s\nafter\n%s", got, want)
 		}
+	}
+}
+
+// Two steps of one session would send the same bytes, and each save what the other does not know. The
+// second one is told to wait, and changes nothing.
+func TestSessionInUse(t *testing.T) {
+	reg := httptest.NewServer(newTestRegistry(t, t.TempDir()))
+	defer reg.Close()
+	t.Chdir(t.TempDir())
+	repo := strings.TrimPrefix(reg.URL, "http://") + "/app"
+	run := mustRun(t)
+	run("", "upload", "start", repo, "--session", "up.json", "--plain-http")
+
+	in, feed := io.Pipe()
+	sent := make(chan string)
+	go func() {
+		status, _, errs := runOcikit(t.Context(), in, "upload", "chunk", "--session", "up.json", "-", "--plain-http")
+		sent <- fmt.Sprint(status, errs)
+	}()
+
+	// The first step has the session once it waits for its input.
+	fmt.Fprint(feed, "hel")
+	before, _ := os.ReadFile("up.json")
+	for _, step := range [][]string{
+		{"upload", "chunk", "--session", "up.json", "-", "--plain-http"},
+		{"upload", "status", "--session", "up.json", "--plain-http"},
+		{"upload", "finish", "--session", "up.json", "--plain-http"},
+		{"upload", "cancel", "--session", "up.json", "--plain-http"},
+		{"upload", "start", repo, "--session", "up.json", "--plain-http"},
+	} {
+		if _, errs := wantRun(t, 3, "other", step...); !strings.Contains(errs, `session "up.json" is in use`) {
+			t.Errorf("%v: %s", step, errs)
+		}
+	}
+	if after, _ := os.ReadFile("up.json"); !bytes.Equal(after, before) {
+		t.Error("a step that was locked out changed the session")
+	}
+
+	fmt.Fprint(feed, "lo")
+	feed.Close()
+	if got := <-sent; got != "0" {
+		t.Fatal(got)
+	}
+	if out := run("", "upload", "finish", "--session", "up.json", "--plain-http"); !strings.Contains(out, digest.FromBytes([]byte("hello")).String()) {
+		t.Errorf("finish: %s", out)
+	}
+	if left, _ := os.ReadDir("."); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }

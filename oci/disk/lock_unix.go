@@ -48,9 +48,12 @@ func OpenLock(root *os.Root) (*os.File, error) {
 
 // TryLock takes an exclusive lock on an open file if nobody else has one. It ends when the
 // file is closed, also by the death of the process.
-func TryLock(f *os.File) bool {
-	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
-}
+func TryLock(f *os.File) bool { return tryLock(f) == nil }
+
+// inUse is the opposite of [TryLock], but where files cannot be locked nobody has one in use.
+func inUse(f *os.File) bool { return tryLock(f) == syscall.EWOULDBLOCK }
+
+func tryLock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 
 // SyncsDirectories says that a directory must be synced for a new name in it to last.
 const SyncsDirectories = true

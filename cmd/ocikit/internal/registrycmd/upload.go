@@ -27,7 +27,7 @@ func uploadCommands() []cli.Command {
 
 // sessionHelp is what the help of each step says about sessions.
 const sessionHelp = `The session is one line of JSON that goes through the pipe, or lives in the file that --session
-names, which each step replaces. Whoever can read it can write to the upload.`
+names, which each step replaces, one step at a time. Whoever can read it can write to the upload.`
 
 // uploadFlags are the flags of every upload step.
 type uploadFlags struct {
@@ -37,6 +37,24 @@ type uploadFlags struct {
 
 func bindUploadFlags(fs *flag.FlagSet) uploadFlags {
 	return uploadFlags{commonflags.BindRegistry(fs), fs.String("session", "", "keep the session in `FILE`, not in the pipe")}
+}
+
+// alone returns an action that has the session's file for itself while it runs. Where no file can be,
+// it is the action that says so.
+func (u uploadFlags) alone(run cli.Action) cli.Action {
+	return func(ctx context.Context, env *cli.Env, args []string) error {
+		if *u.session == "" {
+			return run(ctx, env, args)
+		}
+		unlock, err := pushcmd.LockSession(*u.session)
+		switch {
+		case err == nil:
+			defer unlock()
+		case !errors.Is(err, iofs.ErrNotExist):
+			return err
+		}
+		return run(ctx, env, args)
+	}
 }
 
 // load reads the session from the file or from standard input.
@@ -116,7 +134,7 @@ func uploadStart() cli.Command {
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			u := bindUploadFlags(fs)
 			algorithm := commonflags.Algorithm(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
+			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
 				c, ref, err := u.registry.Dial(env, registry.ParseRepository, args[0], false)
 				if err != nil {
 					return err
@@ -126,7 +144,7 @@ func uploadStart() cli.Command {
 					return err
 				}
 				return u.save(env, s)
-			}
+			})
 		},
 	}
 }
@@ -148,7 +166,7 @@ number first. The bytes are hashed while they are sent, so "upload finish" knows
 			length := new(cli.Size)
 			fs.Var(length, "length", "send at most `SIZE` bytes")
 			wrong := bindWrongFlags(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
+			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
 				if args[0] == "-" && *u.session == "" {
 					return cli.Usagef("standard input cannot hold the session and the bytes: name a file with --session")
 				}
@@ -193,7 +211,7 @@ number first. The bytes are hashed while they are sent, so "upload finish" knows
 				}
 
 				return u.save(env, s)
-			}
+			})
 		},
 	}
 }
@@ -211,7 +229,7 @@ that goes on is printed in place of the number.
 		Status:  "4 if the registry does not know the session any more",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			u := bindUploadFlags(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
+			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
 				s, c, err := u.open(env)
 				if err != nil {
 					return err
@@ -239,7 +257,7 @@ that goes on is printed in place of the number.
 				}
 
 				return show.WriteLines(env.Stdout, []string{fmt.Sprint(result.Offset)})
-			}
+			})
 		},
 	}
 }
@@ -262,7 +280,7 @@ session's offset on go with the request. The session's file is removed.
 			want := fs.String("digest", "", "close the upload under `DIGEST`")
 			force := fs.Bool("force", false, "send --digest even if it is wrong")
 			wrong := bindWrongFlags(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
+			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
 				o := pushcmd.FinishOptions{Force: *force, Body: wrong.body, Progress: env.Report()}
 				var err error
 				if *want != "" {
@@ -297,7 +315,7 @@ session's offset on go with the request. The session's file is removed.
 				}
 
 				return oci.WriteDescriptors(env.Stdout, desc)
-			}
+			})
 		},
 	}
 }
@@ -310,7 +328,7 @@ func uploadCancel() cli.Command {
 		Example: "ocikit upload start localhost:5000/hello | ocikit upload cancel",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			u := bindUploadFlags(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
+			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
 				s, c, err := u.open(env)
 				if err != nil {
 					return err
@@ -319,7 +337,7 @@ func uploadCancel() cli.Command {
 					return err
 				}
 				return u.remove()
-			}
+			})
 		},
 	}
 }
@@ -337,7 +355,7 @@ in the file that --session names, or else cancelled.`,
 			u := bindUploadFlags(fs)
 			from := fs.String("from-repo", "", "take the blob from the repository `REPO`; any that has it if none is named")
 			cli.Alias(fs, "from-repo", "from")
-			return func(ctx context.Context, env *cli.Env, args []string) error {
+			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
 				d, err := digest.Parse(args[1])
 				if err != nil || !d.Verifiable() {
 					return cli.Usagef("%q: want a digest by sha256 or sha512", args[1])
@@ -373,7 +391,7 @@ in the file that --session names, or else cancelled.`,
 
 				refused := fmt.Errorf("blob %s: the registry did not take it over from %s", d, source)
 				return errors.Join(cli.WithHint(refused, "it must be there, and you must be allowed to read it; `ocikit upload blob` sends it"), err)
-			}
+			})
 		},
 	}
 }
