@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -247,21 +248,31 @@ func (c *Converter) Change(im *Image) error {
 
 // swap puts a layer that was made of another in its place.
 func (im *Image) swap(l *layer, made oci.Descriptor, family oci.Family) (err error) {
-	old := l.desc.Digest
+	old, content := l.desc.Digest, l.diffID()
 	if made.MediaType, err = family.MediaType(made.MediaType); err != nil {
 		return err
 	}
-	if l.raw, err = replaceLayer(l.raw, made); err != nil {
+
+	id, _ := made.DiffID()
+	if l.raw, err = replaceLayer(l.raw, made, id == content); err != nil {
 		return err
 	}
+
 	l.desc = made
 	im.added = append(im.added, Step{Action: "layer", Descriptor: made, Replaces: old})
 	return nil
 }
 
-// replaceLayer lets the descriptor of a layer name another blob of the same content. What told of
-// the old bytes goes: where they are, and tables of contents.
-func replaceLayer(raw json.RawMessage, made oci.Descriptor) (json.RawMessage, error) {
+// aboutBytes begin the keys of annotations that tell of the very bytes of a blob: where in it the table
+// of contents is, and the digest of that. Readers that find them read the blob by them.
+var aboutBytes = []string{"containerd.io/snapshot/", "io.containers.estargz.", "io.containers.zstd-chunked.", "io.github.containers.zstd-chunked."}
+
+// aboutContent are the keys of annotations that tell of the uncompressed tar of a layer.
+var aboutContent = []string{oci.AnnotationDiffID, "ci.umo.uncompressed_blob_size"}
+
+// replaceLayer lets the descriptor of a layer name another blob. What told of the old bytes goes: where
+// they are, and tables of contents; and what told of the old content, unless it is the same.
+func replaceLayer(raw json.RawMessage, made oci.Descriptor, same bool) (json.RawMessage, error) {
 	raw, err := replaceDescriptor(raw, made, nil)
 	if err != nil {
 		return nil, err
@@ -276,7 +287,8 @@ func replaceLayer(raw json.RawMessage, made oci.Descriptor) (json.RawMessage, er
 		}
 
 		maps.DeleteFunc(a, func(key string, _ json.RawMessage) bool {
-			return key == estargz.TOCDigestAnnotation || key == estargz.UncompressedSizeAnnotation || strings.HasPrefix(key, "io.github.containers.zstd-chunked.")
+			isStale := func(prefix string) bool { return strings.HasPrefix(key, prefix) }
+			return slices.ContainsFunc(aboutBytes, isStale) || !same && slices.Contains(aboutContent, key)
 		})
 
 		for _, made := range bare(made).Annotations {
