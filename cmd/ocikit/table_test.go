@@ -125,7 +125,7 @@ var severalMeanings = map[string]struct {
 	"--timeout":       {2, "the default differs"},
 	"--verify":        {2, "of what is linked, and of what is listed"},
 	"-j":              {3, "blocks, blobs to read, blobs to move"},
-	"-o":              {2, "a result, and a script"},
+	"-o":              {3, "a result, a tar, and a script"},
 }
 
 // A flag has one value word and one meaning wherever it stands, but for those of the table.

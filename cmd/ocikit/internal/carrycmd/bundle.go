@@ -69,7 +69,7 @@ way, for which nothing has to be here; "ocikit inventory --diff-ids" helps it to
 			commonflags.ReferrersVar(fs, &f.o.Referrers)
 			f.require = commonflags.BindRequireReferrers(fs)
 			f.dryRun = commonflags.BindDryRun(fs)
-			f.out = commonflags.BindOutput(fs)
+			f.out = operands.BindTarOutput(fs)
 			return f.run
 		},
 	}
@@ -117,7 +117,7 @@ func (f *bundleFlags) run(ctx context.Context, env *cli.Env, args []string) erro
 	n, size := plan.Bytes()
 	env.Detail("ocikit: %s, %d bytes; %s left out", show.Count(n, "blob"), size, show.Count(len(plan.Omitted), "blob"))
 	env.Planned(n, size)
-	return errors.Join(operands.WriteArchive(env, *f.out, func(w io.Writer) error { return plan.Save(ctx, w) }), f.failed)
+	return errors.Join(operands.WriteTar(env, *f.out, func(w io.Writer) error { return plan.Save(ctx, w) }), f.failed)
 }
 
 // check refuses flags that exclude each other.

@@ -24,8 +24,7 @@ func saveCommand() cli.Command {
 		Short: "write images as one tar that docker, podman and readers of layouts load",
 		Long: `Save writes an archive of images on standard output: the tar of an OCI layout that has Docker's
 manifest.json as well, so that "docker load", "podman load", "ctr image import", skopeo's oci-archive
-and docker-archive, "crane push" and "ocikit load" all take it. The same images give the same bytes. A
-file that is called .tar.gz, .tgz or .tar.zst is compressed; of standard output nothing is.
+and docker-archive, "crane push" and "ocikit load" all take it. The same images give the same bytes.
 Blobs go in as they are, each once, verified. Of several platforms all are written, or those of
 --platform; manifest.json, which knows none, names the image for linux/amd64, or the first.
 
@@ -45,7 +44,7 @@ and the archive holds the others, but with --fail-fast.`,
 			commonflags.Sparse(fs, &s.rules)
 			s.places = operands.BindPlaces(fs)
 			s.dryRun = commonflags.BindDryRun(fs)
-			s.out = commonflags.BindOutput(fs)
+			s.out = operands.BindTarOutput(fs)
 			return s.run
 		},
 	}
@@ -101,7 +100,7 @@ func (s *saving) run(ctx context.Context, env *cli.Env, args []string) error {
 
 	env.Watch(s.sources...)
 	env.Planned(plan.Bytes())
-	return errors.Join(operands.WriteArchive(env, *s.out, func(w io.Writer) error { return plan.Save(ctx, w) }), failed)
+	return errors.Join(operands.WriteTar(env, *s.out, func(w io.Writer) error { return plan.Save(ctx, w) }), failed)
 }
 
 // check refuses flags that exclude each other, before anything is opened.

@@ -37,7 +37,7 @@ the directories on the way. Links on the way and at the end of a PATH are follow
 		Status:  "4 if a PATH means nothing in the image",
 		Bind: func(fs *flag.FlagSet) cli.Action {
 			platform := commonflags.BindPlatform(fs)
-			out := commonflags.BindOutput(fs)
+			out := operands.BindTarOutput(fs)
 			places := operands.BindPlaces(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				l, desc, err := places.Manifest(ctx, env, args[0], *platform)
@@ -50,7 +50,7 @@ the directories on the way. Links on the way and at the end of a PATH are follow
 				l = operands.KeepLayers(env, l)
 				defer l.Close()
 				x := exported{env, l, desc, args[0], args[1:]}
-				return env.ToOutput(*out, true, func(w io.Writer) error {
+				return operands.WriteTar(env, *out, func(w io.Writer) error {
 					if f, ok := w.(*os.File); ok {
 						return operands.IncompleteHint(l, x.toFile(ctx, f))
 					}

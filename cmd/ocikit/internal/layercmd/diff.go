@@ -66,7 +66,7 @@ func bindDiff(fs *flag.FlagSet) *diffing {
 		ignore:    cli.ChoiceList(fs, "ignore", "do not look at `WHAT` changed", "type", "content", "mode", "owner", "times", "xattrs", "link"),
 		exclude:   cli.List(fs, "exclude", "", "do not look at what matches `PATTERN` (repeatable)"),
 		platform:  commonflags.BindPlatform(fs),
-		out:       commonflags.BindOutput(fs),
+		out:       operands.BindTarOutput(fs),
 		places:    operands.BindPlaces(fs),
 	}
 }
@@ -97,10 +97,12 @@ func (d *diffing) run(ctx context.Context, env *cli.Env, oldName, newName string
 
 	trees := fmt.Sprintf("%q and %q", oldName, newName)
 	if *d.layer {
-		return env.ToOutput(*d.out, true, func(w io.Writer) error {
-			d.leaveOut(env, w, old.Tree, new.Tree)
-			_, err := diff.WriteLayer(ctx, w, old.Tree, new.Tree, o)
-			return commonflags.PackHint(treesError(trees, err))
+		return env.ToOutput(*d.out, true, func(file io.Writer) error {
+			d.leaveOut(env, file, old.Tree, new.Tree)
+			return operands.Compressed(*d.out, file, func(w io.Writer) error {
+				_, err := diff.WriteLayer(ctx, w, old.Tree, new.Tree, o)
+				return commonflags.PackHint(treesError(trees, err))
+			})
 		})
 	}
 

@@ -9,6 +9,7 @@ import (
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/tarutil"
 	"ocikit/tarutil/rewrite"
 )
@@ -17,7 +18,7 @@ func retarCommand() cli.Command {
 	return cli.Command{
 		Name: "retar", Args: "[FILE]", Group: cli.GroupLayer, Progress: true,
 		Short: "write a tar again: moved, filtered, with another owner",
-		Long: `Retar reads a tar, plain or compressed, from FILE or standard input, and writes a plain tar in
+		Long: `Retar reads a tar, plain or compressed, from FILE or standard input, and writes a tar in
 which entries have other places, or which holds some of them alone: it puts an upstream archive below
 a directory, or takes one program out of it. Owners and times stay as they are unless flags change
 them. --strip-components comes before --prefix; --only and --exclude look at the names in the input,
@@ -40,7 +41,7 @@ order of "ocikit tar" with the help of a temporary file.`,
 			owner := fs.String("owner", "keep", "give entries the owner `UID:GID`, or \"keep\" theirs")
 			mode := commonflags.BindMode(fs)
 			mtime := commonflags.BindMTime(fs, "keep")
-			out := commonflags.BindOutput(fs)
+			out := operands.BindTarOutput(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				name := cli.FileOperand(args)
 
@@ -78,7 +79,7 @@ order of "ocikit tar" with the help of a temporary file.`,
 				}
 				defer in.Close()
 
-				return env.ToOutput(*out, true, func(w io.Writer) error {
+				return operands.WriteTar(env, *out, func(w io.Writer) error {
 					err := rewrite.Tar(ctx, w, in, o)
 					switch {
 					case errors.Is(err, tarutil.ErrNothing):

@@ -14,6 +14,7 @@ import (
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/oci"
 	"ocikit/tarutil"
 	"ocikit/tarutil/pack"
@@ -46,7 +47,7 @@ notice names the first. "ocikit diff OLD NEW --layer" writes what an overlay cha
 			whiteouts := cli.List(fs, "whiteout", "", "delete `PATH` of the layers below (repeatable)")
 			whiteoutsFrom := cli.List(fs, "whiteout-from", "", "delete the paths in `FILE`, one a line, of the layers below (repeatable)")
 			opaques := cli.List(fs, "opaque", "", "hide what the layers below have in `DIR` (repeatable)")
-			out := commonflags.BindOutput(fs)
+			out := operands.BindTarOutput(fs)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				opts, err := bind(env)
 				if err != nil {
@@ -81,10 +82,12 @@ notice names the first. "ocikit diff OLD NEW --layer" writes what an overlay cha
 				}
 
 				// The output may lie below a SRC, and is left out of the tar then.
-				return env.ToOutput(*out, true, func(w io.Writer) error {
-					opts.Output = env.Outputs(*out, w)
-					counted, done := env.Written(w, cmp.Or(*out, "standard output"))
-					return commonflags.PackHint(done(pack.Tar(ctx, counted, sources, opts)))
+				return env.ToOutput(*out, true, func(file io.Writer) error {
+					opts.Output = env.Outputs(*out, file)
+					return operands.Compressed(*out, file, func(w io.Writer) error {
+						counted, done := env.Written(w, cmp.Or(*out, "standard output"))
+						return commonflags.PackHint(done(pack.Tar(ctx, counted, sources, opts)))
+					})
 				})
 			}
 		},

@@ -130,7 +130,7 @@ func (c *copying) toArchive(ctx context.Context, env *cli.Env, file string) erro
 		file = ""
 	}
 
-	if err := operands.WriteArchive(env, file, func(w io.Writer) error { return plan.Save(ctx, w) }); err != nil || file == "" {
+	if err := operands.WriteTar(env, file, func(w io.Writer) error { return plan.Save(ctx, w) }); err != nil || file == "" {
 		return errors.Join(err, failed)
 	}
 

@@ -170,6 +170,9 @@ func registryTarget(operand string, _ oci.ImageName, many bool) (Target, error) 
 }
 
 func archiveTarget(operand string, n oci.ImageName, many bool) (Target, error) {
+	if err := checkTarName(n.Dir); err != nil {
+		return Target{}, cli.Usagef("%q: %v", operand, err)
+	}
 	to, err := fileTarget(operand, n, many)
 	if _, isSaid := cutArchivePrefix(operand); err == nil && !isSaid && n.Dir != "-" {
 		err = checkReplaceable(n.Dir)
