@@ -39,7 +39,7 @@ func Destinations(images []Image, to registry.Reference, rewrites oci.Rewrites) 
 		case im.Err != nil:
 			all = append(all, im)
 			continue
-		case !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType):
+		case !oci.IsDocument(desc.MediaType):
 			continue
 		}
 

@@ -145,7 +145,7 @@ func NewBundle(ctx context.Context, images []Image, o BundleOptions) (*BundlePla
 // addRoot lists an image, and adds its blobs. Of two entries for one name and image one is
 // enough; two images of one name are an error.
 func (b *BundlePlan) addRoot(ctx context.Context, src source.Source, entry oci.Descriptor) error {
-	if !oci.IsManifest(entry.MediaType) && !oci.IsIndex(entry.MediaType) {
+	if !oci.IsDocument(entry.MediaType) {
 		return fmt.Errorf("%s is of type %q, want a manifest or an index: %w", entry.Digest, entry.MediaType, oci.ErrMalformed)
 	}
 	c := claimOf(entry)

@@ -212,7 +212,7 @@ func (u *unbundler) roots(c *contents) error {
 func (u *unbundler) takeEntries(x oci.Index) error {
 	named := map[string]digest.Digest{}
 	for _, e := range x.Manifests {
-		if !oci.IsManifest(e.MediaType) && !oci.IsIndex(e.MediaType) {
+		if !oci.IsDocument(e.MediaType) {
 			u.notice("left out %s of type %q, which is not an image", e.Digest, e.MediaType)
 			continue
 		}

@@ -251,7 +251,7 @@ func TestVerifyDeepReadsOnce(t *testing.T) {
 	size := int64(0)
 	for _, b := range blobs {
 		size += b.Size
-		desc, err := l.Describe(b.Digest)
+		desc, err := graph.Describe(l, b.Digest)
 		if err != nil {
 			t.Fatal(err)
 		}

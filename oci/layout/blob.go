@@ -155,9 +155,6 @@ func (l *Layout) Document(desc oci.Descriptor) ([]byte, error) {
 	return source.ReadDocument(desc, l.blob)
 }
 
-// Describe returns the descriptor of a blob that is in the layout, see [graph.Describe].
-func (l *Layout) Describe(d digest.Digest) (oci.Descriptor, error) { return graph.Describe(l, d) }
-
 // Resolve returns the descriptor that a name means, see [graph.Resolve]; n.Dir is not looked at.
 func (l *Layout) Resolve(n oci.ImageName) (oci.Descriptor, error) {
 	x, err := l.Index()

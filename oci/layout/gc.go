@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -63,9 +62,9 @@ func (l *Layout) GC(ctx context.Context, o GCOptions, report func(Garbage) error
 	}
 
 	if o.Delete {
-		unlock, err := l.lock(ctx)
+		unlock, err := l.Lock(ctx)
 		if err != nil {
-			return sum, fmt.Errorf("layout %q: lock: %w", l.dir, err)
+			return sum, err
 		}
 		defer unlock()
 	}
@@ -221,7 +220,7 @@ func (l *Layout) remove(g garbageFile) error {
 		return err
 	}
 
-	if !os.SameFile(info, g.info) || !info.ModTime().Equal(g.info.ModTime()) {
+	if !unchanged(g.info, info) {
 		return nil
 	}
 

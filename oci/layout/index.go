@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -23,7 +22,7 @@ func (l *Layout) Index() (oci.Index, error) {
 	l.list.Lock()
 	defer l.list.Unlock()
 	info, err := l.root.Lstat(indexFile)
-	if was := l.list.file; err == nil && was != nil && os.SameFile(was, info) && was.Size() == info.Size() && was.ModTime().Equal(info.ModTime()) {
+	if was := l.list.file; err == nil && was != nil && unchanged(was, info) {
 		return l.list.x, nil
 	}
 	x, err := l.readIndex(nil)
@@ -157,9 +156,9 @@ func (l *Layout) Update(ctx context.Context, change func(*oci.Index) error) erro
 // edit is Update, where see gets each entry that is read, as [oci.ReadList] says, and change returns
 // the entries that are written.
 func (l *Layout) edit(ctx context.Context, see func(*oci.Descriptor) bool, change func(*oci.Index) ([]*oci.Descriptor, error)) error {
-	unlock, err := l.lock(ctx)
+	unlock, err := l.Lock(ctx)
 	if err != nil {
-		return fmt.Errorf("layout %q: lock: %w", l.dir, err)
+		return err
 	}
 	defer unlock()
 	x, err := l.readIndex(see)

@@ -49,7 +49,12 @@ func (k *Known) knows(name string, info fs.FileInfo) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	was := k.files[name]
-	return was != nil && os.SameFile(was, info) && was.Size() == info.Size() && was.ModTime().Equal(info.ModTime())
+	return was != nil && unchanged(was, info)
+}
+
+// unchanged reports whether a file is the one that it was, as far as the system tells.
+func unchanged(was, is fs.FileInfo) bool {
+	return os.SameFile(was, is) && was.Size() == is.Size() && was.ModTime().Equal(is.ModTime())
 }
 
 func (k *Known) note(name string, info fs.FileInfo) {

@@ -22,13 +22,10 @@ const partialPrefix = UploadPrefix + "pull-"
 // A Partial is a blob on its way in. If this process ends before the blob is whole, the next one
 // goes on with it. Not safe for concurrent use.
 type Partial struct {
-	l       *Layout
-	f       *os.File
-	name    string
-	d       digest.Digest
-	h       *digest.Hasher
-	started int64 // bytes that the system was asked to write to the disk
-	done    bool
+	hashedFile
+	name string
+	d    digest.Digest
+	done bool
 }
 
 // OpenPartial opens the bytes that are there of the blob d, or starts it without any. The bytes are
@@ -40,7 +37,7 @@ func (l *Layout) OpenPartial(ctx context.Context, d digest.Digest) (*Partial, er
 		return nil, fmt.Errorf("blob %s: %w", d, digest.ErrUnsupported)
 	}
 
-	p := &Partial{l: l, d: d, name: partialPrefix + string(d.Algorithm()) + "-" + d.Encoded()}
+	p := &Partial{hashedFile: hashedFile{l: l}, d: d, name: partialPrefix + string(d.Algorithm()) + "-" + d.Encoded()}
 	l.sweep.Do(l.removeLeftovers)
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		ok, err := p.open()
@@ -104,9 +101,6 @@ func (p *Partial) names(f *os.File) bool {
 	return err == nil && os.SameFile(is, was)
 }
 
-// Size returns the number of bytes that are there.
-func (p *Partial) Size() int64 { return p.h.Size() }
-
 // Open opens the file for reading; the caller closes it. It shows the bytes that are there and
 // those that come, and stays readable when Commit has made it the blob. After Commit, Open
 // finds nothing.
@@ -123,12 +117,7 @@ func (p *Partial) Digest() digest.Digest { return p.h.Digest() }
 
 // Write adds bytes behind those that are there. After an error Size tells how many are there.
 func (p *Partial) Write(b []byte) (int, error) {
-	n, err := p.l.sys.write(p.f, b)
-	p.h.Write(b[:n])
-	if size := p.h.Size(); size-p.started >= writebackStep {
-		disk.StartWriteback(p.f, p.started, size-p.started)
-		p.started = size
-	}
+	n, err := p.write(b)
 	if err != nil {
 		err = fmt.Errorf("layout %q: write blob %s: %w", p.l.dir, p.d, cause(err))
 	}

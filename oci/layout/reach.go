@@ -139,7 +139,7 @@ func (r *reach) mentioned(desc oci.Descriptor) ([]oci.Descriptor, error) {
 		if err != nil || r.blobs[d] {
 			continue
 		}
-		ref, err := r.l.Describe(d)
+		ref, err := graph.Describe(r.l, d)
 		switch {
 		case errors.Is(err, ErrNotFound):
 		case err != nil:
@@ -162,8 +162,8 @@ func (r *reach) followReferrers(others []blobFile) error {
 		if r.blobs[b.d] || b.info.Size() > oci.MaxDocument || !b.d.Verifiable() {
 			continue
 		}
-		desc, err := r.l.Describe(b.d)
-		if err != nil || !oci.IsManifest(desc.MediaType) && !oci.IsIndex(desc.MediaType) {
+		desc, err := graph.Describe(r.l, b.d)
+		if err != nil || !oci.IsDocument(desc.MediaType) {
 			continue // what is damaged refers to nothing
 		}
 		b.document = true

@@ -72,9 +72,9 @@ func (l *Layout) readWaiting() (Waiting, string, error) {
 // in one go, under the one lock. Index.json is written first: a crash between the two leaves
 // an image that waits and has its name already, which the next update finds out.
 func (l *Layout) UpdateWaiting(ctx context.Context, change func(*oci.Index, *Waiting) error) error {
-	unlock, err := l.lock(ctx)
+	unlock, err := l.Lock(ctx)
 	if err != nil {
-		return fmt.Errorf("layout %q: lock: %w", l.dir, err)
+		return err
 	}
 	defer unlock()
 
@@ -101,9 +101,9 @@ func (l *Layout) UpdateWaiting(ctx context.Context, change func(*oci.Index, *Wai
 
 // ForgetWaiting drops what the layout remembers, whether it can be read or not.
 func (l *Layout) ForgetWaiting(ctx context.Context) error {
-	unlock, err := l.lock(ctx)
+	unlock, err := l.Lock(ctx)
 	if err != nil {
-		return fmt.Errorf("layout %q: lock: %w", l.dir, err)
+		return err
 	}
 	defer unlock()
 	return l.removeWaiting()

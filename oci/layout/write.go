@@ -23,11 +23,16 @@ func isTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
 // A Writer stores one blob. Bytes are hashed as they are written; [Writer.Commit] gives the
 // blob its name. Not safe for concurrent use.
 type Writer struct {
-	l   *Layout
-	f   *os.File
+	hashedFile
 	tmp string
-	h   *digest.Hasher
 	err error
+}
+
+// A hashedFile is a file that is hashed while it is written.
+type hashedFile struct {
+	l *Layout
+	f *os.File
+	h *digest.Hasher
 
 	started int64 // bytes that the system was asked to write to the disk
 }
@@ -35,6 +40,20 @@ type Writer struct {
 // writebackStep is how many bytes gather before the system is asked to write them to the
 // disk. Done along the way, it leaves the sync at the end little to wait for.
 const writebackStep = 8 << 20
+
+// write adds bytes at the end. After an error as many are there as it returns.
+func (w *hashedFile) write(p []byte) (int, error) {
+	n, err := w.l.sys.write(w.f, p)
+	w.h.Write(p[:n])
+	if size := w.h.Size(); size-w.started >= writebackStep {
+		disk.StartWriteback(w.f, w.started, size-w.started)
+		w.started = size
+	}
+	return n, err
+}
+
+// Size returns the number of bytes that are there.
+func (w *hashedFile) Size() int64 { return w.h.Size() }
 
 // NewWriter starts a blob with a sha256 digest. The caller ends it with Commit or Abort.
 func (l *Layout) NewWriter() (*Writer, error) { return l.NewWriterFor(digest.SHA256) }
@@ -45,7 +64,7 @@ func (l *Layout) NewWriterFor(alg digest.Algorithm) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Writer{l: l, f: f, tmp: tmp, h: digest.NewHasher(alg)}, nil
+	return &Writer{hashedFile: hashedFile{l: l, f: f, h: digest.NewHasher(alg)}, tmp: tmp}, nil
 }
 
 // Write implements io.Writer. After an error every call returns it.
@@ -53,20 +72,12 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	n, err := w.l.sys.write(w.f, p)
-	w.h.Write(p[:n])
+	n, err := w.write(p)
 	if err != nil {
 		w.err = fmt.Errorf("layout %q: write blob: %w", w.l.dir, cause(err))
 	}
-	if size := w.h.Size(); size-w.started >= writebackStep {
-		disk.StartWriteback(w.f, w.started, size-w.started)
-		w.started = size
-	}
 	return n, w.err
 }
-
-// Size returns the number of bytes written so far.
-func (w *Writer) Size() int64 { return w.h.Size() }
 
 // Commit makes the blob durable under its digest and returns digest and size. If want is not
 // zero, other bytes than those it names are an error that wraps [digest.ErrMismatch], and

@@ -271,7 +271,8 @@ func (s *splitter) part(ctx context.Context, r io.Reader) error {
 	h := digest.NewHasher(digest.SHA256)
 	name := partName(s.x.Name, len(s.x.Parts))
 	err := s.file(name, func(w io.Writer) error {
-		return copyTo(ctx, io.MultiWriter(w, h), io.LimitReader(r, s.x.PartSize))
+		_, err := oci.CopyUntil(ctx, io.MultiWriter(w, h), io.LimitReader(r, s.x.PartSize))
+		return err
 	})
 	s.x.Parts = append(s.x.Parts, Part{h.Digest(), name, h.Size()})
 	return err
@@ -320,25 +321,4 @@ func (w *writer) Write(p []byte) (int, error) {
 		err = fmt.Errorf("%q: %w", w.name, oci.Pathless(err))
 	}
 	return n, err
-}
-
-func copyTo(ctx context.Context, w io.Writer, r io.Reader) error {
-	buf := make([]byte, 256<<10)
-	for {
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		n, err := r.Read(buf)
-		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
 }

@@ -128,7 +128,7 @@ func (r *run) findBlob(depth int) {
 	}
 
 	for _, ref := range refs {
-		if oci.IsManifest(ref.MediaType) || oci.IsIndex(ref.MediaType) {
+		if oci.IsDocument(ref.MediaType) {
 			if a := r.get("GET", "manifests/"+ref.Digest.String(), "Accept", acceptAll()); a.done() && digestOf(a.Body) == ref.Digest.String() {
 				outer := r.doc
 				r.doc = document{ref, a.Body}

@@ -275,7 +275,7 @@ func (f *bundleFlags) canHold(ctx context.Context) func(archive.Image) error {
 // openBase opens a layout or an archive with layers that the other side has.
 func openBase(ctx context.Context, env *cli.Env, name string) (source.Source, error) {
 	if is, err := archive.IsArchive(name); err == nil && is {
-		return archive.Open(ctx, name, archive.OpenOptions{Notice: func(text string) { env.Notice("ocikit: %s", text) }})
+		return archive.Open(ctx, name, archive.OpenOptions{Notice: env.Tell})
 	}
 	return operands.OpenLayout(name)
 }

@@ -38,7 +38,7 @@ images get their names, each of them whole, or none does.`,
 					return err
 				}
 
-				o := archive.LoadOptions{Tag: n.Tag, DryRun: *dryRun, Notice: func(text string) { env.Notice("ocikit: %s", text) }}
+				o := archive.LoadOptions{Tag: n.Tag, DryRun: *dryRun, Notice: env.Tell}
 				if o.Platform, err = operands.ParsePlatformFlag(*platform); err != nil {
 					return err
 				}

@@ -49,7 +49,7 @@ delta fits is not tried.`,
 			forget := fs.Bool("forget", false, "read no bundle; forget the images that wait")
 			commonflags.DryRunVar(fs, &o.DryRun)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
-				o.Notice = func(text string) { env.Notice("ocikit: %s", text) }
+				o.Notice = env.Tell
 				switch {
 				case *waiting && *forget, (*waiting || *forget) && len(args) == 2:
 					return cli.Usagef("--waiting and --forget exclude each other, and go without FILE")

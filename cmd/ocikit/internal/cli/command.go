@@ -145,9 +145,13 @@ func (e *Env) Notice(format string, args ...any) {
 // Say gives notices that a library has worded.
 func (e *Env) Say(texts ...string) {
 	for _, text := range texts {
-		e.Notice("ocikit: %s", text)
+		e.Tell(text)
 	}
 }
+
+// Tell gives one notice that a library has worded. Libraries take it for the function that they tell
+// what the user should know.
+func (e *Env) Tell(text string) { e.Notice("ocikit: %s", text) }
 
 // Detail tells what only -v asks for.
 func (e *Env) Detail(format string, args ...any) {

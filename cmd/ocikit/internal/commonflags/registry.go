@@ -124,7 +124,7 @@ func (r *Registry) options(env *cli.Env, stdinIsData bool) (registry.Options, er
 	o.Now = env.Now
 	o.Home = cmp.Or(env.Getenv("HOME"), env.Getenv("USERPROFILE"))
 
-	o.Notice = func(text string) { env.Notice("ocikit: %s", text) }
+	o.Notice = env.Tell
 	o.Detail = func(text string) { env.Detail("ocikit: %s", text) }
 	if o.Retry < 0 {
 		return o, cli.Usagef("flag --retry: it cannot be negative")

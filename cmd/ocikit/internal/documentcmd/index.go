@@ -130,7 +130,7 @@ func indexInputs(ctx context.Context, env *cli.Env, inputs []string) ([]oci.Desc
 	}
 
 	for _, d := range entries {
-		if !oci.IsManifest(d.MediaType) && !oci.IsIndex(d.MediaType) {
+		if !oci.IsDocument(d.MediaType) {
 			return nil, fmt.Errorf("%s is of type %q, want a manifest or an index", d.Digest, d.MediaType)
 		}
 	}

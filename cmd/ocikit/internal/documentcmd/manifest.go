@@ -147,7 +147,7 @@ func manifestLayers(ctx context.Context, env *cli.Env, o *image.ManifestOptions,
 	}
 
 	for _, d := range layers {
-		if oci.IsConfig(d.MediaType) || oci.IsManifest(d.MediaType) || oci.IsIndex(d.MediaType) {
+		if oci.IsConfig(d.MediaType) || oci.IsDocument(d.MediaType) {
 			return nil, fmt.Errorf("%s among the layers is of type %q", d.Digest, d.MediaType)
 		}
 	}

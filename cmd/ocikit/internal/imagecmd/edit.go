@@ -115,16 +115,15 @@ func (e *editFlags) printPlan(env *cli.Env, plan *image.Plan) error {
 	if e.tag.Given {
 		steps = append(slices.Clone(steps), image.Step{Action: "tag", Descriptor: plan.Result})
 	}
+	var lines []editStep
 	for _, s := range steps {
 		line := editStep{Step: s, Digest: s.Descriptor.Digest, MediaType: s.Descriptor.MediaType, Size: s.Descriptor.Size}
 		if s.Action == "tag" {
 			line.Tag = e.tag.Value
 		}
-		if err := show.WriteJSON(env.Stdout, line); err != nil {
-			return err
-		}
+		lines = append(lines, line)
 	}
-	return nil
+	return show.WriteEachJSON(env.Stdout, lines)
 }
 
 // editHint adds to an error of an edit what the user can do about it.

@@ -12,7 +12,6 @@ import (
 	"ocikit/cmd/ocikit/internal/commonflags"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/cmd/ocikit/internal/show"
-	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/graph"
 	"ocikit/oci/image"
@@ -107,16 +106,8 @@ type extraction struct {
 	opts stack.ExtractOptions
 }
 
-// An extractStep is a line of the plan: a layer that is applied, or a blob that becomes a file.
-type extractStep struct {
-	Action    string        `json:"action"`
-	Digest    digest.Digest `json:"digest"`
-	MediaType string        `json:"mediaType"`
-	Path      string        `json:"path,omitempty"`
-	Size      int64         `json:"size"`
-}
-
-// plan prints what would be extracted, in its order, if it is there and can go to dir.
+// plan prints what would be extracted, in its order, if it is there and can go to dir: layers that are
+// applied, or blobs that become files.
 func (x extraction) plan(dir string, m oci.Manifest) error {
 	if cli.Exists(dir) && !operands.IsEmptyDir(dir) {
 		return fmt.Errorf("%q: it is there, and is not an empty directory", dir)
@@ -126,13 +117,13 @@ func (x extraction) plan(dir string, m oci.Manifest) error {
 		return operands.IncompleteHint(x.src, err)
 	}
 
-	var steps []extractStep
+	var steps []show.Step
 	for _, l := range m.Layers {
 		// An image is whole without a layer that is not distributed, but its files are not.
 		if _, err := x.src.Stat(l.Digest); err != nil && l.Data == nil {
 			return operands.IncompleteHint(x.src, fmt.Errorf("layer %s: %w", l.Digest, graph.Incomplete(err)))
 		}
-		steps = append(steps, extractStep{Action: "extract", Digest: l.Digest, MediaType: l.MediaType, Size: l.Size})
+		steps = append(steps, show.StepOf("extract", l))
 	}
 
 	// Of an artifact the blobs with a title become files.
@@ -143,17 +134,13 @@ func (x extraction) plan(dir string, m oci.Manifest) error {
 		}
 		steps = nil
 		for _, f := range files {
-			steps = append(steps, extractStep{Action: "extract", Digest: f.Desc.Digest, MediaType: f.Desc.MediaType, Path: f.Path, Size: f.Desc.Size})
+			step := show.StepOf("extract", f.Desc)
+			step.Path = f.Path
+			steps = append(steps, step)
 		}
 	}
 
-	for _, s := range steps {
-		if err := show.WriteJSON(x.env.Stdout, s); err != nil {
-			return err
-		}
-	}
-
-	return nil
+	return show.WriteEachJSON(x.env.Stdout, steps)
 }
 
 // artifact writes the files of an artifact.

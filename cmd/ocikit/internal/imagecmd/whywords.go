@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci/image/why"
 )
 
@@ -60,9 +61,9 @@ func documentWords(c why.Cause) (text, fix string) {
 	case why.LayerOrder:
 		return fmt.Sprintf("the same %d layers in another order", c.Count), "`ocikit mutate --move-layer FROM:TO`"
 	case why.LayersHere:
-		return fmt.Sprintf("%s more here, from layer %s on: %s", layerCount(c.Count), c.Path, c.Here), "`ocikit mutate --remove-layer " + c.Path + "`"
+		return fmt.Sprintf("%s more here, from layer %s on: %s", show.Count(c.Count, "layer"), c.Path, c.Here), "`ocikit mutate --remove-layer " + c.Path + "`"
 	case why.LayersThere:
-		return fmt.Sprintf("%s more there, from layer %s on: %s", layerCount(c.Count), c.Path, c.There), "`ocikit mutate --insert-layer " + c.Path + ":INPUT`"
+		return fmt.Sprintf("%s more there, from layer %s on: %s", show.Count(c.Count, "layer"), c.Path, c.There), "`ocikit mutate --insert-layer " + c.Path + ":INPUT`"
 	case why.Layering:
 		return fmt.Sprintf("the same files in %s here, in %s there", c.Here, c.There), "`ocikit flatten` of both"
 	case why.Files:
@@ -80,13 +81,6 @@ func documentWords(c why.Cause) (text, fix string) {
 	}
 
 	return string(c.Kind), ""
-}
-
-func layerCount(n int) string {
-	if n == 1 {
-		return "1 layer"
-	}
-	return fmt.Sprintf("%d layers", n)
 }
 
 func absentWords(c why.Cause) string {

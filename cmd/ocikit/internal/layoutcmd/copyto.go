@@ -9,7 +9,6 @@ import (
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/operands"
 	"ocikit/cmd/ocikit/internal/show"
-	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/archive"
 	"ocikit/oci/layout"
@@ -38,7 +37,7 @@ func (c *copying) toLayout(ctx context.Context, env *cli.Env, dir string) error 
 		if !c.o.DryRun {
 			return nil
 		}
-		return show.WriteJSON(env.Stdout, copyStep{Action: string(how), Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size})
+		return show.WriteJSON(env.Stdout, show.StepOf(string(how), desc))
 	}
 
 	done, err := c.intoLayout(ctx, env, to)
@@ -95,7 +94,8 @@ func (c *copying) report(env *cli.Env, images []*oci.Descriptor) error {
 			}
 			continue
 		}
-		step := copyStep{Action: "tag", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Name: desc.Annotations.Get(oci.AnnotationRefName)}
+		step := show.StepOf("tag", *desc)
+		step.Name = desc.Annotations.Get(oci.AnnotationRefName)
 		if err := show.WriteJSON(env.Stdout, step); err != nil {
 			return err
 		}
@@ -171,7 +171,7 @@ func (c *copying) toRegistry(ctx context.Context, env *cli.Env, ref registry.Ref
 
 	o := pushcmd.Options{
 		Referrers: c.o.Referrers, Rules: c.o.Rules, DryRun: c.o.DryRun, FailFast: c.set.FailFast,
-		Progress: env.Report(), Notice: func(text string) { env.Notice("ocikit: %s", text) },
+		Progress: env.Report(), Notice: env.Tell,
 	}
 
 	operands.MarkIncomplete(c.images, c.o.Rules)
@@ -216,13 +216,4 @@ func (c *copying) toRegistry(ctx context.Context, env *cli.Env, ref registry.Ref
 	}
 
 	return err
-}
-
-// copyStep is a line of a plan.
-type copyStep struct {
-	Action    string        `json:"action"` // keep, link, copy, repair or absent; or tag
-	Digest    digest.Digest `json:"digest"`
-	MediaType string        `json:"mediaType"`
-	Name      string        `json:"name,omitempty"`
-	Size      int64         `json:"size"`
 }

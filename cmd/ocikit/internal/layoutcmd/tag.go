@@ -71,16 +71,13 @@ there is none of them. Any number of processes may tag at once.`,
 
 // taggedDescriptor reads the descriptor to name: an operand, or standard input.
 func taggedDescriptor(ctx context.Context, env *cli.Env, l *layout.Layout, rest []string) (oci.Descriptor, error) {
-	input := "-"
-	if len(rest) > 0 {
-		input = rest[0]
-	}
+	input := cli.FileOperand(rest)
 
 	if d, err := digest.Parse(input); err == nil && d.Verifiable() {
 		desc, err := l.Resolve(oci.ImageName{Dir: l.Name(), Digest: d})
 
 		// The name that it has already is not the one that it gets.
-		return desc.WithAnnotation(oci.AnnotationRefName, "").WithAnnotation(oci.AnnotationImageName, ""), err
+		return operands.Unnamed(desc), err
 	}
 
 	desc, _, err := operands.OneDescriptor(ctx, env, input)

@@ -378,7 +378,7 @@ type remoteSource struct {
 func (s remoteSource) Fetch(ctx context.Context, desc oci.Descriptor) (io.ReadCloser, error) {
 	// Registries keep manifests and blobs apart. Where the media type is not known, as of a blob
 	// that is named by its file alone, both are tried.
-	isManifest := oci.IsManifest(desc.MediaType) || oci.IsIndex(desc.MediaType)
+	isManifest := oci.IsDocument(desc.MediaType)
 	if !isManifest {
 		r, err := s.c.OpenBlob(ctx, s.repo, desc)
 		if err == nil {

@@ -74,7 +74,7 @@ func (p *Places) openLayout(_ context.Context, _ *cli.Env, _ string, n oci.Image
 // openArchive opens an archive in a file, in the parts of one, or on standard input.
 func (p *Places) openArchive(ctx context.Context, env *cli.Env, _ string, n oci.ImageName) (source.Source, oci.ImageName, error) {
 	o := archive.OpenOptions{
-		Notice:    func(text string) { env.Notice("ocikit: %s", text) },
+		Notice:    env.Tell,
 		TempDir:   env.Getenv("TMPDIR"),
 		Documents: p.Documents,
 	}

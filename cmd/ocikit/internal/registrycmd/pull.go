@@ -123,7 +123,7 @@ func (p *pulling) start(ctx context.Context, env *cli.Env, args []string) (err e
 
 	p.clients.StdinIsList = p.set.FromFile == "-"
 	p.o.Progress = env.Report()
-	p.o.Notice = func(text string) { env.Notice("ocikit: %s", text) }
+	p.o.Notice = env.Tell
 
 	// local opens the layout once something has to be read there.
 	defer func() {

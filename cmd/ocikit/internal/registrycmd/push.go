@@ -14,7 +14,6 @@ import (
 	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci"
 	"ocikit/oci/graph"
-	"ocikit/oci/layout"
 	"ocikit/oci/registry"
 	"ocikit/oci/source"
 	"ocikit/pushcmd"
@@ -202,7 +201,7 @@ func (p *pushFlags) options(env *cli.Env) (pushcmd.Options, error) {
 		}
 	}
 
-	o.Notice = func(text string) { env.Notice("ocikit: %s", text) }
+	o.Notice = env.Tell
 	o.Progress = env.Report()
 	return o, nil
 }
@@ -262,27 +261,20 @@ type pushedImage struct {
 // push costs no request.
 func (p pushedImage) open(ctx context.Context, env *cli.Env, rules graph.Rules) (source.Source, oci.Descriptor, error) {
 	src, desc, err := p.places.Some(ctx, env, p.operand, p.platforms)
-	if err != nil || source.Remote(src) {
-		return src, desc, err
+	if err == nil && !source.Remote(src) {
+		err = complete(src, desc, p.operand, rules)
 	}
-	if err := graph.Check(src, desc, rules); err != nil {
-		src.Close()
-		return nil, desc, operands.IncompleteHint(src, fmt.Errorf("%q: %w", p.operand, err))
-	}
-	return src, desc, nil
+	return src, desc, err
 }
 
-// openCompleteImage is [operands.OpenImage] for an image that lacks nothing.
-func openCompleteImage(operand string, rules graph.Rules) (*layout.Layout, oci.Descriptor, error) {
-	l, desc, err := operands.OpenImage(operand)
-	if err != nil {
-		return nil, desc, err
+// complete closes src and returns an error if an image in it lacks something.
+func complete(src source.Source, desc oci.Descriptor, operand string, rules graph.Rules) error {
+	err := graph.Check(src, desc, rules)
+	if err == nil {
+		return nil
 	}
-	if err := graph.Check(l, desc, rules); err != nil {
-		l.Close()
-		return nil, desc, operands.IncompleteHint(l, fmt.Errorf("%q: %w", operand, err))
-	}
-	return l, desc, nil
+	src.Close()
+	return operands.IncompleteHint(src, fmt.Errorf("%q: %w", operand, err))
 }
 
 // printReports prints the names of what was pushed, or the plan.

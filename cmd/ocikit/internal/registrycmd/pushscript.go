@@ -56,8 +56,11 @@ func (p *pushing) writeScript(env *cli.Env, operand string, ref registry.Referen
 	}
 
 	if !p.many {
-		l, desc, err := openCompleteImage(operand, graph.Rules{})
+		l, desc, err := operands.OpenImage(operand)
 		if err != nil {
+			return err
+		}
+		if err := complete(l, desc, operand, graph.Rules{}); err != nil {
 			return err
 		}
 		defer l.Close()

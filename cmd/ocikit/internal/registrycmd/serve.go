@@ -298,7 +298,7 @@ func (f *serveFlags) serveDir(ctx context.Context, env *cli.Env, dir string, tls
 		if o.Upstreams != nil {
 			return cli.Usagef("flag --upstream: an archive holds no copies, want DIR")
 		}
-		a, err := archive.Open(ctx, dir, archive.OpenOptions{TempDir: env.Getenv("TMPDIR"), Notice: func(text string) { env.Notice("ocikit: %s", text) }})
+		a, err := archive.Open(ctx, dir, archive.OpenOptions{TempDir: env.Getenv("TMPDIR"), Notice: env.Tell})
 		if err != nil {
 			return err
 		}

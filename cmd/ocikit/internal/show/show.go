@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"ocikit/digest"
 	"ocikit/oci"
 )
 
@@ -139,6 +140,21 @@ func WriteEachJSON[T any](w io.Writer, values []T) error {
 		}
 	}
 	return nil
+}
+
+// A Step is a line of a plan that does something with blobs.
+type Step struct {
+	Action    string        `json:"action"`
+	Digest    digest.Digest `json:"digest"`
+	MediaType string        `json:"mediaType"`
+	Name      string        `json:"name,omitempty"` // that the image gets
+	Path      string        `json:"path,omitempty"` // that the blob becomes
+	Size      int64         `json:"size"`
+}
+
+// StepOf returns the step that does something with the blob of a descriptor.
+func StepOf(action string, desc oci.Descriptor) Step {
+	return Step{Action: action, Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}
 }
 
 // WriteRecord writes one record of a list: as JSON, or as a line that is made [Printable].
