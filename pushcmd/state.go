@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+
 	"ocikit/oci/progress"
+
 	"os"
 	"path/filepath"
 )

@@ -2,6 +2,7 @@ package main
 
 import (
 	"flag"
+
 	"ocikit/cmd/ocikit/internal/carrycmd"
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"

@@ -30,52 +30,62 @@ images get their names, each of them whole, or none does.`,
 		Example: "ocikit save app:latest | ocikit load carried\nocikit verify carried",
 		Status:  "1 if the archive is damaged, incomplete or none",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			platform := commonflags.BindPlatform(fs)
-			dryRun := commonflags.BindDryRun(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				n, err := loadTarget(args)
-				if err != nil {
-					return err
-				}
-
-				o := archive.LoadOptions{Tag: n.Tag, DryRun: *dryRun, Notice: env.Tell}
-				if o.Platform, err = operands.ParsePlatformFlag(*platform); err != nil {
-					return err
-				}
-
-				name, err := operands.ArchiveFile(cli.FileOperand(args[1:]))
-				if err != nil {
-					return err
-				}
-
-				in, err := operands.ArchiveData(ctx, env, name)
-				if err != nil {
-					return err
-				}
-				defer in.Close()
-
-				var entries []oci.Descriptor
-				load := func(l *layout.Layout) error {
-					if l != nil {
-						env.Watch(l)
-					}
-					entries, err = archive.Load(ctx, l, in, o)
-					return err
-				}
-
-				fill := operands.InLayout
-				if *dryRun {
-					fill = operands.IfThere
-				}
-				err = fill(n.Dir, load)
-				if err != nil {
-					return operands.ArchiveHint(name, loadHint(fmt.Errorf("%s: %w", cli.InputName(name), err)))
-				}
-
-				return oci.WriteDescriptors(env.Stdout, entries...)
-			}
+			f := new(loadFlags)
+			f.platform = commonflags.BindPlatform(fs)
+			f.dryRun = commonflags.BindDryRun(fs)
+			return f.run
 		},
 	}
+}
+
+// loadFlags are the flags of load.
+type loadFlags struct {
+	platform *string
+	dryRun   *bool
+}
+
+// run brings the images of an archive into a layout, or says which they are.
+func (f *loadFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	n, err := loadTarget(args)
+	if err != nil {
+		return err
+	}
+
+	o := archive.LoadOptions{Tag: n.Tag, DryRun: *f.dryRun, Notice: env.Tell}
+	if o.Platform, err = operands.ParsePlatformFlag(*f.platform); err != nil {
+		return err
+	}
+
+	name, err := operands.ArchiveFile(cli.FileOperand(args[1:]))
+	if err != nil {
+		return err
+	}
+
+	in, err := operands.ArchiveData(ctx, env, name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	var entries []oci.Descriptor
+	load := func(l *layout.Layout) error {
+		if l != nil {
+			env.Watch(l)
+		}
+		entries, err = archive.Load(ctx, l, in, o)
+		return err
+	}
+
+	fill := operands.InLayout
+	if *f.dryRun {
+		fill = operands.IfThere
+	}
+	err = fill(n.Dir, load)
+	if err != nil {
+		return operands.ArchiveHint(name, loadHint(fmt.Errorf("%s: %w", cli.InputName(name), err)))
+	}
+
+	return oci.WriteDescriptors(env.Stdout, entries...)
 }
 
 // loadTarget reads LAYOUT[:TAG].

@@ -44,59 +44,71 @@ recorded in the annotations org.opencontainers.image.base.digest and, if IMAGE h
 base.name. IMAGE itself stays as it is.`,
 		Example: "ocikit tar --whiteout bin/hello | ocikit append app --layer - --layer ./rootfs -t v2",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			e := bindEditFlags(fs)
-			h := bindHistoryFlags(fs, "ocikit append")
-			inputs := commonflags.BindLayers(fs)
-			pack := commonflags.BindPack(fs)
-			compression := commonflags.BindCompression(fs, "gzip", "zstd", "estargz", "none", "keep (as they come)")
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				o, err := compression()
-				if err != nil {
-					return err
-				}
-
-				if len(*inputs) == 0 {
-					if *inputs = []string{"-"}; env.InTTY {
-						return cli.Usagef("no --layer, and nothing on standard input")
-					}
-				}
-
-				packing, err := pack(env)
-				if err != nil {
-					return err
-				}
-
-				entry, created, err := h.history(env)
-				if err != nil {
-					return err
-				}
-
-				l, desc, opts, err := e.open(args)
-				if err != nil {
-					return err
-				}
-				defer l.Close()
-
-				env.Watch(l)
-
-				// An edit without changes finds out before layers are stored whether there is such an
-				// image.
-				if _, err := image.Edit(l, desc, opts); err != nil {
-					return editHint(err)
-				}
-
-				a := &appending{l: l, o: o, pack: packing, dry: *e.dryRun, warned: map[string]bool{}}
-				for _, in := range *inputs {
-					if err := a.input(ctx, env, in); err != nil {
-						return err
-					}
-				}
-
-				opts.Changes = []image.Change{a.change(ctx, env, entry, image.ReferenceOf(desc)), created}
-				return e.run(ctx, env, l, desc, opts)
-			}
+			f := new(appendFlags)
+			f.edit = bindEditFlags(fs)
+			f.history = bindHistoryFlags(fs, "ocikit append")
+			f.inputs = commonflags.BindLayers(fs)
+			f.pack = commonflags.BindPack(fs)
+			f.compression = commonflags.BindCompression(fs, "gzip", "zstd", "estargz", "none", "keep (as they come)")
+			return f.run
 		},
 	}
+}
+
+// appendFlags are the flags of append.
+type appendFlags struct {
+	edit        *editFlags
+	history     *historyFlags
+	inputs      *[]string
+	pack        func(*cli.Env) (pack.Options, error)
+	compression func() (image.LayerOptions, error)
+}
+
+// run makes the layers, and puts them on the image.
+func (f *appendFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	o, err := f.compression()
+	if err != nil {
+		return err
+	}
+
+	if len(*f.inputs) == 0 {
+		if *f.inputs = []string{"-"}; env.InTTY {
+			return cli.Usagef("no --layer, and nothing on standard input")
+		}
+	}
+
+	packing, err := f.pack(env)
+	if err != nil {
+		return err
+	}
+
+	entry, created, err := f.history.history(env)
+	if err != nil {
+		return err
+	}
+
+	l, desc, opts, err := f.edit.open(args)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	env.Watch(l)
+
+	// An edit without changes finds out before layers are stored whether there is such an image.
+	if _, err := image.Edit(l, desc, opts); err != nil {
+		return editHint(err)
+	}
+
+	a := &appending{l: l, o: o, pack: packing, dry: *f.edit.dryRun, warned: map[string]bool{}}
+	for _, in := range *f.inputs {
+		if err := a.input(ctx, env, in); err != nil {
+			return err
+		}
+	}
+
+	opts.Changes = []image.Change{a.change(ctx, env, entry, image.ReferenceOf(desc)), created}
+	return f.edit.run(ctx, env, l, desc, opts)
 }
 
 // An appending collects the layers to append.

@@ -33,56 +33,67 @@ the old ones: tags, signatures and other referrers, images that are built on the
 		Example: "ocikit convert app --compress zstd -t zstd\nocikit convert app --compress zstd --level 9 --dry-run",
 		Status:  "1 if a layer is damaged, or the types have no name for its compression",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			e := bindEditFlags(fs)
-			compression := commonflags.BindCompression(fs, "keep (as they are)", "gzip", "zstd", "estargz", "none")
-			types := cli.Choice(fs, "types", "", "write the media types of `FAMILY`", "oci", "docker")
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				var o image.ConvertOptions
-				var err error
-				if o.Layer, err = compression(); err != nil {
-					return err
-				}
+			f := new(convertFlags)
+			f.edit = bindEditFlags(fs)
+			f.compression = commonflags.BindCompression(fs, "keep (as they are)", "gzip", "zstd", "estargz", "none")
 
-				// A level that was asked for is a reason to compress again what has the right
-				// compression, the default is none. Only the flag itself knows whether it was
-				// given.
-				level, _ := fs.Lookup("level").Value.(*cli.Optional)
-				o.Again, o.Dry = level.Given, *e.dryRun
-				if o.Family, err = parseTypes(*types, *e.platform); err != nil {
-					return err
-				}
-
-				if o.Layer.Compression == image.Keep && o.Family == nil {
-					return cli.Usagef("nothing to convert to: want --compress or --types")
-				}
-
-				l, desc, opts, err := e.open(args)
-				if err != nil {
-					return err
-				}
-				defer l.Close()
-
-				env.Watch(l)
-
-				// The converter makes the layers, each once. The edits below only look up what
-				// became of one.
-				c, err := image.NewConverter(ctx, l, desc, opts.Platform, o)
-				if image.IsDockerZstd(err) {
-					return cli.WithHint(err, "--types oci writes the media types that have one")
-				}
-				if err != nil {
-					return editHint(err)
-				}
-
-				opts.Changes, opts.Family = []image.Change{c.Change}, o.Family
-				if err := e.reportDigests(env, l, desc, opts); err != nil {
-					return err
-				}
-
-				return e.run(ctx, env, l, desc, opts)
-			}
+			// A level that was asked for is a reason to compress again what has the right compression,
+			// the default is none. Only the flag itself knows whether it was given.
+			f.level, _ = fs.Lookup("level").Value.(*cli.Optional)
+			f.types = cli.Choice(fs, "types", "", "write the media types of `FAMILY`", "oci", "docker")
+			return f.run
 		},
 	}
+}
+
+// convertFlags are the flags of convert.
+type convertFlags struct {
+	edit        *editFlags
+	compression func() (image.LayerOptions, error)
+	level       *cli.Optional
+	types       *string
+}
+
+// run converts the layers, then the documents that name them.
+func (f *convertFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	var o image.ConvertOptions
+	var err error
+	if o.Layer, err = f.compression(); err != nil {
+		return err
+	}
+
+	o.Again, o.Dry = f.level.Given, *f.edit.dryRun
+	if o.Family, err = parseTypes(*f.types, *f.edit.platform); err != nil {
+		return err
+	}
+
+	if o.Layer.Compression == image.Keep && o.Family == nil {
+		return cli.Usagef("nothing to convert to: want --compress or --types")
+	}
+
+	l, desc, opts, err := f.edit.open(args)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	env.Watch(l)
+
+	// The converter makes the layers, each once. The edits below only look up what became of one.
+	c, err := image.NewConverter(ctx, l, desc, opts.Platform, o)
+	if image.IsDockerZstd(err) {
+		return cli.WithHint(err, "--types oci writes the media types that have one")
+	}
+	if err != nil {
+		return editHint(err)
+	}
+
+	opts.Changes, opts.Family = []image.Change{c.Change}, o.Family
+	if err := f.edit.reportDigests(env, l, desc, opts); err != nil {
+		return err
+	}
+
+	return f.edit.run(ctx, env, l, desc, opts)
 }
 
 // parseTypes returns the family that --types names, or nil.

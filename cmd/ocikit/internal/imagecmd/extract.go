@@ -47,55 +47,68 @@ Of an artifact, as "oras push" makes them, the blobs are written as files by the
 		Example: "ocikit extract app rootfs.new\nocikit extract app bundle --bundle",
 		Status:  "1 if DIR is not empty",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			platform := commonflags.BindPlatform(fs)
-			bundle := fs.Bool("bundle", false, "write DIR/rootfs and DIR/config.json, for a runtime")
-			dryRun := commonflags.BindDryRun(fs)
-			rootless := fs.Bool("rootless", false, "write as a user without rights would, even as root")
-			places := operands.BindPlaces(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				l, desc, err := places.Manifest(ctx, env, args[0], *platform)
-				if err != nil {
-					return err
-				}
-
-				defer l.Close()
-
-				m, err := graph.Manifest(l, desc)
-				if err != nil {
-					return operands.IncompleteHint(l, err)
-				}
-
-				owners := os.Geteuid() == 0 && !*rootless
-				x := extraction{env: env, src: l, desc: desc, opts: stack.ExtractOptions{Owners: owners}}
-				if *dryRun {
-					return x.plan(args[1], m)
-				}
-
-				if !m.IsImage() {
-					if *bundle {
-						return fmt.Errorf("%q: %w: a runtime cannot run it", args[0], image.ErrArtifact)
-					}
-					return x.artifact(ctx, args[1])
-				}
-
-				watchLayers(env, l, desc, 1)
-				return operands.IntoEmptyDir(args[1], func(root *os.Root) error {
-					extract := x.files
-					if *bundle {
-						extract = x.bundle
-					}
-					done, err := extract(ctx, root)
-					if err == nil {
-						reportExtracted(env, done, owners)
-					}
-					if errors.Is(err, errors.ErrUnsupported) {
-						return cli.WithHint(err, "this system cannot hold it: `ocikit export` writes the files as a tar")
-					}
-					return operands.IncompleteHint(l, err)
-				})
-			}
+			f := new(extractFlags)
+			f.platform = commonflags.BindPlatform(fs)
+			f.bundle = fs.Bool("bundle", false, "write DIR/rootfs and DIR/config.json, for a runtime")
+			f.dryRun = commonflags.BindDryRun(fs)
+			f.rootless = fs.Bool("rootless", false, "write as a user without rights would, even as root")
+			f.places = operands.BindPlaces(fs)
+			return f.run
 		},
 	}
+}
+
+// extractFlags are the flags of extract.
+type extractFlags struct {
+	platform *string
+	bundle   *bool
+	dryRun   *bool
+	rootless *bool
+	places   *operands.Places
+}
+
+// run writes the files of an image or an artifact, or prints what would be written.
+func (f *extractFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	l, desc, err := f.places.Manifest(ctx, env, args[0], *f.platform)
+	if err != nil {
+		return err
+	}
+
+	defer l.Close()
+
+	m, err := graph.Manifest(l, desc)
+	if err != nil {
+		return operands.IncompleteHint(l, err)
+	}
+
+	owners := os.Geteuid() == 0 && !*f.rootless
+	x := extraction{env: env, src: l, desc: desc, opts: stack.ExtractOptions{Owners: owners}}
+	if *f.dryRun {
+		return x.plan(args[1], m)
+	}
+
+	if !m.IsImage() {
+		if *f.bundle {
+			return fmt.Errorf("%q: %w: a runtime cannot run it", args[0], image.ErrArtifact)
+		}
+		return x.artifact(ctx, args[1])
+	}
+
+	watchLayers(env, l, desc, 1)
+	return operands.IntoEmptyDir(args[1], func(root *os.Root) error {
+		extract := x.files
+		if *f.bundle {
+			extract = x.bundle
+		}
+		done, err := extract(ctx, root)
+		if err == nil {
+			reportExtracted(env, done, owners)
+		}
+		if errors.Is(err, errors.ErrUnsupported) {
+			return cli.WithHint(err, "this system cannot hold it: `ocikit export` writes the files as a tar")
+		}
+		return operands.IncompleteHint(l, err)
+	})
 }
 
 // An extraction is the image that is extracted, and how.

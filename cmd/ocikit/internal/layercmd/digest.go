@@ -30,57 +30,80 @@ type of a manifest, index, config or layer is found by its content.`,
 		Example: "printf hello | ocikit digest",
 		Status:  "1 if the bytes do not have the digest that --check wants",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			algorithm := commonflags.Algorithm(fs)
-			check := fs.String("check", "", "fail unless the bytes have the digest `DIGEST`")
-			asJSON := cli.BindJSON(fs)
-			pass := fs.Bool("pass", false, "write the bytes to standard output, if they have the digest that --check wants")
-			descriptor := fs.Bool("descriptor", false, "print a descriptor")
-			mediaType := commonflags.BindMediaType(fs, "media-type", "give the descriptor the media type `TYPE`")
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				// The digest to compare with says by which algorithm to hash.
-				alg := *algorithm
-				var want digest.Digest
-				if *check != "" {
-					var err error
-					if want, err = operands.ParseDigest("check", *check); err != nil {
-						return err
-					}
-					if !want.Verifiable() {
-						return cli.Usagef("flag --check: a digest of %s cannot be verified: want sha256 or sha512", want.Algorithm())
-					}
-					alg = want.Algorithm()
-				}
-
-				if *pass && (want.IsZero() || *descriptor || len(args) > 1) {
-					return cli.Usagef("--pass goes with --check and one input, and without --descriptor")
-				}
-
-				if *mediaType != "" && !*descriptor {
-					return cli.Usagef("--media-type goes with --descriptor")
-				}
-
-				return eachInput(env, args, func(name string, r io.Reader) error {
-					if *pass {
-						return passChecked(ctx, env, name, r, want)
-					}
-
-					desc, err := describe(ctx, alg, r, *mediaType)
-					switch {
-					case err != nil:
-						return err
-					case !want.IsZero() && desc.Digest != want:
-						return mismatch(name, desc.Digest, want)
-					case *descriptor:
-						return oci.WriteDescriptors(env.Stdout, desc)
-					case !want.IsZero():
-						return nil
-					}
-
-					return printDigest(env, desc.Digest, name, len(args), *asJSON)
-				})
-			}
+			f := new(digestFlags)
+			f.algorithm = commonflags.Algorithm(fs)
+			f.check = fs.String("check", "", "fail unless the bytes have the digest `DIGEST`")
+			f.asJSON = cli.BindJSON(fs)
+			f.pass = fs.Bool("pass", false, "write the bytes to standard output, if they have the digest that --check wants")
+			f.descriptor = fs.Bool("descriptor", false, "print a descriptor")
+			f.mediaType = commonflags.BindMediaType(fs, "media-type", "give the descriptor the media type `TYPE`")
+			return f.run
 		},
 	}
+}
+
+// digestFlags are the flags of digest.
+type digestFlags struct {
+	algorithm  *digest.Algorithm
+	check      *string
+	asJSON     *bool
+	pass       *bool
+	descriptor *bool
+	mediaType  *string
+}
+
+// run prints the digest or the descriptor of each input, or compares it.
+func (f *digestFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	want, err := f.want()
+	if err != nil {
+		return err
+	}
+
+	// The digest to compare with says by which algorithm to hash.
+	alg := *f.algorithm
+	if !want.IsZero() {
+		alg = want.Algorithm()
+	}
+
+	if *f.pass && (want.IsZero() || *f.descriptor || len(args) > 1) {
+		return cli.Usagef("--pass goes with --check and one input, and without --descriptor")
+	}
+
+	if *f.mediaType != "" && !*f.descriptor {
+		return cli.Usagef("--media-type goes with --descriptor")
+	}
+
+	return eachInput(env, args, func(name string, r io.Reader) error {
+		if *f.pass {
+			return passChecked(ctx, env, name, r, want)
+		}
+
+		desc, err := describe(ctx, alg, r, *f.mediaType)
+		switch {
+		case err != nil:
+			return err
+		case !want.IsZero() && desc.Digest != want:
+			return mismatch(name, desc.Digest, want)
+		case *f.descriptor:
+			return oci.WriteDescriptors(env.Stdout, desc)
+		case !want.IsZero():
+			return nil
+		}
+
+		return printDigest(env, desc.Digest, name, len(args), *f.asJSON)
+	})
+}
+
+// want returns the digest that --check wants, zero without the flag.
+func (f *digestFlags) want() (digest.Digest, error) {
+	if *f.check == "" {
+		return digest.Digest{}, nil
+	}
+	want, err := operands.ParseDigest("check", *f.check)
+	if err == nil && !want.Verifiable() {
+		err = cli.Usagef("flag --check: a digest of %s cannot be verified: want sha256 or sha512", want.Algorithm())
+	}
+	return want, err
 }
 
 func mismatch(name string, got, want digest.Digest) error {

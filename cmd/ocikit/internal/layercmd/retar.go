@@ -30,69 +30,85 @@ order of "ocikit tar" with the help of a temporary file.`,
 		Example: "ocikit retar layer.tar --only bin --prefix usr/local --owner 0:0 | ocikit digest",
 		Status:  "4 if --only selects nothing",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			var o rewrite.Options
-			fs.StringVar(&o.Prefix, "prefix", "", "put everything below `DIR`")
-			parents := commonflags.BindParents(fs)
-			fs.IntVar(&o.StripComponents, "strip-components", 0, "strip `N` leading path components")
-			fs.BoolVar(&o.Sort, "sort", false, "write the entries in the order of their names")
-			only := cli.List(fs, "only", "", "write only what matches `PATTERN` (repeatable)")
-			exclude := commonflags.BindExclude(fs)
-			excludeFrom := commonflags.BindExcludeFrom(fs)
-			owner := fs.String("owner", "keep", "give entries the owner `UID:GID`, or \"keep\" theirs")
-			mode := commonflags.BindMode(fs)
-			mtime := commonflags.BindMTime(fs, "keep")
-			out := operands.BindTarOutput(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				name := cli.FileOperand(args)
-
-				// All flags that are wrong are named at once.
-				var errs [4]error
-				o.Owner, errs[0] = tarutil.ParseOwner(*owner)
-				o.Mode, errs[1] = tarutil.ParseMode(*mode)
-				o.MTime, errs[2] = commonflags.ParseMTime(env, *mtime)
-				if o.StripComponents < 0 {
-					errs[3] = errors.New("strip-components: it cannot be negative")
-				}
-
-				if err := errors.Join(errs[:]...); err != nil {
-					return cli.Usagef("flag --%v", err)
-				}
-
-				if err := commonflags.CheckPaths("prefix", o.Prefix); err != nil {
-					return err
-				}
-
-				var err error
-				if o.Only, err = commonflags.Matcher(env, *only, nil); err != nil {
-					return err
-				}
-
-				if o.Exclude, err = commonflags.Matcher(env, *exclude, *excludeFrom); err != nil {
-					return err
-				}
-
-				o.Parents = *parents
-				o.AllowNoEnd = name != "-" // a pipe that ends early is not a tar of old
-				in, err := env.Data(name)
-				if err != nil {
-					return err
-				}
-				defer in.Close()
-
-				return operands.WriteTar(env, *out, func(w io.Writer) error {
-					err := rewrite.Tar(ctx, w, in, o)
-					switch {
-					case errors.Is(err, tarutil.ErrNothing):
-						err = cli.NotThere(err)
-					case errors.Is(err, tarutil.ErrOpaqueRoot):
-						err = cli.WithHint(err, "leave it out with --exclude, and name what to remove in a layer of `ocikit tar --whiteout PATH`")
-					}
-					if err != nil {
-						err = commonflags.TarHint(fmt.Errorf("%s: %w", cli.InputName(name), err))
-					}
-					return err
-				})
-			}
+			f := new(retarFlags)
+			fs.StringVar(&f.o.Prefix, "prefix", "", "put everything below `DIR`")
+			f.parents = commonflags.BindParents(fs)
+			fs.IntVar(&f.o.StripComponents, "strip-components", 0, "strip `N` leading path components")
+			fs.BoolVar(&f.o.Sort, "sort", false, "write the entries in the order of their names")
+			f.only = cli.List(fs, "only", "", "write only what matches `PATTERN` (repeatable)")
+			f.exclude = commonflags.BindExclude(fs)
+			f.excludeFrom = commonflags.BindExcludeFrom(fs)
+			f.owner = fs.String("owner", "keep", "give entries the owner `UID:GID`, or \"keep\" theirs")
+			f.mode = commonflags.BindMode(fs)
+			f.mtime = commonflags.BindMTime(fs, "keep")
+			f.out = operands.BindTarOutput(fs)
+			return f.run
 		},
 	}
+}
+
+// retarFlags are the flags of retar.
+type retarFlags struct {
+	o           rewrite.Options
+	parents     *bool
+	only        *[]string
+	exclude     *[]string
+	excludeFrom *[]string
+	owner       *string
+	mode        *string
+	mtime       *string
+	out         *string
+}
+
+// run writes the input anew.
+func (f *retarFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	name := cli.FileOperand(args)
+
+	// All flags that are wrong are named at once.
+	var errs [4]error
+	f.o.Owner, errs[0] = tarutil.ParseOwner(*f.owner)
+	f.o.Mode, errs[1] = tarutil.ParseMode(*f.mode)
+	f.o.MTime, errs[2] = commonflags.ParseMTime(env, *f.mtime)
+	if f.o.StripComponents < 0 {
+		errs[3] = errors.New("strip-components: it cannot be negative")
+	}
+
+	if err := errors.Join(errs[:]...); err != nil {
+		return cli.Usagef("flag --%v", err)
+	}
+
+	if err := commonflags.CheckPaths("prefix", f.o.Prefix); err != nil {
+		return err
+	}
+
+	var err error
+	if f.o.Only, err = commonflags.Matcher(env, *f.only, nil); err != nil {
+		return err
+	}
+
+	if f.o.Exclude, err = commonflags.Matcher(env, *f.exclude, *f.excludeFrom); err != nil {
+		return err
+	}
+
+	f.o.Parents = *f.parents
+	f.o.AllowNoEnd = name != "-" // a pipe that ends early is not a tar of old
+	in, err := env.Data(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+
+	return operands.WriteTar(env, *f.out, func(w io.Writer) error {
+		err := rewrite.Tar(ctx, w, in, f.o)
+		switch {
+		case errors.Is(err, tarutil.ErrNothing):
+			err = cli.NotThere(err)
+		case errors.Is(err, tarutil.ErrOpaqueRoot):
+			err = cli.WithHint(err, "leave it out with --exclude, and name what to remove in a layer of `ocikit tar --whiteout PATH`")
+		}
+		if err != nil {
+			err = commonflags.TarHint(fmt.Errorf("%s: %w", cli.InputName(name), err))
+		}
+		return err
+	})
 }

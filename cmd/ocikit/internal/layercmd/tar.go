@@ -43,55 +43,68 @@ What the upper directory of an overlay has for deletions, devices 0:0 and attrib
 notice names the first. "ocikit diff OLD NEW --layer" writes what an overlay changes.`,
 		Example: "ocikit tar ./rootfs -o layer.tar\nocikit tar hello:/bin/ | ocikit digest\necho hello | ocikit tar -:etc/motd | ocikit digest\nocikit tar --whiteout usr/share/nginx/html | ocikit digest",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			bind := commonflags.BindPack(fs)
-			whiteouts := cli.List(fs, "whiteout", "", "delete `PATH` of the layers below (repeatable)")
-			whiteoutsFrom := cli.List(fs, "whiteout-from", "", "delete the paths in `FILE`, one a line, of the layers below (repeatable)")
-			opaques := cli.List(fs, "opaque", "", "hide what the layers below have in `DIR` (repeatable)")
-			out := operands.BindTarOutput(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				opts, err := bind(env)
-				if err != nil {
-					return err
-				}
-
-				opts.Whiteouts, opts.Opaques = *whiteouts, *opaques
-				if len(args)+len(*whiteouts)+len(*whiteoutsFrom)+len(*opaques) == 0 {
-					return cli.Usagef("nothing to write: no SRC, --whiteout or --opaque")
-				}
-
-				if err := cmp.Or(commonflags.CheckPaths("whiteout", *whiteouts...), commonflags.CheckPaths("opaque", *opaques...)); err != nil {
-					return err
-				}
-
-				if err := oneStdin(args, *whiteoutsFrom); err != nil {
-					return err
-				}
-
-				for _, name := range *whiteoutsFrom {
-					paths, err := readPaths(env, name)
-					if err != nil {
-						return fmt.Errorf("%s: %w", cli.InputName(name), err)
-					}
-					opts.Whiteouts = append(opts.Whiteouts, paths...)
-				}
-
-				sources, done, err := OpenSources(ctx, env, args)
-				defer done()
-				if err != nil {
-					return err
-				}
-
-				// The output may lie below a SRC, and is left out of the tar then.
-				return env.ToOutput(*out, true, func(file io.Writer) error {
-					opts.Output = env.Outputs(*out, file)
-					return operands.Compressed(*out, file, func(w io.Writer) error {
-						counted, done := env.Written(w, cmp.Or(*out, "standard output"))
-						return commonflags.PackHint(done(pack.Tar(ctx, counted, sources, opts)))
-					})
-				})
-			}
+			f := new(tarFlags)
+			f.bind = commonflags.BindPack(fs)
+			f.whiteouts = cli.List(fs, "whiteout", "", "delete `PATH` of the layers below (repeatable)")
+			f.whiteoutsFrom = cli.List(fs, "whiteout-from", "", "delete the paths in `FILE`, one a line, of the layers below (repeatable)")
+			f.opaques = cli.List(fs, "opaque", "", "hide what the layers below have in `DIR` (repeatable)")
+			f.out = operands.BindTarOutput(fs)
+			return f.run
 		},
 	}
+}
+
+// tarFlags are the flags of tar.
+type tarFlags struct {
+	bind          func(*cli.Env) (pack.Options, error)
+	whiteouts     *[]string
+	whiteoutsFrom *[]string
+	opaques       *[]string
+	out           *string
+}
+
+// run packs the sources, and the whiteouts that the flags ask for.
+func (f *tarFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	opts, err := f.bind(env)
+	if err != nil {
+		return err
+	}
+
+	opts.Whiteouts, opts.Opaques = *f.whiteouts, *f.opaques
+	if len(args)+len(*f.whiteouts)+len(*f.whiteoutsFrom)+len(*f.opaques) == 0 {
+		return cli.Usagef("nothing to write: no SRC, --whiteout or --opaque")
+	}
+
+	if err := cmp.Or(commonflags.CheckPaths("whiteout", *f.whiteouts...), commonflags.CheckPaths("opaque", *f.opaques...)); err != nil {
+		return err
+	}
+
+	if err := oneStdin(args, *f.whiteoutsFrom); err != nil {
+		return err
+	}
+
+	for _, name := range *f.whiteoutsFrom {
+		paths, err := readPaths(env, name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", cli.InputName(name), err)
+		}
+		opts.Whiteouts = append(opts.Whiteouts, paths...)
+	}
+
+	sources, done, err := OpenSources(ctx, env, args)
+	defer done()
+	if err != nil {
+		return err
+	}
+
+	// The output may lie below a SRC, and is left out of the tar then.
+	return env.ToOutput(*f.out, true, func(file io.Writer) error {
+		opts.Output = env.Outputs(*f.out, file)
+		return operands.Compressed(*f.out, file, func(w io.Writer) error {
+			counted, done := env.Written(w, cmp.Or(*f.out, "standard output"))
+			return commonflags.PackHint(done(pack.Tar(ctx, counted, sources, opts)))
+		})
+	})
 }
 
 // readPaths reads one path a line, as it is: a name may begin or end with a blank. Empty lines are

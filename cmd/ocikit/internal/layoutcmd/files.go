@@ -32,67 +32,86 @@ the digest of its blob. With --json each line is an object.`,
 		Example: "ocikit files app\nocikit files app /bin --all\nocikit files app --wasted",
 		Status:  "4 if there is no such path",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			platform := commonflags.BindPlatform(fs)
-			layer := commonflags.BindLayerNumber(fs)
-			all := fs.Bool("hidden", false, "list what later layers deleted or replaced as well")
+			f := new(filesFlags)
+			f.platform = commonflags.BindPlatform(fs)
+			f.layer = commonflags.BindLayerNumber(fs)
+			f.all = fs.Bool("hidden", false, "list what later layers deleted or replaced as well")
 			cli.Alias(fs, "hidden", "all")
-			wasted := fs.Bool("wasted", false, "sum up by layer what the image does not show")
-			asJSON := cli.BindJSON(fs)
-			places := operands.BindPlaces(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				if *wasted && (len(args) > 1 || *all || *layer >= 0) {
-					return cli.Usagef("--wasted is about whole layers: it takes no PATH, --all or --layer")
-				}
-
-				l, desc, err := places.Manifest(ctx, env, args[0], *platform)
-				if err != nil {
-					return err
-				}
-				defer l.Close()
-
-				env.Watch(l)
-
-				// An artifact has no root file system: its blobs are listed by their titles.
-				if done, err := listArtifact(env, l, desc, *asJSON); done || err != nil {
-					return operands.IncompleteHint(l, err)
-				}
-
-				list, err := image.ListFiles(ctx, l, desc)
-				if err != nil {
-					return operands.IncompleteHint(l, err)
-				}
-
-				if *layer >= len(list.Layers) {
-					return fmt.Errorf("layer %d: %q has %s: %w", *layer, args[0], show.Count(len(list.Layers), "layer"), layout.ErrNotFound)
-				}
-
-				if *wasted {
-					return printWaste(env, list.Layers, *asJSON)
-				}
-
-				name := ""
-				if len(args) > 1 {
-					name = args[1]
-				}
-
-				found := false
-				for f := range list.Walk(name, *all) {
-					found = true
-					if *layer >= 0 && f.Layer != *layer {
-						continue
-					}
-					if err := printFile(env, f, *all, *asJSON); err != nil {
-						return err
-					}
-				}
-
-				if !found && name != "" {
-					return fmt.Errorf("path %q in %q: %w", name, args[0], layout.ErrNotFound)
-				}
-				return nil
-			}
+			f.wasted = fs.Bool("wasted", false, "sum up by layer what the image does not show")
+			f.asJSON = cli.BindJSON(fs)
+			f.places = operands.BindPlaces(fs)
+			return f.run
 		},
 	}
+}
+
+// filesFlags are the flags of files.
+type filesFlags struct {
+	platform *string
+	layer    *int
+	all      *bool
+	wasted   *bool
+	asJSON   *bool
+	places   *operands.Places
+}
+
+// run lists the files of an image, or the waste in its layers.
+func (f *filesFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	if *f.wasted && (len(args) > 1 || *f.all || *f.layer >= 0) {
+		return cli.Usagef("--wasted is about whole layers: it takes no PATH, --all or --layer")
+	}
+
+	l, desc, err := f.places.Manifest(ctx, env, args[0], *f.platform)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	env.Watch(l)
+
+	// An artifact has no root file system: its blobs are listed by their titles.
+	if done, err := listArtifact(env, l, desc, *f.asJSON); done || err != nil {
+		return operands.IncompleteHint(l, err)
+	}
+
+	list, err := image.ListFiles(ctx, l, desc)
+	if err != nil {
+		return operands.IncompleteHint(l, err)
+	}
+
+	if *f.layer >= len(list.Layers) {
+		return fmt.Errorf("layer %d: %q has %s: %w", *f.layer, args[0], show.Count(len(list.Layers), "layer"), layout.ErrNotFound)
+	}
+
+	if *f.wasted {
+		return printWaste(env, list.Layers, *f.asJSON)
+	}
+
+	name := ""
+	if len(args) > 1 {
+		name = args[1]
+	}
+	return f.print(env, list, args[0], name)
+}
+
+// print prints the files at and below name, or all.
+func (f *filesFlags) print(env *cli.Env, list *image.FileList, operand, name string) error {
+	found := false
+	for file := range list.Walk(name, *f.all) {
+		found = true
+		if *f.layer >= 0 && file.Layer != *f.layer {
+			continue
+		}
+		if err := printFile(env, file, *f.all, *f.asJSON); err != nil {
+			return err
+		}
+	}
+
+	if !found && name != "" {
+		return fmt.Errorf("path %q in %q: %w", name, operand, layout.ErrNotFound)
+	}
+
+	return nil
 }
 
 // listArtifact lists the blobs of an artifact as files, by their titles. It reports whether the

@@ -34,49 +34,61 @@ checked to be whole.`,
 		Example: "ocikit put app layer.tar\nocikit gc app --min-age 0s\nocikit gc app --min-age 0s --delete",
 		Status:  "1 if it is not safe to tell what is needed",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			del := fs.Bool("delete", false, "delete what is listed")
-			minAge := fs.Duration("min-age", time.Hour, "spare what is younger than `DURATION`")
-			sparse := fs.Bool("sparse", false, "blobs that images name may be absent")
-			asJSON := cli.BindJSON(fs)
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				if *minAge < 0 {
-					return cli.Usagef("flag --min-age: %s is negative", *minAge)
-				}
-
-				l, err := operands.OpenLayout(args[0])
-				if err != nil {
-					return err
-				}
-				defer l.Close()
-
-				env.Watch(l)
-				o := layout.GCOptions{Delete: *del, MinAge: *minAge, Now: env.Now(), Sparse: *sparse}
-				sum, err := l.GC(ctx, o, func(g layout.Garbage) error { return printGarbage(env, g, *asJSON) })
-				if errors.Is(err, layout.ErrUnsafe) {
-					err = cli.WithHint(err, "`ocikit verify %s` says what is wrong; for a layout that is sparse on purpose there is --sparse", args[0])
-				}
-				if err != nil {
-					return err
-				}
-
-				done := "can be deleted: --delete does it"
-				if *del {
-					done = "deleted"
-				}
-
-				// A fresh layout has only young files: without a word one would think that gc does
-				// nothing.
-				if sum.Garbage == 0 && sum.Young > 0 {
-					env.Notice("ocikit: nothing needs %d files of %d bytes, but they are younger than %s; --min-age 0s spares nothing",
-						sum.Young, sum.YoungBytes, *minAge)
-				}
-
-				env.Detail("%d files of %d bytes %s; %d files of %d bytes are too young; %d files are needed",
-					sum.Garbage, sum.GarbageBytes, done, sum.Young, sum.YoungBytes, sum.Kept)
-				return nil
-			}
+			f := new(gcFlags)
+			f.del = fs.Bool("delete", false, "delete what is listed")
+			f.minAge = fs.Duration("min-age", time.Hour, "spare what is younger than `DURATION`")
+			f.sparse = fs.Bool("sparse", false, "blobs that images name may be absent")
+			f.asJSON = cli.BindJSON(fs)
+			return f.run
 		},
 	}
+}
+
+// gcFlags are the flags of gc.
+type gcFlags struct {
+	del    *bool
+	minAge *time.Duration
+	sparse *bool
+	asJSON *bool
+}
+
+// run lists what nothing needs, and deletes it if it is told to.
+func (f *gcFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	if *f.minAge < 0 {
+		return cli.Usagef("flag --min-age: %s is negative", *f.minAge)
+	}
+
+	l, err := operands.OpenLayout(args[0])
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	env.Watch(l)
+	o := layout.GCOptions{Delete: *f.del, MinAge: *f.minAge, Now: env.Now(), Sparse: *f.sparse}
+	sum, err := l.GC(ctx, o, func(g layout.Garbage) error { return printGarbage(env, g, *f.asJSON) })
+	if errors.Is(err, layout.ErrUnsafe) {
+		err = cli.WithHint(err, "`ocikit verify %s` says what is wrong; for a layout that is sparse on purpose there is --sparse", args[0])
+	}
+	if err != nil {
+		return err
+	}
+
+	done := "can be deleted: --delete does it"
+	if *f.del {
+		done = "deleted"
+	}
+
+	// A fresh layout has only young files: without a word one would think that gc does
+	// nothing.
+	if sum.Garbage == 0 && sum.Young > 0 {
+		env.Notice("ocikit: nothing needs %d files of %d bytes, but they are younger than %s; --min-age 0s spares nothing",
+			sum.Young, sum.YoungBytes, *f.minAge)
+	}
+
+	env.Detail("%d files of %d bytes %s; %d files of %d bytes are too young; %d files are needed",
+		sum.Garbage, sum.GarbageBytes, done, sum.Young, sum.YoungBytes, sum.Kept)
+	return nil
 }
 
 func printGarbage(env *cli.Env, g layout.Garbage, asJSON bool) error {

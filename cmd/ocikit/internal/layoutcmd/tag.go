@@ -29,44 +29,54 @@ there is none of them. Any number of processes may tag at once.`,
 		Example: "ocikit resolve app | ocikit tag app:v1.2.3 --tag v1.2 --tag v1",
 		Status:  "1 if the name does not mean what --expect says",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			expect := fs.String("expect", "", "change the name only if it has the digest `DIGEST`, or \"none\"")
-			also := cli.List(fs, "tag", "t", "name the image by `TAG` too (repeatable)")
-			return func(ctx context.Context, env *cli.Env, args []string) error {
-				tag, want, err := tagOperand(args[0], *expect)
-				if err != nil {
-					return err
-				}
-
-				for _, name := range *also {
-					if err := oci.CheckTag(name); err != nil {
-						return cli.Usagef("flag --tag: %v", err)
-					}
-				}
-
-				l, n, err := operands.OpenName(args[0])
-				if err != nil {
-					return err
-				}
-				defer l.Close()
-
-				desc, err := taggedDescriptor(ctx, env, l, args[1:])
-				if err != nil {
-					return err
-				}
-
-				// DIR:TAG@DIGEST asserts what is named.
-				if !n.Digest.IsZero() && n.Digest != desc.Digest {
-					return cli.Usagef("the descriptor names %s, IMAGE names %s", desc.Digest, n.Digest)
-				}
-
-				if err := l.Tag(ctx, tag, desc, layout.TagOptions{Expect: want, Also: *also}); err != nil {
-					return operands.TagHint(l, err)
-				}
-
-				return oci.WriteDescriptors(env.Stdout, desc)
-			}
+			f := new(tagFlags)
+			f.expect = fs.String("expect", "", "change the name only if it has the digest `DIGEST`, or \"none\"")
+			f.also = cli.List(fs, "tag", "t", "name the image by `TAG` too (repeatable)")
+			return f.run
 		},
 	}
+}
+
+// tagFlags are the flags of tag.
+type tagFlags struct {
+	expect *string
+	also   *[]string
+}
+
+// run names an image, by all names or by none.
+func (f *tagFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	tag, want, err := tagOperand(args[0], *f.expect)
+	if err != nil {
+		return err
+	}
+
+	for _, name := range *f.also {
+		if err := oci.CheckTag(name); err != nil {
+			return cli.Usagef("flag --tag: %v", err)
+		}
+	}
+
+	l, n, err := operands.OpenName(args[0])
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+
+	desc, err := taggedDescriptor(ctx, env, l, args[1:])
+	if err != nil {
+		return err
+	}
+
+	// DIR:TAG@DIGEST asserts what is named.
+	if !n.Digest.IsZero() && n.Digest != desc.Digest {
+		return cli.Usagef("the descriptor names %s, IMAGE names %s", desc.Digest, n.Digest)
+	}
+
+	if err := l.Tag(ctx, tag, desc, layout.TagOptions{Expect: want, Also: *f.also}); err != nil {
+		return operands.TagHint(l, err)
+	}
+
+	return oci.WriteDescriptors(env.Stdout, desc)
 }
 
 // taggedDescriptor reads the descriptor to name: an operand, or standard input.

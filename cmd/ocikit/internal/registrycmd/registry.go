@@ -311,33 +311,9 @@ it, which not every registry knows.`,
 		bind: func(fs *flag.FlagSet) registryAction {
 			mediaType := fs.String("media-type", "", "send the media type `TYPE`")
 			return func(ctx context.Context, env *cli.Env, c *registry.Client, ref registry.Reference, args []string) error {
-				name := cli.FileOperand(args)
-				data, err := env.Document(name)
+				desc, data, err := readManifest(env, cli.FileOperand(args), *mediaType, ref.Digest)
 				if err != nil {
 					return err
-				}
-
-				if len(data) > oci.MaxDocument {
-					return fmt.Errorf("%s: over %d bytes: %w", cli.InputName(name), oci.MaxDocument, oci.ErrMalformed)
-				}
-
-				desc := oci.Describe(*mediaType, data)
-
-				// A digest in REF says by which algorithm to hash.
-				if !ref.Digest.IsZero() && ref.Digest.Verifiable() {
-					desc.Digest = ref.Digest.Algorithm().FromBytes(data)
-				}
-
-				if desc.MediaType == "" {
-					desc.MediaType = oci.SniffDocument(data)
-				}
-
-				if desc.MediaType == "" {
-					return fmt.Errorf("%s: neither a manifest nor an index: %w", cli.InputName(name), oci.ErrMalformed)
-				}
-
-				if !ref.Digest.IsZero() && ref.Digest != desc.Digest {
-					return fmt.Errorf("%s: got %s, want %s: %w", cli.InputName(name), desc.Digest, ref.Digest, digest.ErrMismatch)
 				}
 
 				err = putUnder(ctx, c, ref, desc, data)
@@ -352,6 +328,34 @@ it, which not every registry knows.`,
 			}
 		},
 	}
+}
+
+// readManifest reads a manifest or an index, and returns its descriptor, of the media type that it says
+// if none is given. Its digest must be want, unless that is zero.
+func readManifest(env *cli.Env, name, mediaType string, want digest.Digest) (oci.Descriptor, []byte, error) {
+	data, err := env.Document(name)
+	if err != nil {
+		return oci.Descriptor{}, nil, err
+	}
+
+	desc := oci.Describe(cmp.Or(mediaType, oci.SniffDocument(data)), data)
+	if want.Verifiable() {
+		desc.Digest = want.Algorithm().FromBytes(data)
+	}
+
+	switch {
+	case len(data) > oci.MaxDocument:
+		err = fmt.Errorf("over %d bytes: %w", oci.MaxDocument, oci.ErrMalformed)
+	case desc.MediaType == "":
+		err = fmt.Errorf("neither a manifest nor an index: %w", oci.ErrMalformed)
+	case !want.IsZero() && want != desc.Digest:
+		err = fmt.Errorf("got %s, want %s: %w", desc.Digest, want, digest.ErrMismatch)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", cli.InputName(name), err)
+	}
+
+	return desc, data, err
 }
 
 func registryDelete() registryStep {

@@ -162,58 +162,69 @@ number first. The bytes are hashed while they are sent, so "upload finish" knows
 		Example: "ocikit upload start localhost:5000/hello | ocikit upload chunk layer.tar.gz | ocikit upload finish",
 		Status:  "1 if the registry refuses the chunk: `ocikit upload status` asks it where it stands",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			u := bindUploadFlags(fs)
-			length := new(cli.Size)
-			fs.Var(length, "length", "send at most `SIZE` bytes")
-			wrong := bindWrongFlags(fs)
-			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
-				if args[0] == "-" && *u.session == "" {
-					return cli.Usagef("standard input cannot hold the session and the bytes: name a file with --session")
-				}
-
-				s, c, err := u.open(env)
-				if err != nil {
-					return err
-				}
-
-				var src io.Reader = env.Stdin
-				if args[0] != "-" {
-					f, err := env.OpenFile(args[0], os.O_RDONLY, 0)
-					if err != nil {
-						return err
-					}
-					defer f.Close()
-					src = f
-				}
-
-				o := pushcmd.ChunkOptions{Length: int64(*length), Body: wrong.body, Progress: env.Report(), Name: cli.InputLabel(args[0])}
-
-				// In a file the session is saved behind each request: what the registry has by then
-				// is not sent again after a failure.
-				if *u.session != "" {
-					o.Save = func(s *pushcmd.Session) error { return s.Save(*u.session) }
-				}
-
-				result, err := s.Chunk(ctx, c, src, o)
-
-				// The usual hint is to ask where the session stands. That does not mend a body
-				// which is too large or not allowed.
-				if status, ok := errors.AsType[*registry.StatusError](err); ok && (status.TooLarge() || errors.Is(err, registry.ErrDenied)) {
-					return err
-				}
-				if err != nil {
-					return cli.WithHint(err, "`ocikit upload status` asks the registry how many bytes it holds, and brings the session there")
-				}
-
-				env.Detail("ocikit: sent %d bytes in %d requests, the session is at %d", result.Sent, result.Requests, s.Upload.Offset)
-				if *u.session != "" && result.Requests > 0 {
-					return nil // saved after each request
-				}
-
-				return u.save(env, s)
-			})
+			f := new(chunkFlags)
+			f.uploadFlags = bindUploadFlags(fs)
+			f.length = new(cli.Size)
+			fs.Var(f.length, "length", "send at most `SIZE` bytes")
+			f.wrong = bindWrongFlags(fs)
+			return f.alone(f.run)
 		},
 	}
+}
+
+// chunkFlags are the flags of upload chunk.
+type chunkFlags struct {
+	uploadFlags
+	length *cli.Size
+	wrong  *wrongFlags
+}
+
+// run sends the next bytes, and keeps the session as it is then.
+func (f *chunkFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	if args[0] == "-" && *f.session == "" {
+		return cli.Usagef("standard input cannot hold the session and the bytes: name a file with --session")
+	}
+
+	s, c, err := f.open(env)
+	if err != nil {
+		return err
+	}
+
+	var src io.Reader = env.Stdin
+	if args[0] != "-" {
+		file, err := env.OpenFile(args[0], os.O_RDONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		src = file
+	}
+
+	o := pushcmd.ChunkOptions{Length: int64(*f.length), Body: f.wrong.body, Progress: env.Report(), Name: cli.InputLabel(args[0])}
+
+	// In a file the session is saved behind each request: what the registry has by then
+	// is not sent again after a failure.
+	if *f.session != "" {
+		o.Save = func(s *pushcmd.Session) error { return s.Save(*f.session) }
+	}
+
+	result, err := s.Chunk(ctx, c, src, o)
+
+	// The usual hint is to ask where the session stands. That does not mend a body
+	// which is too large or not allowed.
+	if status, ok := errors.AsType[*registry.StatusError](err); ok && (status.TooLarge() || errors.Is(err, registry.ErrDenied)) {
+		return err
+	}
+	if err != nil {
+		return cli.WithHint(err, "`ocikit upload status` asks the registry how many bytes it holds, and brings the session there")
+	}
+
+	env.Detail("ocikit: sent %d bytes in %d requests, the session is at %d", result.Sent, result.Requests, s.Upload.Offset)
+	if *f.session != "" && result.Requests > 0 {
+		return nil // saved after each request
+	}
+
+	return f.save(env, s)
 }
 
 func uploadStatus() cli.Command {
@@ -276,48 +287,60 @@ session's offset on go with the request. The session's file is removed.
 ` + sessionHelp,
 		Example: "ocikit upload start localhost:5000/hello | ocikit upload chunk layer.tar.gz | ocikit upload finish",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			u := bindUploadFlags(fs)
-			want := fs.String("digest", "", "close the upload under `DIGEST`")
-			force := fs.Bool("force", false, "send --digest even if it is wrong")
-			wrong := bindWrongFlags(fs)
-			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
-				o := pushcmd.FinishOptions{Force: *force, Body: wrong.body, Progress: env.Report()}
-				var err error
-				if *want != "" {
-					if o.Digest, err = operands.ParseDigest("digest", *want); err != nil {
-						return err
-					}
-				}
-
-				if len(args) == 1 {
-					if o.Rest, err = env.OpenFile(args[0], os.O_RDONLY, 0); err != nil {
-						return err
-					}
-					defer o.Rest.Close()
-				}
-
-				s, c, err := u.open(env)
-				if err != nil {
-					return err
-				}
-
-				desc, err := s.Finish(ctx, c, o)
-				if errors.Is(err, digest.ErrMismatch) && !*force {
-					return cli.WithHint(err, "nothing was sent; --force sends it all the same")
-				}
-				if err != nil {
-					return err
-				}
-
-				// The registry has closed the session, so its file is of no use any more.
-				if err := u.remove(); err != nil {
-					return err
-				}
-
-				return oci.WriteDescriptors(env.Stdout, desc)
-			})
+			f := new(finishFlags)
+			f.uploadFlags = bindUploadFlags(fs)
+			f.want = fs.String("digest", "", "close the upload under `DIGEST`")
+			f.force = fs.Bool("force", false, "send --digest even if it is wrong")
+			f.wrong = bindWrongFlags(fs)
+			return f.alone(f.run)
 		},
 	}
+}
+
+// finishFlags are the flags of upload finish.
+type finishFlags struct {
+	uploadFlags
+	want  *string
+	force *bool
+	wrong *wrongFlags
+}
+
+// run closes the session, with the bytes of a file if one is named.
+func (f *finishFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	o := pushcmd.FinishOptions{Force: *f.force, Body: f.wrong.body, Progress: env.Report()}
+	var err error
+	if *f.want != "" {
+		if o.Digest, err = operands.ParseDigest("digest", *f.want); err != nil {
+			return err
+		}
+	}
+
+	if len(args) == 1 {
+		if o.Rest, err = env.OpenFile(args[0], os.O_RDONLY, 0); err != nil {
+			return err
+		}
+		defer o.Rest.Close()
+	}
+
+	s, c, err := f.open(env)
+	if err != nil {
+		return err
+	}
+
+	desc, err := s.Finish(ctx, c, o)
+	if errors.Is(err, digest.ErrMismatch) && !*f.force {
+		return cli.WithHint(err, "nothing was sent; --force sends it all the same")
+	}
+	if err != nil {
+		return err
+	}
+
+	// The registry has closed the session, so its file is of no use any more.
+	if err := f.remove(); err != nil {
+		return err
+	}
+
+	return oci.WriteDescriptors(env.Stdout, desc)
 }
 
 func uploadCancel() cli.Command {
@@ -352,48 +375,58 @@ in the file that --session names, or else cancelled.`,
 		Example: "ocikit upload mount localhost:5000/copy \"$(ocikit digest layer.tar.gz)\" --from hello",
 		Status:  "1 if the registry did not take the blob over",
 		Bind: func(fs *flag.FlagSet) cli.Action {
-			u := bindUploadFlags(fs)
-			from := fs.String("from-repo", "", "take the blob from the repository `REPO`; any that has it if none is named")
+			f := new(mountFlags)
+			f.uploadFlags = bindUploadFlags(fs)
+			f.from = fs.String("from-repo", "", "take the blob from the repository `REPO`; any that has it if none is named")
 			cli.Alias(fs, "from-repo", "from")
-			return u.alone(func(ctx context.Context, env *cli.Env, args []string) error {
-				d, err := digest.Parse(args[1])
-				if err != nil || !d.Verifiable() {
-					return cli.Usagef("%q: want a digest by sha256 or sha512", args[1])
-				}
-
-				c, ref, err := u.registry.Dial(env, registry.ParseRepository, args[0], false)
-				if err != nil {
-					return err
-				}
-
-				s, err := pushcmd.Mount(ctx, c, ref.Repo, d, *from)
-				if err != nil {
-					return err
-				}
-
-				if s == nil {
-					return printMounted(ctx, env, c, ref.Repo, d)
-				}
-
-				// The registry has opened an upload instead (distribution-spec, "Mounting a blob
-				// from another repository"). If no file keeps it, nobody could close it later, and
-				// it is cancelled where the registry can do that.
-				if *u.session != "" {
-					err = s.Save(*u.session)
-				} else {
-					s.Cancel(ctx, c)
-				}
-
-				source := "another repository"
-				if *from != "" {
-					source = fmt.Sprintf("%q", *from)
-				}
-
-				refused := fmt.Errorf("blob %s: the registry did not take it over from %s", d, source)
-				return errors.Join(cli.WithHint(refused, "it must be there, and you must be allowed to read it; `ocikit upload blob` sends it"), err)
-			})
+			return f.alone(f.run)
 		},
 	}
+}
+
+// mountFlags are the flags of upload mount.
+type mountFlags struct {
+	uploadFlags
+	from *string
+}
+
+// run asks for a mount, and keeps the session that a registry may open in its place.
+func (f *mountFlags) run(ctx context.Context, env *cli.Env, args []string) error {
+	d, err := digest.Parse(args[1])
+	if err != nil || !d.Verifiable() {
+		return cli.Usagef("%q: want a digest by sha256 or sha512", args[1])
+	}
+
+	c, ref, err := f.registry.Dial(env, registry.ParseRepository, args[0], false)
+	if err != nil {
+		return err
+	}
+
+	s, err := pushcmd.Mount(ctx, c, ref.Repo, d, *f.from)
+	if err != nil {
+		return err
+	}
+
+	if s == nil {
+		return printMounted(ctx, env, c, ref.Repo, d)
+	}
+
+	// The registry has opened an upload instead (distribution-spec, "Mounting a blob
+	// from another repository"). If no file keeps it, nobody could close it later, and
+	// it is cancelled where the registry can do that.
+	if *f.session != "" {
+		err = s.Save(*f.session)
+	} else {
+		s.Cancel(ctx, c)
+	}
+
+	source := "another repository"
+	if *f.from != "" {
+		source = fmt.Sprintf("%q", *f.from)
+	}
+
+	refused := fmt.Errorf("blob %s: the registry did not take it over from %s", d, source)
+	return errors.Join(cli.WithHint(refused, "it must be there, and you must be allowed to read it; `ocikit upload blob` sends it"), err)
 }
 
 // printMounted prints the descriptor of a blob that was mounted. The answer to a mount does not
