@@ -43,7 +43,7 @@ func (p *pusher) mode(desc oci.Descriptor) Mode {
 func (p *pusher) sendBlob(ctx context.Context, desc oci.Descriptor) (Step, error) {
 	f, err := p.open(desc)
 	if err != nil {
-		return Step{Action: "upload", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}, err
+		return stepOf("upload", desc), err
 	}
 	defer f.Close()
 	return p.sendFile(ctx, desc, f)

@@ -195,7 +195,7 @@ func (p *pusher) stored(ctx context.Context, n *node, name string, result regist
 		}
 	}
 
-	step := Step{Action: "manifest", Digest: d, MediaType: n.desc.MediaType, Size: n.desc.Size}
+	step := stepOf("manifest", n.desc)
 	if !p.present.has(d) {
 		p.present.add(d)
 		p.step(step)

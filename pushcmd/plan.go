@@ -87,7 +87,8 @@ func (p *pusher) neededBlobs(g *tree) []oci.Descriptor {
 }
 
 func (p *pusher) planBlob(ctx context.Context, desc oci.Descriptor) (Step, error) {
-	s := Step{Action: "upload", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size, Mode: p.mode(desc)}
+	s := stepOf("upload", desc)
+	s.Mode = p.mode(desc)
 
 	// A blob that cannot be read here is an error before the first byte is sent, not behind
 	// gigabytes of others.
@@ -155,7 +156,7 @@ func (p *pusher) planNames(g *tree, ref registry.Reference, tags []string) {
 		if p.present.has(n.desc.Digest) {
 			continue
 		}
-		s := Step{Action: "manifest", Digest: n.desc.Digest, MediaType: n.desc.MediaType, Size: n.desc.Size}
+		s := stepOf("manifest", n.desc)
 		if n == g.root && len(tags) == 0 {
 			s.Reference = ref.String()
 		}
@@ -164,9 +165,8 @@ func (p *pusher) planNames(g *tree, ref registry.Reference, tags []string) {
 
 	for _, tag := range tags {
 		ref.Tag, ref.Digest = tag, digest.Digest{}
-		p.step(Step{
-			Action: "tag", Digest: g.root.desc.Digest, MediaType: g.root.desc.MediaType, Size: g.root.desc.Size,
-			Tag: tag, Reference: ref.String(),
-		})
+		s := stepOf("tag", g.root.desc)
+		s.Tag, s.Reference = tag, ref.String()
+		p.step(s)
 	}
 }

@@ -72,6 +72,10 @@ type Step struct {
 	Reference string `json:"reference,omitempty"`
 }
 
+func stepOf(action string, desc oci.Descriptor) Step {
+	return Step{Action: action, Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}
+}
+
 // A Report says what a push did, or with DryRun would do.
 type Report struct {
 	Reference   string         `json:"reference"`
@@ -176,17 +180,7 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 	if done, err := p.upToDate(ctx, g, &tags); err != nil {
 		return report, err
 	} else if done && !p.o.Check {
-		there := Step{Action: "exists", Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}
-		if p.o.DryRun {
-			there.Reference = ref.String()
-			p.step(there)
-			return report, nil
-		}
-		p.step(there)
-		if err := p.listPresent(ctx, g); err != nil {
-			return report, err
-		}
-		return report, p.pushReferrers(ctx, g)
+		return report, p.leave(ctx, g, ref)
 	}
 
 	// The connections that a remote source needs for its blobs are made while this registry is asked
@@ -209,6 +203,22 @@ func (p *pusher) push(ctx context.Context, desc oci.Descriptor, ref registry.Ref
 	}
 
 	return report, p.pushReferrers(ctx, g)
+}
+
+// leave ends a push of what is there already.
+func (p *pusher) leave(ctx context.Context, g *tree, ref registry.Reference) error {
+	there := stepOf("exists", g.root.desc)
+	if p.o.DryRun {
+		there.Reference = ref.String()
+		p.step(there)
+		return nil
+	}
+
+	p.step(there)
+	if err := p.listPresent(ctx, g); err != nil {
+		return err
+	}
+	return p.pushReferrers(ctx, g)
 }
 
 // deliver sends what the plan found missing. A registry refuses a manifest whose blobs it does not have, so

@@ -147,15 +147,31 @@ func (c *Converter) makeLayer(ctx context.Context, d oci.Descriptor) (oci.Descri
 		return d, err
 	}
 
-	r, err := c.l.Blob(d)
+	made, got, err := c.encode(ctx, d)
 	if err != nil {
 		return d, err
+	}
+
+	// A conversion must not change what a layer holds.
+	if want, _ := d.DiffID(); got != want {
+		return d, fmt.Errorf("its diff ID is %s, the config says %s: %w", got, want, digest.ErrMismatch)
+	}
+
+	return made, nil
+}
+
+// encode stores a layer in the new compression. It returns the descriptor of what it stored, and the
+// diff ID of what it read.
+func (c *Converter) encode(ctx context.Context, d oci.Descriptor) (made oci.Descriptor, diffID digest.Digest, err error) {
+	r, err := c.l.Blob(d)
+	if err != nil {
+		return made, diffID, err
 	}
 	defer r.Close()
 
 	tar, _, err := tarutil.Decompress(r)
 	if err != nil {
-		return d, err
+		return made, diffID, err
 	}
 
 	to, o := c.l, c.o.Layer
@@ -166,42 +182,32 @@ func (c *Converter) makeLayer(ctx context.Context, d oci.Descriptor) (oci.Descri
 	o.AllowNoEnd = true // as old Docker layers are
 	w, err := NewLayerWriter(to, o)
 	if err != nil {
-		return d, err
+		return made, diffID, err
 	}
 	defer w.Abort()
 
+	// An eStargz layer has a diff ID of its own, so there the input is hashed.
 	sum := digest.NewHasher(digest.SHA256)
-	if o.Compression == Estargz { // whose diff ID is another one
+	if o.Compression == Estargz {
 		tar = io.TeeReader(tar, sum)
 	}
 
 	if _, err := oci.CopyUntil(ctx, w, tar); err != nil {
-		return d, err
+		return made, diffID, err
 	}
 
 	// Bytes behind the compressed data belong to the blob, and its digest is verified only at its
 	// end.
 	if _, err := oci.CopyUntil(ctx, io.Discard, r); err != nil {
-		return d, err
+		return made, diffID, err
 	}
 
-	made, err := w.Commit()
-	if err != nil {
-		return d, err
+	made, err = w.Commit()
+	if diffID, _ = made.DiffID(); o.Compression == Estargz {
+		diffID = sum.Digest()
 	}
 
-	// A conversion must not change what a layer holds. The diff ID of an eStargz layer is another
-	// one, so there the input counts.
-	got, _ := made.DiffID()
-	if o.Compression == Estargz {
-		got = sum.Digest()
-	}
-
-	if want, _ := d.DiffID(); got != want {
-		return d, fmt.Errorf("its diff ID is %s, the config says %s: %w", got, want, digest.ErrMismatch)
-	}
-
-	return made, nil
+	return made, diffID, err
 }
 
 // Change is the [Change] that converts an image. Its layers were made by [NewConverter].

@@ -31,21 +31,25 @@ func (im *Image) Patch(patch oci.JSONPatch) error {
 	}
 
 	doc, err := oci.ParseObject(after)
+	if err == nil && oci.IsIndex(im.desc.MediaType) {
+		_, err = oci.DecodeIndex(im.desc, after)
+		if _, ok := doc["manifests"]; err == nil && !ok {
+			err = fmt.Errorf("an index without \"manifests\": %w", oci.ErrMalformed)
+		}
+	} else if err == nil {
+		return im.patched(before, after, doc)
+	}
+
 	if err != nil {
 		return fmt.Errorf("after the JSON patch: %w", err)
 	}
 
-	if oci.IsIndex(im.desc.MediaType) {
-		if _, err := oci.DecodeIndex(im.desc, after); err != nil {
-			return fmt.Errorf("after the JSON patch: %w", err)
-		}
-		if _, ok := doc["manifests"]; !ok {
-			return fmt.Errorf("after the JSON patch: an index without \"manifests\": %w", oci.ErrMalformed)
-		}
-		im.doc = doc
-		return nil
-	}
+	im.doc = doc
+	return nil
+}
 
+// patched takes a manifest as a patch has left it, with what it says of the layers.
+func (im *Image) patched(before, after []byte, doc oci.Object) error {
 	was, err := oci.DecodeManifest(im.desc, before)
 	if err != nil {
 		return err

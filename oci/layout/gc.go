@@ -137,7 +137,14 @@ func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]ga
 		return nil, r.unsafe(err)
 	}
 
-	var found []garbageFile
+	found, err := l.oldFiles(r, blobs, o, sum)
+	slices.SortStableFunc(found, garbageFile.compare)
+	return found, err
+}
+
+// oldFiles returns the files that nothing needs and that are old enough: blobs that r did not come to,
+// and what writers left.
+func (l *Layout) oldFiles(r *reach, blobs []blobFile, o GCOptions, sum *GCSummary) (found []garbageFile, err error) {
 	add := func(g garbageFile, minAge time.Duration) {
 		g.Size, g.Age = g.info.Size(), o.Now.Sub(g.info.ModTime())
 		if sum.count(g.Garbage, minAge) {
@@ -167,7 +174,6 @@ func (l *Layout) garbage(ctx context.Context, o GCOptions, sum *GCSummary) ([]ga
 		add(garbageFile{Garbage: Garbage{Path: info.Name()}, info: info}, minAge)
 	}
 
-	slices.SortStableFunc(found, garbageFile.compare)
 	return found, nil
 }
 

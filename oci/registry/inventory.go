@@ -27,38 +27,9 @@ func (c *Client) Inventory(ctx context.Context, repo string, names iter.Seq2[str
 	var (
 		r      = NewRepository(ctx, c, Reference{Repo: repo}, nil)
 		w      = graph.NewWalker(r, graph.DefaultLimits())
-		seen   = map[digest.Digest]bool{}
-		found  []oci.Descriptor
+		list   = inventory{r: r, seen: map[digest.Digest]bool{}}
 		failed source.Failures
 	)
-
-	// note adds what is there. The walk has read a manifest already; a blob has to be asked for.
-	note := func(n graph.Node) error {
-		if seen[n.Desc.Digest] {
-			return nil
-		}
-
-		seen[n.Desc.Digest] = true
-		if len(seen) > maxInventory {
-			return fmt.Errorf("over %d blobs: %w", maxInventory, oci.ErrMalformed)
-		}
-
-		there, err := n.Doc != nil, n.Err
-		if err == nil && !there {
-			var size int64
-			size, err = r.Stat(n.Desc.Digest)
-			there = size < 0 || size == n.Desc.Size // some registries do not say
-		}
-
-		switch {
-		case errors.Is(err, ErrNotFound):
-			return nil
-		case err == nil && there:
-			found = append(found, n.Desc)
-		}
-
-		return err
-	}
 
 	for name, err := range names {
 		if err != nil {
@@ -68,13 +39,13 @@ func (c *Client) Inventory(ctx context.Context, repo string, names iter.Seq2[str
 
 		root, err := r.named(name)
 		if err == nil {
-			err = w.Walk([]oci.Descriptor{root}, note)
+			err = w.Walk([]oci.Descriptor{root}, list.note)
 		}
 		failed.Add(name, err)
 		if err := context.Cause(ctx); err != nil {
-			return found, err
+			return list.found, err
 		}
-		if failed.Hopeless() || len(seen) > maxInventory {
+		if failed.Hopeless() || len(list.seen) > maxInventory {
 			break
 		}
 
@@ -83,7 +54,42 @@ func (c *Client) Inventory(ctx context.Context, repo string, names iter.Seq2[str
 		clear(r.documents)
 	}
 
-	return found, failed.Err()
+	return list.found, failed.Err()
+}
+
+// An inventory collects what a repository has.
+type inventory struct {
+	r     *Repository
+	seen  map[digest.Digest]bool
+	found []oci.Descriptor
+}
+
+// note adds what is there. The walk has read a manifest already; a blob has to be asked for.
+func (l *inventory) note(n graph.Node) error {
+	if l.seen[n.Desc.Digest] {
+		return nil
+	}
+
+	l.seen[n.Desc.Digest] = true
+	if len(l.seen) > maxInventory {
+		return fmt.Errorf("over %d blobs: %w", maxInventory, oci.ErrMalformed)
+	}
+
+	there, err := n.Doc != nil, n.Err
+	if err == nil && !there {
+		var size int64
+		size, err = l.r.Stat(n.Desc.Digest)
+		there = size < 0 || size == n.Desc.Size // some registries do not say
+	}
+
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err == nil && there:
+		l.found = append(l.found, n.Desc)
+	}
+
+	return err
 }
 
 // named returns what a tag or a digest means. Anything else is refused: a name with a slash would

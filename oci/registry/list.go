@@ -299,17 +299,7 @@ func (c *Client) fallbackIndex(ctx context.Context, repo string, d digest.Digest
 // Other writers may replace the list at the same time. AddReferrer reads it back and tries again,
 // four times in all; then the error wraps [ErrProtocol].
 func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Digest, desc oci.Descriptor) (bool, error) {
-	r := &wire.Request{
-		Method: http.MethodGet, URL: c.conn.Endpoint(repo, "referrers", subject.String()), Endpoint: "end-12",
-		Scopes: []wire.Scope{wire.PullScope(repo)}, Limit: maxListBody,
-	}
-
-	resp, err := c.conn.Do(ctx, r, http.StatusOK)
-	if err == nil && headerType(resp) == oci.MediaTypeIndex {
-		return false, nil
-	}
-
-	if err != nil && !noReferrersAPI(err) {
+	if has, err := c.hasReferrersAPI(ctx, repo, subject); has || err != nil {
 		return false, err
 	}
 
@@ -358,4 +348,18 @@ func (c *Client) AddReferrer(ctx context.Context, repo string, subject digest.Di
 	}
 
 	return true, fmt.Errorf("referrers of %s: others change the list all the time: %w", subject, ErrProtocol)
+}
+
+// hasReferrersAPI asks for the referrers of a manifest, and reports whether the registry lists them.
+func (c *Client) hasReferrersAPI(ctx context.Context, repo string, subject digest.Digest) (bool, error) {
+	r := &wire.Request{
+		Method: http.MethodGet, URL: c.conn.Endpoint(repo, "referrers", subject.String()), Endpoint: "end-12",
+		Scopes: []wire.Scope{wire.PullScope(repo)}, Limit: maxListBody,
+	}
+
+	resp, err := c.conn.Do(ctx, r, http.StatusOK)
+	if noReferrersAPI(err) {
+		return false, nil
+	}
+	return err == nil && headerType(resp) == oci.MediaTypeIndex, err
 }

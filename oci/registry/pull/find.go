@@ -198,7 +198,7 @@ func (im *Image) store(l *layout.Layout, step func(Step)) error {
 		if _, _, err := l.Put(bytes.NewReader(doc.data), doc.desc.Digest); err != nil {
 			return err
 		}
-		step(Step{Action: "manifest", Digest: doc.desc.Digest, MediaType: doc.desc.MediaType, Size: doc.desc.Size})
+		step(stepOf("manifest", doc.desc))
 	}
 	return nil
 }

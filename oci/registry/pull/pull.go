@@ -30,6 +30,10 @@ type Step struct {
 	Reason    string        `json:"reason,omitempty"`
 }
 
+func stepOf(action string, desc oci.Descriptor) Step {
+	return Step{Action: action, Digest: desc.Digest, MediaType: desc.MediaType, Size: desc.Size}
+}
+
 // A Report says what a pull did.
 type Report struct {
 	Reference     string         `json:"reference"`
@@ -135,7 +139,7 @@ func (p *puller) pull(ctx context.Context, entry oci.Descriptor) error {
 func (im *Image) Plan(ctx context.Context, l *layout.Layout, entry oci.Descriptor) ([]Step, error) {
 	var steps []Step
 	for _, d := range im.blobs {
-		s := Step{Action: "fetch", Digest: d.Digest, MediaType: d.MediaType, Size: d.Size}
+		s := stepOf("fetch", d)
 		if l != nil {
 			var err error
 			if s.Action, s.Reason, err = im.local(ctx, l, d); err != nil {
@@ -151,7 +155,7 @@ func (im *Image) Plan(ctx context.Context, l *layout.Layout, entry oci.Descripto
 				continue
 			}
 		}
-		steps = append(steps, Step{Action: "manifest", Digest: doc.desc.Digest, MediaType: doc.desc.MediaType, Size: doc.desc.Size})
+		steps = append(steps, stepOf("manifest", doc.desc))
 	}
 
 	return append(steps, Step{Action: "tag", Digest: entry.Digest, MediaType: entry.MediaType, Size: entry.Size, Tag: entry.Annotations.Get(oci.AnnotationRefName)}), context.Cause(ctx)

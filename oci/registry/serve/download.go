@@ -13,6 +13,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/layout"
 	"ocikit/oci/progress"
 	"ocikit/oci/registry/pull"
 	"ocikit/oci/registry/serve/exchange"
@@ -201,9 +202,14 @@ func (dl *download) run(ctx context.Context, o *origin, d digest.Digest) error {
 
 	dl.change(func() { dl.f, dl.size, dl.have = f, size, part.Size() })
 
-	t := progress.NewTask(o.s.opts.Progress, progress.Event{Name: o.repo, Digest: d, Offset: part.Size(), Size: size})
+	return dl.fetch(ctx, o, oci.Descriptor{MediaType: oci.MediaTypeOctetStream, Digest: d, Size: size}, part)
+}
+
+// fetch fetches what part lacks of a blob.
+func (dl *download) fetch(ctx context.Context, o *origin, desc oci.Descriptor, part *layout.Partial) error {
+	t := progress.NewTask(o.s.opts.Progress, progress.Event{Name: o.repo, Digest: desc.Digest, Offset: part.Size(), Size: desc.Size})
 	defer t.Stop()
-	_, err = pull.Rest(ctx, o.c, o.path, oci.Descriptor{MediaType: oci.MediaTypeOctetStream, Digest: d, Size: size}, part, func(n int64) {
+	_, err := pull.Rest(ctx, o.c, o.path, desc, part, func(n int64) {
 		t.Add(int(n - dl.have))
 		dl.change(func() { dl.have = n })
 	})

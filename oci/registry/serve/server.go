@@ -124,13 +124,7 @@ func (s *Server) SetUpstreams(u *Upstreams) {
 // and of the archives there, which are read in place. With [Options.Archive] root is not looked at.
 // The caller closes the Server.
 func New(root string, opts Options) (*Server, error) {
-	opts.MaxSessions = cmp.Or(opts.MaxSessions, 10_000)
-	opts.SessionExpiry = cmp.Or(opts.SessionExpiry, 24*time.Hour)
-	opts.IdleTimeout = cmp.Or(opts.IdleTimeout, time.Minute)
-	opts.Grace = cmp.Or(opts.Grace, 10*time.Second)
-	if opts.Now == nil {
-		opts.Now = time.Now
-	}
+	opts.setDefaults()
 
 	var dir *os.Root
 	if opts.Archive != nil {
@@ -184,6 +178,17 @@ func New(root string, opts Options) (*Server, error) {
 	}
 
 	return s, nil
+}
+
+// setDefaults fills in what zero stands for.
+func (o *Options) setDefaults() {
+	o.MaxSessions = cmp.Or(o.MaxSessions, 10_000)
+	o.SessionExpiry = cmp.Or(o.SessionExpiry, 24*time.Hour)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, time.Minute)
+	o.Grace = cmp.Or(o.Grace, 10*time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 }
 
 // Close releases the directory. Uploads that are open stay on the disk and go on with the

@@ -241,34 +241,7 @@ func (t *Tap) finish(p *passage, broken bool) {
 	e.Timing.Total = millis(t.opts.Now().Sub(p.w.Start))
 	e.Timing.FirstByte, e.Continue = millis(time.Duration(p.firstByte.Load())), p.continued.Load()
 	e.Fault = p.w.Access.Fault
-	clientGone := p.in.Context().Err() != nil
-
-	// The transport may still be reading the request's body. What a meter has counted is final
-	// only after halt.
-	if p.request != nil {
-		p.request.halt(p.w)
-		if p.rt.Kind == exchange.Token {
-			t.secrets.learnForm(p.request.text())
-		}
-		e.Sent, e.Asked = p.request.n.Load(), p.request.body(t, e.Method != http.MethodPost || p.rt.Kind != exchange.Token)
-		clientGone = clientGone || p.request.err != nil && p.request.err != io.EOF
-		e.Unhashed = p.request.unhashed()
-	}
-
-	if p.answer != nil {
-		p.answer.halt(nil)
-		e.Received, e.Answered = p.answer.n.Load(), p.answer.body(t, true)
-		if p.answer.unhashed() {
-			e.Unhashed = true
-			t.pulledBefore(p, true)
-		}
-		t.learnAnswer(p)
-
-		// Reading was given up because the client was gone.
-		clientGone = clientGone || errors.Is(p.answer.err, context.Canceled) || errors.Is(p.answer.err, http.ErrBodyReadAfterClose)
-	}
-
-	t.blame(p, broken, clientGone)
+	t.blame(p, broken, t.finishBodies(p))
 
 	// A fault, or an answer of our own, is not what the registry said.
 	if p.w.Status != e.Status && (p.w.Status != 0 || e.Fault != "") {
@@ -297,6 +270,40 @@ func (t *Tap) finish(p *passage, broken bool) {
 
 	p.hideQuery()
 	t.show(p)
+}
+
+// finishBodies writes down how much of the bodies has passed, and what they were. It reports whether
+// the client has gone away.
+func (t *Tap) finishBodies(p *passage) (clientGone bool) {
+	e := p.entry
+	clientGone = p.in.Context().Err() != nil
+
+	// The transport may still be reading the request's body. What a meter has counted is final
+	// only after halt.
+	if p.request != nil {
+		p.request.halt(p.w)
+		if p.rt.Kind == exchange.Token {
+			t.secrets.learnForm(p.request.text())
+		}
+		e.Sent, e.Asked = p.request.n.Load(), p.request.body(t, e.Method != http.MethodPost || p.rt.Kind != exchange.Token)
+		clientGone = clientGone || p.request.err != nil && p.request.err != io.EOF
+		e.Unhashed = p.request.unhashed()
+	}
+
+	if p.answer != nil {
+		p.answer.halt(nil)
+		e.Received, e.Answered = p.answer.n.Load(), p.answer.body(t, true)
+		if p.answer.unhashed() {
+			e.Unhashed = true
+			t.pulledBefore(p, true)
+		}
+		t.learnAnswer(p)
+
+		// Reading was given up because the client was gone.
+		clientGone = clientGone || errors.Is(p.answer.err, context.Canceled) || errors.Is(p.answer.err, http.ErrBodyReadAfterClose)
+	}
+
+	return clientGone
 }
 
 // blame writes down who broke the connection. A failure while the client was still there is the

@@ -142,30 +142,41 @@ func (x *exchange) newRequest(ctx context.Context, u *url.URL, authorization str
 		req.Header.Set("Authorization", authorization)
 	}
 
+	return req, x.setBody(req)
+}
+
+// setBody gives a request its body, if it has one.
+func (x *exchange) setBody(req *http.Request) error {
+	r := x.r
 	req.Body, req.ContentLength = http.NoBody, 0
-	if r.Body != nil && r.Body.Size > 0 {
-		data, err := r.Body.open()
-		if err != nil {
-			return nil, err
+	if r.Body == nil || r.Body.Size <= 0 {
+		if r.Slow {
+			x.watch.extend()
 		}
-		x.body = &sender{r: data, src: r.Body, watch: x.watch, slow: r.Slow}
-		req.Body, req.ContentLength = x.body, r.Body.Size
-		switch {
-		// A length that is not that of the body is sent on purpose, see Call.
-		case r.Length > 0:
-			req.ContentLength = r.Length
-			x.body.r = io.LimitReader(data, r.Length)
-		case r.Length < 0:
-			req.ContentLength = -1
-		}
-		if x.c.wantsExpect(r) {
-			req.Header.Set("Expect", "100-continue")
-		}
-	} else if r.Slow {
-		x.watch.extend()
+		return nil
 	}
 
-	return req, nil
+	data, err := r.Body.open()
+	if err != nil {
+		return err
+	}
+
+	x.body = &sender{r: data, src: r.Body, watch: x.watch, slow: r.Slow}
+	req.Body, req.ContentLength = x.body, r.Body.Size
+	switch {
+	// A length that is not that of the body is sent on purpose, see Call.
+	case r.Length > 0:
+		req.ContentLength = r.Length
+		x.body.r = io.LimitReader(data, r.Length)
+	case r.Length < 0:
+		req.ContentLength = -1
+	}
+
+	if x.c.wantsExpect(r) {
+		req.Header.Set("Expect", "100-continue")
+	}
+
+	return nil
 }
 
 // Expect: 100-continue asks the registry whether it wants a body before the body is sent. Then an

@@ -79,15 +79,8 @@ func memberRemedy(c why.Cause) string {
 	name := strings.NewReplacer("~1", "/", "~0", "~").Replace(parts[len(parts)-1])
 	value := plainValue(c.There)
 
-	// An entry of the history, /history/N/MEMBER, has a flag as long as both have the entry.
 	if document == "config" && len(parts) > 2 && parts[1] == "history" {
-		switch {
-		case c.More != 0 || len(parts) != 4:
-			return "`ocikit mutate --drop-history` of both"
-		case c.There == "" || value == "":
-			return "`ocikit mutate --history " + parts[2] + ":" + parts[3] + "=VALUE`"
-		}
-		return "`ocikit mutate --history " + parts[2] + ":" + parts[3] + "=" + value + "`"
+		return historyRemedy(c, parts, value)
 	}
 
 	// The first flag wins that covers the member and can do what is needed.
@@ -124,6 +117,18 @@ func memberRemedy(c why.Cause) string {
 	}
 
 	return "`ocikit mutate --json-patch " + document + "=FILE`"
+}
+
+// historyRemedy is memberRemedy for an entry of the history, /history/N/MEMBER. It has a flag as long as
+// both configs have the entry.
+func historyRemedy(c why.Cause, parts []string, value string) string {
+	if c.More != 0 || len(parts) != 4 {
+		return "`ocikit mutate --drop-history` of both"
+	}
+	if c.There == "" || value == "" {
+		value = "VALUE"
+	}
+	return "`ocikit mutate --history " + parts[2] + ":" + parts[3] + "=" + value + "`"
 }
 
 // plainValue returns the JSON string value if it can stand in a shell without quotes and is not too

@@ -391,14 +391,7 @@ func (in *inspector) addManifest(n *node, doc []byte, depth int) error {
 
 	// The config of an artifact may be anything, so only that of an image is read.
 	if m.IsImage() && !config.Missing {
-		c, err := graph.Config(in.l, m.Config)
-		if err != nil {
-			return err
-		}
-		if config.view, err = c.View(); err != nil {
-			return err
-		}
-		if config.Config, err = c.Encode(); err != nil {
+		if err := in.readConfig(config, m.Config); err != nil {
 			return err
 		}
 		if n.Attests == "" {
@@ -406,21 +399,7 @@ func (in *inspector) addManifest(n *node, doc []byte, depth int) error {
 		}
 	}
 
-	// Entries of the history that are not marked as empty stand for the layers in order (image-spec,
-	// config.md). Nobody enforces that: steps get layers as far as those go, but a layer is told how
-	// it was made only if the numbers agree.
-	var made []oci.History
-	for _, h := range config.view.History {
-		step := inspectStep{History: h}
-		if !h.EmptyLayer {
-			if len(made) < len(m.Layers) {
-				step.Layer = &m.Layers[len(made)].Digest
-			}
-			made = append(made, h)
-		}
-		config.Steps = append(config.Steps, step)
-	}
-
+	made := config.addSteps(m.Layers)
 	for i, d := range m.Layers {
 		layer, err := in.node(d, depth+1)
 		if err != nil {
@@ -436,4 +415,37 @@ func (in *inspector) addManifest(n *node, doc []byte, depth int) error {
 	}
 
 	return nil
+}
+
+// readConfig adds to the node of a config what it says.
+func (in *inspector) readConfig(config *node, desc oci.Descriptor) error {
+	c, err := graph.Config(in.l, desc)
+	if err != nil {
+		return err
+	}
+	if config.view, err = c.View(); err != nil {
+		return err
+	}
+	config.Config, err = c.Encode()
+	return err
+}
+
+// addSteps adds the history to the node of a config, and returns the steps that made layers.
+//
+// Entries of the history that are not marked as empty stand for the layers in order (image-spec,
+// config.md). Nobody enforces that: steps get layers as far as those go, but a layer is told how it
+// was made only if the numbers agree.
+func (config *node) addSteps(layers []oci.Descriptor) (made []oci.History) {
+	for _, h := range config.view.History {
+		step := inspectStep{History: h}
+		if !h.EmptyLayer {
+			if len(made) < len(layers) {
+				step.Layer = &layers[len(made)].Digest
+			}
+			made = append(made, h)
+		}
+		config.Steps = append(config.Steps, step)
+	}
+
+	return made
 }

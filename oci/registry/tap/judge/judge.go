@@ -186,25 +186,43 @@ func (c *Conversation) remember(x *view, list []Verdict) {
 	}
 
 	if e.Session != "" {
-		switch {
-		case e.Endpoint == "end-4a" && e.Status == 202, e.Endpoint == "end-11" && e.Status == 202:
-			c.uploads++
-			if len(c.sessions) < maxKept {
-				c.sessions[e.Session] = accepted{e.N, e.Ask("Authorization")}
-			}
-		case e.Endpoint == "end-6" && e.Status == 201:
-			c.finished++
-			delete(c.sessions, e.Session)
-		case e.Endpoint == "end-14" && good:
-			delete(c.sessions, e.Session)
-		case good && !e.Away && c.open(e.Session):
-			c.sessions[e.Session] = accepted{e.N, e.Ask("Authorization")}
-		}
+		c.follow(e, good)
+	}
+	if broken := c.addProblems(x, list); good && !broken {
+		c.solve(x)
 	}
 
-	// A problem stays open until solve finds that it went away. Some verdicts, such as a 401
-	// that asks for credentials, are problems only if nothing follows.
-	broken := false
+	// Who was asked for credentials and came with some has done what was asked, however it ends.
+	if e.Ask("Authorization") != "" && e.Endpoint != "token" {
+		for _, p := range c.problems {
+			p.solved = p.solved || p.v.Rule == "asks"
+		}
+	}
+}
+
+// follow keeps how far an upload session is behind an exchange of it.
+func (c *Conversation) follow(e *record.Entry, good bool) {
+	switch {
+	case e.Endpoint == "end-4a" && e.Status == 202, e.Endpoint == "end-11" && e.Status == 202:
+		c.uploads++
+		if len(c.sessions) < maxKept {
+			c.sessions[e.Session] = accepted{e.N, e.Ask("Authorization")}
+		}
+	case e.Endpoint == "end-6" && e.Status == 201:
+		c.finished++
+		delete(c.sessions, e.Session)
+	case e.Endpoint == "end-14" && good:
+		delete(c.sessions, e.Session)
+	case good && !e.Away && c.open(e.Session):
+		c.sessions[e.Session] = accepted{e.N, e.Ask("Authorization")}
+	}
+}
+
+// addProblems keeps what is wrong with an exchange, and reports whether anything is. A problem stays
+// open until solve finds that it went away. Some verdicts, such as a 401 that asks for credentials,
+// are problems only if nothing follows.
+func (c *Conversation) addProblems(x *view, list []Verdict) (broken bool) {
+	e := x.e
 	for _, v := range list {
 		if v.Broken() {
 			broken = true
@@ -218,16 +236,7 @@ func (c *Conversation) remember(x *view, list []Verdict) {
 		}
 	}
 
-	if good && !broken {
-		c.solve(x)
-	}
-
-	// Who was asked for credentials and came with some has done what was asked, however it ends.
-	if e.Ask("Authorization") != "" && e.Endpoint != "token" {
-		for _, p := range c.problems {
-			p.solved = p.solved || p.v.Rule == "asks"
-		}
-	}
+	return broken
 }
 
 // open reports whether an upload was opened here and is not finished.
