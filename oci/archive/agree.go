@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"ocikit/digest"
@@ -26,18 +27,7 @@ func (a *Archive) checkAgreement(ctx context.Context, entries []oci.Descriptor) 
 		return err
 	}
 
-	// Images whose layers are compressed in different ways have one config.
-	layers := map[digest.Digest][][]oci.Descriptor{} // by config
-	all := true
-	err = graph.NewWalker(a, graph.DefaultLimits()).Walk(entries, func(n graph.Node) error {
-		all = all && n.Err == nil
-		if n.Doc == nil || !oci.IsManifest(n.Desc.MediaType) {
-			return nil
-		}
-		m, err := oci.DecodeManifest(n.Desc, n.Doc)
-		layers[m.Config.Digest] = append(layers[m.Config.Digest], m.Layers)
-		return err
-	})
+	layers, all, err := a.layersByConfig(entries)
 	if err != nil {
 		return err
 	}
@@ -57,21 +47,35 @@ func (a *Archive) checkAgreement(ctx context.Context, entries []oci.Descriptor) 
 		}
 
 		// One of them has to agree; what is said is about the first.
-		var disagreement error
-		for _, want := range known {
+		var first error
+		agrees := slices.ContainsFunc(known, func(want []oci.Descriptor) bool {
 			err := a.compareLayers(it, config.digest, want)
-			if disagreement = cmp.Or(disagreement, err); err == nil {
-				disagreement = nil
-				break
-			}
-		}
-
-		if disagreement != nil {
-			return disagreement
+			first = cmp.Or(first, err)
+			return err == nil
+		})
+		if !agrees {
+			return first
 		}
 	}
 
 	return nil
+}
+
+// layersByConfig returns the layers of all manifests that entries lead to, by the digests of their
+// configs: images whose layers are compressed in different ways have one config. all is false if some
+// manifest cannot be read.
+func (a *Archive) layersByConfig(entries []oci.Descriptor) (layers map[digest.Digest][][]oci.Descriptor, all bool, err error) {
+	layers, all = map[digest.Digest][][]oci.Descriptor{}, true
+	err = graph.NewWalker(a, graph.DefaultLimits()).Walk(entries, func(n graph.Node) error {
+		all = all && n.Err == nil
+		if n.Doc == nil || !oci.IsManifest(n.Desc.MediaType) {
+			return nil
+		}
+		m, err := oci.DecodeManifest(n.Desc, n.Doc)
+		layers[m.Config.Digest] = append(layers[m.Config.Digest], m.Layers)
+		return err
+	})
+	return layers, all, err
 }
 
 // compareLayers compares the layers of an image in manifest.json with those of its manifest.

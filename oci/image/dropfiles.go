@@ -184,24 +184,12 @@ func (d *Dropper) rewrite(ctx context.Context, desc oci.Descriptor, links bool) 
 	}
 	defer f.Close()
 
-	to, o := d.l, LayerOptions{Compression: None, AllowNoEnd: true, Algorithm: desc.Digest.Algorithm()}
+	to := d.l
 	if d.dry {
 		to = nil
 	}
 
-	// The layer keeps its compression. The level it was made at is not known, so it is the usual
-	// one.
-	_, star := desc.Annotations.Find(estargz.TOCDigestAnnotation)
-	switch t, _ := oci.ParseLayerType(desc.MediaType); {
-	case star:
-		o.Compression, o.Level = Estargz, gzip.DefaultLevel
-	case t.Compression == oci.Gzip:
-		o.Compression, o.Level = Gzip, gzip.DefaultLevel
-	case t.Compression == oci.Zstd:
-		o.Compression, o.Level = Zstd, zstd.DefaultLevel
-	}
-
-	w, err := NewLayerWriter(to, o)
+	w, err := NewLayerWriter(to, sameCompression(desc))
 	if err != nil {
 		return desc, err
 	}
@@ -219,4 +207,20 @@ func (d *Dropper) rewrite(ctx context.Context, desc oci.Descriptor, links bool) 
 	}
 
 	return w.Commit()
+}
+
+// sameCompression returns the options of a layer that is written again, compressed as it is. The level
+// that it was made at is not known, so it is the usual one.
+func sameCompression(desc oci.Descriptor) LayerOptions {
+	o := LayerOptions{Compression: None, AllowNoEnd: true, Algorithm: desc.Digest.Algorithm()}
+	_, star := desc.Annotations.Find(estargz.TOCDigestAnnotation)
+	switch t, _ := oci.ParseLayerType(desc.MediaType); {
+	case star:
+		o.Compression, o.Level = Estargz, gzip.DefaultLevel
+	case t.Compression == oci.Gzip:
+		o.Compression, o.Level = Gzip, gzip.DefaultLevel
+	case t.Compression == oci.Zstd:
+		o.Compression, o.Level = Zstd, zstd.DefaultLevel
+	}
+	return o
 }

@@ -251,7 +251,12 @@ func (d *deep) judge() {
 		}
 	}
 
-	// Layers that cannot be applied are worth a finding only if each of them can be read.
+	d.judgeApplied()
+}
+
+// judgeApplied adds what is wrong with layers once they lie upon each other. Those that cannot be
+// applied are worth a finding only if each of them can be read.
+func (d *deep) judgeApplied() {
 	for _, img := range d.images {
 		list := img.layers
 		if !img.fits() {

@@ -246,49 +246,49 @@ func (s *Set) Join(ctx context.Context, w io.Writer) error {
 		f.Close()
 	}
 
-	whole := digest.NewHasher(digest.SHA256)
+	others := slices.DeleteFunc(slices.Clone(s.Index.Parts), func(p Part) bool {
+		return slices.ContainsFunc(problems, func(q Problem) bool { return q.Name == p.Name })
+	})
 	if len(problems) == 0 {
-		for i, p := range s.Index.Parts {
-			end := func() error { return nil }
-			if i == len(s.Index.Parts)-1 {
-				end = func() error { return s.checkWhole(whole) }
-			}
-			err := s.read(ctx, w, p, whole, end)
-			if bad, ok := errors.AsType[*partError](err); ok {
-				problems = append(problems, bad.Problem)
-				// The parts behind it are read too, so that one trip brings all that is to be
-				// replaced.
-				rest, err := s.check(ctx, s.Index.Parts[i+1:], io.Discard)
-				if err != nil {
-					return err
-				}
-				problems = append(problems, rest...)
-				break
-			}
-			if err != nil {
-				return err
-			}
-		}
-	} else { // say at once what else is wrong
-		var others []Part
-		for _, p := range s.Index.Parts {
-			if !slices.ContainsFunc(problems, func(q Problem) bool { return q.Name == p.Name }) {
-				others = append(others, p)
-			}
-		}
-		more, err := s.check(ctx, others, io.Discard)
-		if err != nil {
+		bad, rest, err := s.write(ctx, w)
+		if err != nil || bad == nil {
 			return err
 		}
-		problems = append(problems, more...)
-		slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Name, b.Name) })
+		problems, others = append(problems, bad.Problem), rest
 	}
 
-	if len(problems) > 0 {
-		return fmt.Errorf("%q: %w: %s", s.dir, ErrBad, describe(problems))
+	// One trip is to bring all that has to be replaced.
+	more, err := s.check(ctx, others, io.Discard)
+	if err != nil {
+		return err
 	}
 
-	return nil
+	problems = append(problems, more...)
+	slices.SortFunc(problems, func(a, b Problem) int { return strings.Compare(a.Name, b.Name) })
+	return fmt.Errorf("%q: %w: %s", s.dir, ErrBad, describe(problems))
+}
+
+// write writes the parts one after the other, up to one that is bad, and returns that and those behind
+// it.
+func (s *Set) write(ctx context.Context, w io.Writer) (bad *partError, rest []Part, err error) {
+	whole := digest.NewHasher(digest.SHA256)
+	last := len(s.Index.Parts) - 1
+	for i, p := range s.Index.Parts {
+		end := func() error { return nil }
+		if i == last {
+			end = func() error { return s.checkWhole(whole) }
+		}
+
+		err := s.read(ctx, w, p, whole, end)
+		if bad, ok := errors.AsType[*partError](err); ok {
+			return bad, s.Index.Parts[i+1:], nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+
+	return nil, nil, nil
 }
 
 // openPart opens a part and looks at its size.

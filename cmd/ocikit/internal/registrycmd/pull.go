@@ -84,8 +84,41 @@ type pulling struct {
 	group *naming                   // of many: what gets its names together
 }
 
-// start checks the command line and finds out which images are meant.
-func (p *pulling) start(ctx context.Context, env *cli.Env, args []string) (err error) {
+// start finds out which images are meant, and pulls them.
+func (p *pulling) start(ctx context.Context, env *cli.Env, args []string) error {
+	if err := p.check(args); err != nil {
+		return err
+	}
+
+	p.clients.StdinIsList = p.set.FromFile == "-"
+	p.o.Progress = env.Report()
+	p.o.Notice = env.Tell
+
+	// local opens the layout once something has to be read there.
+	defer func() {
+		if p.l != nil {
+			p.l.Close()
+		}
+	}()
+
+	switch {
+	case p.set.FromFile != "":
+		return p.list(ctx, env)
+	case p.set.All:
+		return p.all(ctx, env, args[0])
+	}
+
+	ref, err := commonflags.ParseRef(registry.ParseReference, args[0])
+	if err != nil {
+		return err
+	}
+
+	_, err = p.run(ctx, env, operands.Wanted{Ref: ref})
+	return err
+}
+
+// check checks the command line, and reads of it what says where the images go and which platforms.
+func (p *pulling) check(args []string) (err error) {
 	want := 2
 	if p.set.FromFile != "" {
 		want = 1
@@ -117,34 +150,7 @@ func (p *pulling) start(ctx context.Context, env *cli.Env, args []string) (err e
 		return cli.Usagef("flag -j: it cannot be negative")
 	}
 
-	if p.o.Platforms, err = operands.ParsePlatforms(*p.platform); err != nil {
-		return err
-	}
-
-	p.clients.StdinIsList = p.set.FromFile == "-"
-	p.o.Progress = env.Report()
-	p.o.Notice = env.Tell
-
-	// local opens the layout once something has to be read there.
-	defer func() {
-		if p.l != nil {
-			p.l.Close()
-		}
-	}()
-
-	switch {
-	case p.set.FromFile != "":
-		return p.list(ctx, env)
-	case p.set.All:
-		return p.all(ctx, env, args[0])
-	}
-
-	ref, err := commonflags.ParseRef(registry.ParseReference, args[0])
-	if err != nil {
-		return err
-	}
-
-	_, err = p.run(ctx, env, operands.Wanted{Ref: ref})
+	p.o.Platforms, err = operands.ParsePlatforms(*p.platform)
 	return err
 }
 
@@ -218,16 +224,21 @@ func (p *pulling) run(ctx context.Context, env *cli.Env, w operands.Wanted) (nam
 		return im.Named, errors.Join(err, show.WriteEachJSON(env.Stdout, steps))
 	}
 
+	return im.Named, p.bring(ctx, env, im, entry, w.Name == "")
+}
+
+// bring brings an image that was found into the layout, and prints what came of it. The report of one of
+// many that fails is printed by the loop over them.
+func (p *pulling) bring(ctx context.Context, env *cli.Env, im *pull.Image, entry oci.Descriptor, alone bool) (err error) {
 	// The layout is made only now, when the image is known to exist: a wrong name leaves no
 	// directory behind.
 	if p.l == nil {
 		if p.l, err = layout.Init(p.target.Dir); err != nil {
-			return named, err
+			return err
 		}
 	}
 
 	env.Watch(p.l)
-
 	report, err := im.Pull(ctx, p.l, entry)
 	env.Summary(err, "ocikit: %s: %d bytes received, %s, %.1f s", report.Reference, report.BytesReceived, show.Count(int(report.Requests), "request"), report.Seconds)
 
@@ -238,16 +249,15 @@ func (p *pulling) run(ctx context.Context, env *cli.Env, w operands.Wanted) (nam
 		return oci.WriteDescriptors(env.Stdout, im.Desc)
 	}
 
-	// The report of a failed image among many is printed by the loop over them.
 	switch {
-	case err != nil && *p.asJSON && w.Name == "":
-		return im.Named, errors.Join(err, print())
+	case err != nil && *p.asJSON && alone:
+		return errors.Join(err, print())
 	case err != nil:
-		return im.Named, err
+		return err
 	}
 
 	// Nothing is printed of an image before it has its name. Of many images that may be later.
-	return im.Named, p.group.then(print)
+	return p.group.then(print)
 }
 
 // referrers says how many referrers come along, if they were asked for.
