@@ -132,29 +132,33 @@ func refuseClashes(all []Image) {
 	}
 }
 
+// places tells, for each manifest, the images that lead to it: one for each repository, since its
+// referrers follow it into all of them.
+type places map[digest.Digest][]Image
+
+// note notes the manifests that an image leads to.
+func (p places) note(im Image) error {
+	return graph.Scan(im.Source, []oci.Descriptor{im.Desc}, func(n graph.Node) error {
+		d := n.Desc.Digest
+		if n.Doc != nil && !slices.ContainsFunc(p[d], func(o Image) bool { return o.To.Repo == im.To.Repo }) {
+			p[d] = append(p[d], im)
+		}
+		return nil
+	})
+}
+
 // placeReferrers adds the images without a name: each goes where what it refers to goes.
 func placeReferrers(all, unnamed []Image) ([]Image, error) {
 	if len(unnamed) == 0 {
 		return all, nil
 	}
 
-	// places tells, for each manifest, the images that lead to it: one for each repository,
-	// since its referrers follow it into all of them.
-	places := map[digest.Digest][]Image{} // by manifests of images
-	note := func(im Image, desc oci.Descriptor) error {
-		return graph.Scan(im.Source, []oci.Descriptor{desc}, func(n graph.Node) error {
-			if n.Doc != nil && !slices.ContainsFunc(places[n.Desc.Digest], func(p Image) bool { return p.To.Repo == im.To.Repo }) {
-				places[n.Desc.Digest] = append(places[n.Desc.Digest], im)
-			}
-			return nil
-		})
-	}
-
+	at := places{}
 	for _, im := range all {
 		if im.Err != nil {
 			continue
 		}
-		if err := note(im, im.Desc); err != nil {
+		if err := at.note(im); err != nil {
 			return nil, err
 		}
 	}
@@ -166,14 +170,14 @@ func placeReferrers(all, unnamed []Image) ([]Image, error) {
 		unnamed = slices.DeleteFunc(unnamed, func(r Image) bool {
 			doc, err := r.Source.Document(r.Desc)
 			subject := graph.Subject(doc)
-			if err != nil || subject == nil || len(places[subject.Digest]) == 0 {
+			if err != nil || subject == nil || len(at[subject.Digest]) == 0 {
 				return false
 			}
-			for _, im := range places[subject.Digest] {
+			for _, im := range at[subject.Digest] {
 				r.To, r.from = im.To, im.from
 				r.To.Tag, r.To.Digest = "", r.Desc.Digest
 				all = append(all, r)
-				if note(r, r.Desc) == nil {
+				if at.note(r) == nil {
 					placed = true
 				}
 			}

@@ -91,76 +91,89 @@ func release(version string) string {
 // its digest, the new one by its name. The blobs of a base in another layout must be copied;
 // see [Plan.CopyLayers].
 func Rebase(ctx context.Context, o RebaseOptions) Change {
-	return func(im *Image) error {
-		if err := im.needConfig(); err != nil {
-			return err
-		}
+	return func(im *Image) error { return o.rebase(ctx, im) }
+}
 
-		// Each image looks for the bases that its own annotations name.
-		o := o
-		if err := o.findBases(im); err != nil {
-			return err
-		}
-
-		p, err := im.Platform()
-		if err != nil {
-			return err
-		}
-
-		old, err := o.OldBase.forPlatform(p, "old base")
-		if err != nil {
-			return err
-		}
-
-		base, err := o.NewBase.forPlatform(p, "new base")
-		if err != nil {
-			return err
-		}
-
-		if err := checkPrefix(old.layers, im.layers); err != nil {
-			return err
-		}
-
-		if o.Explain {
-			if err := o.explain(ctx, im, old, base); err != nil {
-				return err
-			}
-		}
-
-		history, err := spliceHistory(im, old, base)
-		if err != nil {
-			return err
-		}
-
-		// Layers of the base are taken as they are, so the image follows its family.
-		if err := im.convert(base.family()); err != nil {
-			return err
-		}
-
-		layers := append(slices.Clone(base.layers), im.layers[len(old.layers):]...)
-		if err := im.setLayers(layers, history); err != nil {
-			return err
-		}
-		if err := im.checkFit(ctx, o.NewBase.Source, o.Layout, len(base.layers)); err != nil {
-			return err
-		}
-
-		// Windows compares the version of an image with its own, and that is the one of the base.
-		if is, err := base.Platform(); err != nil {
-			return err
-		} else if is.OSVersion != "" {
-			im.Config.Set("os.version", is.OSVersion)
-		}
-
-		switch o.Config {
-		case configBase:
-			im.Config.SetExecObject(base.Config.Exec())
-		case configMerge:
-			im.Config.SetExecObject(mergeExec(im.Config.Exec(), old.Config.Exec(), base.Config.Exec()))
-		}
-
-		return im.SetBase(o.NewName, base.desc.Digest)
+// rebase puts an image on its new base. o is a copy, since each image looks for the bases that its own
+// annotations name.
+func (o RebaseOptions) rebase(ctx context.Context, im *Image) error {
+	if err := im.needConfig(); err != nil {
+		return err
 	}
+
+	if err := o.findBases(im); err != nil {
+		return err
+	}
+
+	p, err := im.Platform()
+	if err != nil {
+		return err
+	}
+
+	old, err := o.OldBase.forPlatform(p, "old base")
+	if err != nil {
+		return err
+	}
+
+	base, err := o.NewBase.forPlatform(p, "new base")
+	if err != nil {
+		return err
+	}
+
+	if err := checkPrefix(old.layers, im.layers); err != nil {
+		return err
+	}
+
+	if o.Explain {
+		if err := o.explain(ctx, im, old, base); err != nil {
+			return err
+		}
+	}
+
+	history, err := spliceHistory(im, old, base)
+	if err != nil {
+		return err
+	}
+
+	// Layers of the base are taken as they are, so the image follows its family.
+	if err := im.convert(base.family()); err != nil {
+		return err
+	}
+
+	layers := append(slices.Clone(base.layers), im.layers[len(old.layers):]...)
+	if err := im.setLayers(layers, history); err != nil {
+		return err
+	}
+	if err := im.checkFit(ctx, o.NewBase.Source, o.Layout, len(base.layers)); err != nil {
+		return err
+	}
+
+	if err := o.mergeConfig(im, old, base); err != nil {
+		return err
+	}
+
+	return im.SetBase(o.NewName, base.desc.Digest)
+}
+
+// mergeConfig gives the config of an image what it has of its new base.
+func (o RebaseOptions) mergeConfig(im, old, base *Image) error {
+	// Windows compares the version of an image with its own, and that is the one of the base.
+	is, err := base.Platform()
+	if err != nil {
+		return err
+	}
+	if is.OSVersion != "" {
+		im.Config.Set("os.version", is.OSVersion)
+	}
+
+	switch o.Config {
+	case configBase:
+		im.Config.SetExecObject(base.Config.Exec())
+	case configMerge:
+		im.Config.SetExecObject(mergeExec(im.Config.Exec(), old.Config.Exec(), base.Config.Exec()))
+	}
+
+	return nil
 }
 
 // checkPrefix reports the first layer of the old base that the image does not have.

@@ -198,52 +198,22 @@ func checkGroup(group []child, name string) error {
 
 // visitDir hands out a directory, and what it holds.
 func (w *walker) visitDir(ctx context.Context, group []child, name string) error {
-	var plan *planDir
-	var trees []*treeDir
-	var hdr, hidden *tar.Header // hidden is that of a source which leaves the directory out
+	found, err := w.openDirs(group, name)
 	defer func() {
-		for _, t := range trees {
+		for _, t := range found.trees {
 			t.dir.Release()
 		}
 	}()
-
-	// Every source that has the directory is opened. The first one that is not left out gives
-	// the header.
-	for _, c := range group {
-		if c.plan != nil {
-			plan = c.plan
-			continue
-		}
-
-		t, h, err := w.open(c, name)
-		if err == errOutput {
-			if err := w.leaveOut(c.in, c.Name, w.opts.OutputNotice); err != nil {
-				return err
-			}
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("open directory %q: %w", filepath.Join(c.in.path, c.Name), err)
-		}
-
-		if err := w.tellMark(t, c); err != nil {
-			t.dir.Release()
-			return err
-		}
-
-		trees = append(trees, t)
-		if c.hidden && hidden == nil {
-			hidden = h
-		} else if !c.hidden && hdr == nil {
-			hdr = h
-		}
+	if err != nil {
+		return err
 	}
 
 	// Sources whose Dest is this directory give their content, and never its header.
+	plan, hdr := found.plan, found.hdr
 	if plan != nil {
 		for i := range plan.trees {
 			plan.trees[i].dir.Retain()
-			trees = append(trees, &plan.trees[i])
+			found.trees = append(found.trees, &plan.trees[i])
 		}
 		if hdr == nil && plan.made && w.opts.Parents {
 			hdr = &tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755}
@@ -261,15 +231,57 @@ func (w *walker) visitDir(ctx context.Context, group []child, name string) error
 		if err := w.send(item{hdr: hdr}); err != nil {
 			return err
 		}
-	case hidden != nil:
-		w.hidden = append(w.hidden, hidden)
+	case found.hidden != nil:
+		w.hidden = append(w.hidden, found.hidden)
 	}
 
 	// If it still waits, nothing in it was written. It may also have been handed out, with all that
 	// waited before it.
-	err := w.walk(ctx, plan, trees, name)
+	err = w.walk(ctx, plan, found.trees, name)
 	w.hidden = w.hidden[:min(depth, len(w.hidden))]
 	return err
+}
+
+// A dirGroup is what the sources have of one directory.
+type dirGroup struct {
+	plan        *planDir
+	trees       []*treeDir
+	hdr, hidden *tar.Header // hidden is that of a source which leaves the directory out
+}
+
+// openDirs opens the directory in every source that has it. The first one that is not left out gives the
+// header. The caller releases the trees, after an error, too.
+func (w *walker) openDirs(group []child, name string) (found dirGroup, err error) {
+	for _, c := range group {
+		if c.plan != nil {
+			found.plan = c.plan
+			continue
+		}
+
+		t, h, err := w.open(c, name)
+		if err == errOutput {
+			if err := w.leaveOut(c.in, c.Name, w.opts.OutputNotice); err != nil {
+				return found, err
+			}
+			continue
+		}
+		if err != nil {
+			return found, fmt.Errorf("open directory %q: %w", filepath.Join(c.in.path, c.Name), err)
+		}
+
+		found.trees = append(found.trees, t)
+		if c.hidden && found.hidden == nil {
+			found.hidden = h
+		} else if !c.hidden && found.hdr == nil {
+			found.hdr = h
+		}
+
+		if err := w.tellMark(t, c); err != nil {
+			return found, err
+		}
+	}
+
+	return found, nil
 }
 
 // errOutput says that a directory is what is being written to.

@@ -208,8 +208,7 @@ func (s *Stack) scan(ctx context.Context, st *stage) error {
 	}()
 
 	// A reader bounds what its own layer holds; here it is bounded for all layers together.
-	sparse := s.opts.MaxSparse
-	var records tarutil.RecordsBudget
+	left := allowance{sparse: s.opts.MaxSparse}
 	for i, r := range results {
 		s.tree.layer, s.tree.last = int32(i), nil // each layer is told by itself which links it follows
 		s.tree.surprise.start()
@@ -218,26 +217,8 @@ func (s *Stack) scan(ctx context.Context, st *stage) error {
 				return err
 			}
 			for _, e := range batch.entries {
-				s.tree.staged = e.stagedFile
-				err := s.tree.apply(e.hdr, e.index)
-				misplaced := err != nil && !errors.Is(err, tarutil.ErrTooMany)
-				if sparse -= e.sparse; sparse < 0 && err == nil {
-					err = fmt.Errorf("%w: sparse files of over %d bytes", tarutil.ErrMalformed, s.opts.MaxSparse)
-				}
-				if over := records.Take(e.hdr.PAXRecords); err == nil {
-					err = over
-				}
-				if err != nil {
-					err = layerError(s.layers[i], fmt.Errorf("entry %q at offset %d: %w", e.hdr.Name, e.at, err))
-				}
-				if misplaced {
-					err = &EntryError{Layer: i, err: err}
-				}
-				if err != nil {
+				if err := s.applyEntry(i, e, &left); err != nil {
 					return err
-				}
-				if e.mark != "" {
-					s.tree.surprise.marked(e.hdr.Name, e.mark)
 				}
 			}
 		}
@@ -251,6 +232,37 @@ func (s *Stack) scan(ctx context.Context, st *stage) error {
 	}
 
 	return ctx.Err()
+}
+
+// An allowance is how much more all layers together may hold of what each reader bounds for its own.
+type allowance struct {
+	sparse  int64 // bytes of sparse files
+	records tarutil.RecordsBudget
+}
+
+// applyEntry applies an entry of layer i to the tree.
+func (s *Stack) applyEntry(i int, e scanned, left *allowance) error {
+	s.tree.staged = e.stagedFile
+	err := s.tree.apply(e.hdr, e.index)
+	misplaced := err != nil && !errors.Is(err, tarutil.ErrTooMany)
+	if left.sparse -= e.sparse; left.sparse < 0 && err == nil {
+		err = fmt.Errorf("%w: sparse files of over %d bytes", tarutil.ErrMalformed, s.opts.MaxSparse)
+	}
+	if over := left.records.Take(e.hdr.PAXRecords); err == nil {
+		err = over
+	}
+
+	if err != nil {
+		err = layerError(s.layers[i], fmt.Errorf("entry %q at offset %d: %w", e.hdr.Name, e.at, err))
+	}
+	if misplaced {
+		err = &EntryError{Layer: i, err: err}
+	}
+	if err == nil && e.mark != "" {
+		s.tree.surprise.marked(e.hdr.Name, e.mark)
+	}
+
+	return err
 }
 
 // An EntryError is an entry of a layer that has no place among what is there: the layer can be read, and

@@ -126,32 +126,8 @@ func (x *extraction) run(ctx context.Context) error {
 		return err
 	}
 
-	// Further names of regular files: both paths are real, and no link is there yet.
-	for _, n := range others {
-		if t.file(n).flag == tar.TypeReg {
-			if err := x.link(ctx, n); err != nil {
-				return err
-			}
-		}
-	}
-
-	// No content is written any more, so symbolic links can be made now, and what lies beside
-	// them: fifos and devices.
-	for _, n := range others {
-		if t.file(n).flag != tar.TypeReg && t.isFirst(n) {
-			if err := x.special(ctx, n); err != nil {
-				return err
-			}
-		}
-	}
-
-	// Further names of symbolic links, fifos and devices: only now are the first ones there.
-	for _, n := range others {
-		if t.file(n).flag != tar.TypeReg && !t.isFirst(n) {
-			if err := x.link(ctx, n); err != nil {
-				return err
-			}
-		}
+	if err := x.others(ctx, others); err != nil {
+		return err
 	}
 
 	// No name is made any more, which would change the time of its directory. The deepest one is
@@ -318,16 +294,47 @@ func (x *extraction) special(ctx context.Context, n *node) error {
 
 		if err == nil {
 			x.done.Files++
-			err = x.setAttributes(d.dirHandle, name, nil, a, f.flag, have{owner: x.stage.made.Load().owner(a)})
+			err = x.setAttributes(spot{d: d.dirHandle, name: name}, a, f.flag, have{owner: x.stage.made.Load().owner(a)})
 		}
 
 		return err
 	})
 }
 
+// others makes the names that are neither directories nor the first ones of regular files.
+func (x *extraction) others(ctx context.Context, names []*node) error {
+	t := x.tree
+	isFile := func(n *node) bool { return t.file(n).flag == tar.TypeReg }
+	for _, pass := range []struct {
+		takes func(*node) bool
+		make  func(context.Context, *node) error
+	}{
+		// Further names of regular files: both paths are real, and no link is there yet.
+		{isFile, x.link},
+
+		// No content is written any more, so symbolic links can be made now, and what lies beside
+		// them: fifos and devices.
+		{func(n *node) bool { return !isFile(n) && t.isFirst(n) }, x.special},
+
+		// Their further names: only now are the first ones there.
+		{func(n *node) bool { return !isFile(n) && !t.isFirst(n) }, x.link},
+	} {
+		for _, n := range names {
+			if !pass.takes(n) {
+				continue
+			}
+			if err := pass.make(ctx, n); err != nil {
+				return err
+			}
+		}
+	}
+
+	return nil
+}
+
 // setAttributes gives a file its attributes, if it is not a regular file.
-func (x *extraction) setAttributes(d dirHandle, name string, f *outFile, a *attributes, flag byte, had have) error {
-	lacks, err := x.opts.setAttributes(d, name, f, a, flag, had)
+func (x *extraction) setAttributes(at spot, a *attributes, flag byte, had have) error {
+	lacks, err := x.opts.setAttributes(at, a, flag, had)
 	x.done.Xattrs += int(lacks.xattrs)
 	return err
 }
@@ -347,7 +354,7 @@ func (x *extraction) finishDir(ctx context.Context, n *node) error {
 			// The root was not made here.
 			a := x.tree.attributes(x.tree.file(n))
 			had := have{owner: n != x.tree.root && x.stage.made.Load().owner(a)}
-			err = x.setAttributes(d.dirHandle, ".", f, a, tar.TypeDir, had)
+			err = x.setAttributes(spot{d.dirHandle, ".", f}, a, tar.TypeDir, had)
 		}
 	}
 	if err != nil {

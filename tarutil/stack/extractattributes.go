@@ -62,19 +62,25 @@ func (o ExtractOptions) privileges(a *attributes) *attributes {
 	return p
 }
 
-// setAttributes gives a file the attributes that it does not have; f is it, if it is open, else it
-// is the name in d. Privileges of regular files are left to setPrivileges. The owner comes first,
+// A spot is where a file is that gets attributes: f, if it is open, else the name in d.
+type spot struct {
+	d    dirHandle
+	name string
+	f    *outFile
+}
+
+// setAttributes gives a file the attributes that it does not have. Privileges of regular files are left to setPrivileges. The owner comes first,
 // since that takes capabilities and setuid bits away.
-func (o ExtractOptions) setAttributes(d dirHandle, name string, f *outFile, a *attributes, flag byte, had have) (lacks lack, err error) {
+func (o ExtractOptions) setAttributes(at spot, a *attributes, flag byte, had have) (lacks lack, err error) {
 	if o.Owners && !had.owner {
-		if err := d.chown(name, f, a); err != nil {
+		if err := at.d.chown(at.name, at.f, a); err != nil {
 			return lacks, err
 		}
 	}
 
 	// The user may write to the file now, which user attributes need. Its permissions may forbid it.
 	user := func(attr string) bool { return strings.HasPrefix(attr, userXattr) }
-	refused, err := setXattrs(d, name, f, a, user)
+	refused, err := setXattrs(at, a, user)
 	if err != nil {
 		return lacks, err
 	}
@@ -87,7 +93,7 @@ func (o ExtractOptions) setAttributes(d dirHandle, name string, f *outFile, a *a
 			mode &^= setIDBits
 		}
 		if !had.mode {
-			if err := d.chmod(name, f, mode); err != nil {
+			if err := at.d.chmod(at.name, at.f, mode); err != nil {
 				return lacks, err
 			}
 		}
@@ -97,13 +103,13 @@ func (o ExtractOptions) setAttributes(d dirHandle, name string, f *outFile, a *a
 	others := func(attr string) bool {
 		return !user(attr) && !(flag == tar.TypeReg && attr == tarutil.CapabilityXattr)
 	}
-	more, err := setXattrs(d, name, f, a, others)
+	more, err := setXattrs(at, a, others)
 	if err != nil {
 		return lacks, err
 	}
 
 	lacks.xattrs = uint16(min(refused+more, math.MaxUint16))
-	return lacks, d.setTime(name, f, a)
+	return lacks, at.d.setTime(at.name, at.f, a)
 }
 
 // setPrivileges gives the regular file name, which has all other attributes, the setuid and setgid
@@ -124,7 +130,7 @@ func (o ExtractOptions) setPrivileges(d dirHandle, name string, a *attributes) (
 		}
 	}
 
-	return setXattrs(d, name, f, a, func(attr string) bool { return attr == tarutil.CapabilityXattr })
+	return setXattrs(spot{d, name, f}, a, func(attr string) bool { return attr == tarutil.CapabilityXattr })
 }
 
 // userXattr begins the names of those attributes that everybody with write access to the file may
@@ -133,7 +139,7 @@ const userXattr = "user."
 
 // setXattrs sets those extended attributes that are wanted. One that this file system or this user
 // cannot have is counted, and no error: most files are used without.
-func setXattrs(d dirHandle, name string, f *outFile, a *attributes, wanted func(attr string) bool) (refused int, err error) {
+func setXattrs(at spot, a *attributes, wanted func(attr string) bool) (refused int, err error) {
 	for key, value := range a.more().records {
 		attr, ok := strings.CutPrefix(key, tarutil.XattrPrefix)
 		if !ok || !wanted(attr) {
@@ -142,7 +148,7 @@ func setXattrs(d dirHandle, name string, f *outFile, a *attributes, wanted func(
 
 		set := false
 		if writesXattr(attr) {
-			if set, err = d.setXattr(name, f, attr, value); err != nil {
+			if set, err = at.d.setXattr(at.name, at.f, attr, value); err != nil {
 				return refused, fmt.Errorf("extended attribute %q: %w", attr, err)
 			}
 		}

@@ -213,7 +213,7 @@ func (st *stage) writeFile(ctx context.Context, name string, a *attributes, cont
 	}
 
 	if err == nil {
-		lacks, err = st.setAttributes(st.dirHandle, name, f, a, tar.TypeReg, had)
+		lacks, err = st.setAttributes(spot{st.dirHandle, name, f}, a, tar.TypeReg, had)
 	}
 
 	// A file system may say at the end only that a write failed.

@@ -33,20 +33,12 @@ func (o *origin) sendBlob(w *exchange.Recorder, r *http.Request, rt exchange.Rou
 
 	absent := exchange.Fail(http.StatusNotFound, exchange.CodeBlobUnknown, "blob %s is not known in %q", d, rt.Repo)
 
-	// A HEAD is passed on as one, and begins no download.
 	if r.Method == http.MethodHead {
-		size, err := o.c.HeadBlob(r.Context(), o.path, d)
+		err := o.headBlob(w, r, d)
 		if err != nil {
-			return true, o.failure(err, absent)
+			err = o.failure(err, absent)
 		}
-		w.Access.Upstream = "asked"
-		w.Header().Set("Content-Type", oci.MediaTypeOctetStream)
-		w.Header().Set("Docker-Content-Digest", d.String())
-		if size >= 0 {
-			w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
-		}
-		w.WriteHeader(http.StatusOK)
-		return true, nil
+		return true, err
 	}
 
 	dl := o.s.downloads.join(o, d)
@@ -74,6 +66,23 @@ func (o *origin) sendBlob(w *exchange.Recorder, r *http.Request, rt exchange.Rou
 	}
 
 	return true, nil
+}
+
+// headBlob passes on a HEAD as one: it begins no download.
+func (o *origin) headBlob(w *exchange.Recorder, r *http.Request, d digest.Digest) error {
+	size, err := o.c.HeadBlob(r.Context(), o.path, d)
+	if err != nil {
+		return err
+	}
+
+	w.Access.Upstream = "asked"
+	w.Header().Set("Content-Type", oci.MediaTypeOctetStream)
+	w.Header().Set("Docker-Content-Digest", d.String())
+	if size >= 0 {
+		w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
 }
 
 // downloads are the blobs that are on their way, each once however many ask for it.

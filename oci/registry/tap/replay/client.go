@@ -242,16 +242,7 @@ func (p *player) aim(e *record.Entry, call *wire.Call) error {
 	}
 
 	if e.Session != "" && e.Endpoint != "end-4a" && e.Endpoint != "end-11" {
-		if call.Location = p.locations[e.Session]; call.Location == "" {
-			call.Path = strings.TrimPrefix(u.EscapedPath(), "/v2/")
-			return nil
-		}
-		if d := u.Query().Get("digest"); d != "" {
-			if e.Whole == "" || e.Whole == d { // else the client lied, and does so again
-				d = p.digest(d)
-			}
-			call.Query = "digest=" + d
-		}
+		p.aimAtSession(e, u, call)
 		return nil
 	}
 
@@ -288,6 +279,20 @@ func (p *player) aim(e *record.Entry, call *wire.Call) error {
 
 	call.Path = path
 	return nil
+}
+
+// aimAtSession sends a request of an upload to the session that the registry has opened for it.
+func (p *player) aimAtSession(e *record.Entry, u *url.URL, call *wire.Call) {
+	if call.Location = p.locations[e.Session]; call.Location == "" {
+		call.Path = strings.TrimPrefix(u.EscapedPath(), "/v2/")
+		return
+	}
+	if d := u.Query().Get("digest"); d != "" {
+		if e.Whole == "" || e.Whole == d { // else the client lied, and does so again
+			d = p.digest(d)
+		}
+		call.Query = "digest=" + d
+	}
 }
 
 // body sets the bytes of a request: the text of the recording, those of blobs, or bytes made up. The
