@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"ocikit/cmd/ocikit/internal/show"
 	"ocikit/oci"
@@ -33,16 +34,23 @@ type stdoutError struct{ err error }
 func (e *stdoutError) Error() string { return "write standard output: " + oci.Pathless(e.err).Error() }
 func (e *stdoutError) Unwrap() error { return e.err }
 
-// Input opens a file for reading; "-" is standard input, which can be read once: a second time is a
-// [UsageError]. The file may be a pipe: waiting for its writer ends with the command's context. A
+// TakeStdin returns standard input, which can be read once: a second time is a [UsageError], and to
+// what reads it without a name it is empty.
+func (e *Env) TakeStdin() (io.Reader, error) {
+	if e.stdinRead {
+		return nil, Usagef("standard input can be read once, and \"-\" names it twice")
+	}
+	in := e.Stdin
+	e.stdinRead, e.Stdin = true, strings.NewReader("")
+	return in, nil
+}
+
+// Input opens a file for reading; "-" is standard input, as [Env.TakeStdin] returns it. The file may be a pipe: waiting for its writer ends with the command's context. A
 // directory is an error. The caller closes it.
 func (e *Env) Input(name string) (io.ReadCloser, error) {
 	if name == "-" {
-		if e.stdinRead {
-			return nil, Usagef("standard input can be read once, and \"-\" names it twice")
-		}
-		e.stdinRead = true
-		return io.NopCloser(e.Stdin), nil
+		in, err := e.TakeStdin()
+		return io.NopCloser(in), err
 	}
 
 	f, err := e.OpenFile(name, os.O_RDONLY, 0)

@@ -145,7 +145,7 @@ func (b *configBuild) start(ctx context.Context, env *cli.Env, base baseImage) e
 	// look like one, else files with a config.
 	info, err := os.Stat(n.Dir)
 	isImage := err == nil && info.IsDir() || operands.IsImage(base.name)
-	if isImage || operands.IsFile(base.name) && operands.HoldsImages(ctx, base.name) {
+	if isImage || operands.HoldsImages(ctx, env, base.name) {
 		l, desc, err := base.places.Manifest(ctx, env, base.name, base.platform)
 		if err != nil {
 			return err

@@ -27,8 +27,8 @@ func diffCommand() cli.Command {
 	return cli.Command{
 		Name: "diff", Args: "OLD NEW", Group: cli.GroupLayer, Progress: true,
 		Short: "show what differs between two trees, or write the layer between them",
-		Long: `Diff compares two directories, tars (plain or compressed, "-" is standard input) or images
-(in a layout, an archive or a registry; their layers are applied) and prints a line for each path that differs: "added", "changed" or "deleted", then what changed (type, content,
+		Long: `Diff compares two directories, tars (plain or compressed) or images (in a layout, an archive or a
+registry; their layers are applied), of which "-" has a tar or an archive on standard input, and prints a line for each path that differs: "added", "changed" or "deleted", then what changed (type, content,
 mode, owner, times, xattrs, link, joined by commas; "-" for the others), then the path. --json
 prints JSON lines with what is known of both sides.
 
@@ -160,7 +160,7 @@ type diffTree struct {
 // openTree opens what an operand of diff names: the files of an image, a directory or a tar. The
 // caller calls close.
 func openTree(ctx context.Context, env *cli.Env, places *operands.Places, name, platform string) (*diffTree, error) {
-	if operands.IsImage(name) || operands.HoldsImages(ctx, name) {
+	if operands.IsImage(name) || operands.HoldsImages(ctx, env, name) {
 		l, desc, err := places.Manifest(ctx, env, name, platform)
 		if err != nil {
 			return nil, err

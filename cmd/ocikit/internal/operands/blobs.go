@@ -1,6 +1,8 @@
 package operands
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -16,23 +18,58 @@ import (
 	"ocikit/tarutil"
 )
 
-// HoldsImages reports whether a file is an archive of images, and not a tar of files. Its first
-// entries must have the names that such archives have, and there must be images in it; for the
-// latter a compressed one is not looked into. A file that cannot be read is none.
-func HoldsImages(ctx context.Context, name string) bool {
-	if !beginsAsArchive(name) {
+// HoldsImages reports whether a file, or standard input for "-", is an archive of images, and not a
+// tar of files. Its first entries must have the names that such archives have, and there must be
+// images in it; for the latter a compressed one, or a stream, is not looked into. A file that cannot
+// be read is none. Of standard input all stays to be read.
+func HoldsImages(ctx context.Context, env *cli.Env, name string) bool {
+	o := archive.OpenOptions{InPlace: true}
+	var a *archive.Archive
+	var err error
+	switch {
+	case name == "-":
+		if !beginsAsArchive(stdinHead(env)) {
+			return false
+		}
+		a, err = archive.OpenStream(ctx, env.Stdin, name, o)
+	case fileBeginsAsArchive(name):
+		a, err = archive.Open(ctx, name, o)
+	default:
 		return false
 	}
-	a, err := archive.Open(ctx, name, archive.OpenOptions{InPlace: true})
+
 	if err != nil {
-		return errors.Is(err, errors.ErrUnsupported) // it is compressed
+		return errors.Is(err, errors.ErrUnsupported) // it is compressed, or a stream
 	}
 	a.Close()
 	return true
 }
 
-// beginsAsArchive reports whether the first entries of a tar are those of an archive of images.
-func beginsAsArchive(name string) bool {
+// stdinHead returns what standard input begins with, and leaves it there to be read. At a terminal
+// that is nothing: nobody types an archive.
+func stdinHead(env *cli.Env) io.Reader {
+	const most = 256 << 10
+	if file, ok := env.Stdin.(interface {
+		io.ReaderAt
+		io.Seeker
+	}); ok {
+		if at, err := file.Seek(0, io.SeekCurrent); err == nil {
+			return io.NewSectionReader(file, at, most)
+		}
+	}
+
+	if env.InTTY {
+		return strings.NewReader("")
+	}
+
+	b := bufio.NewReaderSize(env.Stdin, most)
+	head, _ := b.Peek(most) // less if there is no more
+	env.Stdin = b
+	return bytes.NewReader(head)
+}
+
+// fileBeginsAsArchive is [beginsAsArchive] of a file, or of the parts of one in a directory.
+func fileBeginsAsArchive(name string) bool {
 	if ok, err := archive.IsArchive(name); err != nil || !ok {
 		return false
 	}
@@ -46,8 +83,12 @@ func beginsAsArchive(name string) bool {
 		return false
 	}
 	defer f.Close()
+	return beginsAsArchive(f)
+}
 
-	plain, _, err := tarutil.Decompress(f)
+// beginsAsArchive reports whether the first entries of a tar are those of an archive of images.
+func beginsAsArchive(r io.Reader) bool {
+	plain, _, err := tarutil.Decompress(r)
 	if err != nil {
 		return false
 	}
@@ -128,16 +169,16 @@ func spool(ctx context.Context, env *cli.Env, operand string) (*Subject, error) 
 // Subject opens an image wherever it is, a blob that a digest names in a layout or an archive, or a
 // file. A stream is copied to a temporary file, which Close removes.
 func (p *Places) Subject(ctx context.Context, env *cli.Env, operand, platform string) (*Subject, error) {
-	if operand == "-" {
+	// What holds no images is the blob itself.
+	if operand == "-" && !HoldsImages(ctx, env, operand) {
 		return spool(ctx, env, operand)
 	}
 
-	// A file that holds no images is the blob itself.
-	if info, err := os.Stat(operand); err == nil && !IsImage(operand) && !info.IsDir() {
+	if info, err := os.Stat(operand); operand != "-" && err == nil && !IsImage(operand) && !info.IsDir() {
 		switch {
 		case !info.Mode().IsRegular():
 			return spool(ctx, env, operand)
-		case !HoldsImages(ctx, operand):
+		case !HoldsImages(ctx, env, operand):
 			return &Subject{Blob: func() (io.ReadCloser, error) { return env.Data(operand) }, Close: func() error { return nil }}, nil
 		}
 	}

@@ -85,8 +85,12 @@ func (p *Places) openArchive(ctx context.Context, env *cli.Env, _ string, n oci.
 		if env.InTTY {
 			return nil, n, cli.Usagef("standard input is a terminal: pipe an archive in")
 		}
-		if a, err = archive.OpenStream(ctx, env.Stdin, "standard input", o); err != nil {
-			err = fmt.Errorf("standard input: %w", err)
+		in, err := env.TakeStdin()
+		if err != nil {
+			return nil, n, err
+		}
+		if a, err = archive.OpenStream(ctx, in, "standard input", o); err != nil {
+			return nil, n, ArchiveHint(n.Dir, fmt.Errorf("standard input: %w", err))
 		}
 	} else {
 		a, err = archive.Open(ctx, n.Dir, o)
