@@ -179,32 +179,39 @@ func (c *Config) SetWords(name string, words []string) {
 	c.SetExecJSON(name, mustEncode(words))
 }
 
-// SetEnv sets one variable of the environment, in place if it is there.
+// SetEnv sets one variable of the environment, in place if it is there. If it is there several times,
+// which runtimes read as the last of them, one is left.
 func (c *Config) SetEnv(name, value string) error {
 	env, err := c.env()
 	if err != nil {
 		return err
 	}
-	if i := envIndex(env, name); i >= 0 {
-		env[i] = name + "=" + value
+
+	is, pair := isVariable(name), name+"="+value
+	if i := slices.IndexFunc(env, is); i >= 0 {
+		env[i] = pair
+		env = append(env[:i+1], slices.DeleteFunc(env[i+1:], is)...)
 	} else {
-		env = append(env, name+"="+value)
+		env = append(env, pair)
 	}
+
 	c.exec["Env"] = mustEncode(env)
 	return nil
 }
 
-// UnsetEnv removes a variable of the environment; [ErrAbsent] if there is none.
+// UnsetEnv removes a variable of the environment, as often as it is there; [ErrAbsent] if there is none.
 func (c *Config) UnsetEnv(name string) error {
 	env, err := c.env()
 	if err != nil {
 		return err
 	}
-	i := envIndex(env, name)
-	if i < 0 {
+
+	n := len(env)
+	if env = slices.DeleteFunc(env, isVariable(name)); len(env) == n {
 		return Absent("no variable %q in the environment", name)
 	}
-	c.exec["Env"] = mustEncode(slices.Delete(env, i, i+1))
+
+	c.exec["Env"] = mustEncode(env)
 	return nil
 }
 
@@ -326,8 +333,9 @@ func (c *Config) env() (env []string, err error) {
 	return env, err
 }
 
-func envIndex(env []string, name string) int {
-	return slices.IndexFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") || e == name })
+// isVariable tells the entries of the environment that are about a variable.
+func isVariable(name string) func(entry string) bool {
+	return func(entry string) bool { return strings.HasPrefix(entry, name+"=") || entry == name }
 }
 
 func (c *Config) members(name string) (m Object, err error) {

@@ -50,7 +50,7 @@ func BindConfig(fs *flag.FlagSet) *Config {
 		env:         cli.List(fs, "env", "e", "set the environment variable `NAME=VALUE` (repeatable)"),
 		envPrepend:  cli.List(fs, "env-prepend", "", "put a value and a colon in front of an environment variable, `NAME=VALUE` (repeatable)"),
 		envAppend:   cli.List(fs, "env-append", "", "put a colon and a value behind an environment variable, `NAME=VALUE` (repeatable)"),
-		expand:      fs.Bool("expand", false, "replace $NAME and ${NAME} as Dockerfiles do, by the environment as the flags before have set it; \\$ is a dollar sign"),
+		expand:      fs.Bool("expand", false, "replace $NAME and ${NAME} as Dockerfiles do, by the environment as --env, then --env-prepend, then --env-append have set it; \\$ is a dollar sign"),
 		unsetEnv:    cli.List(fs, "unset-env", "", "remove the environment variable `NAME` (repeatable)"),
 		entrypoint:  cli.WordsFlag(fs, "entrypoint", "run the program and fixed arguments `WORDS`, a JSON list, or one word; '' removes it"),
 		cmd:         cli.WordsFlag(fs, "cmd", "set the default arguments to `WORDS`, a JSON list, or one word; '' removes it"),

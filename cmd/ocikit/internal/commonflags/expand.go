@@ -95,12 +95,13 @@ func nameLen(s string) int {
 	return len(s)
 }
 
-// lookupEnv returns the value of a variable, "" if there is none.
-func lookupEnv(env []string, name string) string {
+// lookupEnv returns the value of a variable, "" if there is none. Of one that is there several times the
+// last counts, as it does for runtimes.
+func lookupEnv(env []string, name string) (last string) {
 	for _, pair := range env {
 		if value, ok := strings.CutPrefix(pair, name+"="); ok {
-			return value
+			last = value
 		}
 	}
-	return ""
+	return last
 }
