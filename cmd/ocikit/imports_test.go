@@ -58,7 +58,7 @@ var allowedImports = map[string][]string{
 	"oci/image/bundle":   {"oci"},
 	"oci/image/why":      {"digest", "oci", "oci/graph", "oci/image", "oci/source", "tarutil", "tarutil/cause", "tarutil/diff", "tarutil/recipe", "tarutil/stack"},
 	"oci/archive":        {"digest", "oci", "oci/disk", "oci/graph", "oci/layout", "oci/progress", "oci/source", "oci/image", "oci/archive/layerdelta", "oci/archive/split", "tarutil", "tarutil/delta"},
-	"oci/archive/split":  {"digest", "oci", "oci/progress", "tarutil"},
+	"oci/archive/split":  {"digest", "oci", "oci/disk", "oci/progress", "tarutil"},
 	"oci/registry":       {"digest", "oci", "oci/graph", "oci/progress", "oci/source", "oci/registry/auth", "oci/registry/wire"},
 	"oci/registry/auth":  {"oci", "oci/registry/wire"},
 	"oci/registry/wire":  {"oci"},

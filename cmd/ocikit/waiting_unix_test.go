@@ -90,6 +90,16 @@ func TestInterruptedWhileWaiting(t *testing.T) {
 			"verify pipe",
 			"copy pipe far",
 			"extract pipe out",
+			"init pipe",
+			"tag pipe:v1",
+			"gc pipe",
+			"flatten pipe -t x",
+			"unbundle pipe absent",
+			"bundle app --delta --have absent --base pipe",
+			"rebase app --old-base pipe --new-base app -t x",
+			"split absent pipe --size 1MiB",
+			"join pipe",
+			"serve pipe --listen 127.0.0.1:0",
 		) {
 			t.Run(line, func(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())

@@ -10,6 +10,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
 	"ocikit/oci/graph"
 	"ocikit/oci/progress"
 	"ocikit/oci/source"
@@ -29,7 +30,7 @@ func (l *Layout) blobDir(alg digest.Algorithm) *os.Root {
 	}
 
 	root, below := l.within(path.Join(blobsDir, string(alg)))
-	dir, err := root.OpenRoot(below)
+	dir, err := disk.OpenRootIn(root, below)
 	if err != nil {
 		return nil
 	}

@@ -958,3 +958,39 @@ func TestSharedPipe(t *testing.T) {
 		t.Error("a pipe was taken for a directory")
 	}
 }
+
+// Nor is a pipe in the place of the directory of an algorithm, or of a layout.
+func TestPipesForDirectories(t *testing.T) {
+	l := newLayout(t)
+	desc := addImage(t, l, "1")
+	algorithm := filepath.Join(l.Name(), filepath.Dir(blobPath(desc.Digest)))
+	if err := os.RemoveAll(algorithm); err != nil {
+		t.Fatal(err)
+	}
+	if mkfifo(algorithm) != nil {
+		t.Skip("no pipes here")
+	}
+	if _, err := l.Document(desc); err == nil {
+		t.Error("a blob was read out of a pipe")
+	}
+	if _, err := l.PutDocument("text/plain", []byte("x")); err == nil {
+		t.Error("a blob was put into a pipe")
+	}
+
+	root, err := os.OpenRoot(filepath.Dir(algorithm))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for name, open := range map[string]func() (*Layout, error){
+		"Open":           func() (*Layout, error) { return Open(algorithm) },
+		"Init":           func() (*Layout, error) { return Init(algorithm) },
+		"OpenBelow":      func() (*Layout, error) { return OpenBelow(root, filepath.Base(algorithm)) },
+		"InitBelow":      func() (*Layout, error) { return InitBelow(root, filepath.Base(algorithm), nil) },
+		"KnownOpenBelow": func() (*Layout, error) { return new(Known).OpenBelow(root, filepath.Base(algorithm)) },
+	} {
+		if _, err := open(); err == nil {
+			t.Errorf("%s took a pipe for a layout", name)
+		}
+	}
+}

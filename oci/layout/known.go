@@ -23,7 +23,7 @@ const (
 
 // OpenBelow is [OpenBelow].
 func (k *Known) OpenBelow(root *os.Root, name string) (*Layout, error) {
-	l, err := openDir(name, root.OpenRoot)
+	l, err := openBelow(root, name)
 	if err != nil {
 		return nil, err
 	}

@@ -96,6 +96,11 @@ func openDir(dir string, open func(string) (*os.Root, error)) (*Layout, error) {
 	return at(root, dir), nil
 }
 
+// openBelow is openDir for a directory below root.
+func openBelow(root *os.Root, name string) (*Layout, error) {
+	return openDir(name, func(name string) (*os.Root, error) { return disk.OpenRootIn(root, name) })
+}
+
 // checked returns the layout, or closes it if there is an error about it.
 func (l *Layout) checked(err error) (*Layout, error) {
 	if err != nil {
@@ -113,7 +118,7 @@ func at(root *os.Root, dir string) *Layout {
 // Open opens an existing layout. The caller closes it. A directory that is absent gives an
 // error that wraps fs.ErrNotExist, one that is not a layout [ErrNotLayout].
 func Open(dir string) (*Layout, error) {
-	l, err := openDir(dir, os.OpenRoot)
+	l, err := openDir(dir, disk.OpenRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +150,7 @@ func Init(dir string) (*Layout, error) {
 		return nil, fmt.Errorf("layout %q: %w", dir, cause(err))
 	}
 
-	l, err := openDir(dir, os.OpenRoot)
+	l, err := openDir(dir, disk.OpenRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -314,11 +319,7 @@ func (l *Layout) outsideRoot() *os.Root {
 			return
 		}
 
-		// A pipe is not opened: that could wait for ever.
-		dir := filepath.Join(l.path, blobsDir)
-		if info, err := os.Stat(dir); err == nil && info.IsDir() {
-			l.outside.root, _ = os.OpenRoot(dir)
-		}
+		l.outside.root, _ = disk.OpenRoot(filepath.Join(l.path, blobsDir))
 	})
 	return l.outside.root
 }

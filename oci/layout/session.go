@@ -22,7 +22,7 @@ const UploadPrefix = ".ocikit-upload-"
 // The caller closes it. Its errors are those of [Open]. In messages the layout has the name,
 // without that of root.
 func OpenBelow(root *os.Root, name string) (*Layout, error) {
-	l, err := openDir(name, root.OpenRoot)
+	l, err := openBelow(root, name)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +41,7 @@ func InitBelow(root *os.Root, name string, annotations map[string]string) (*Layo
 		return nil, err
 	}
 
-	l, err := openDir(name, root.OpenRoot)
+	l, err := openBelow(root, name)
 	if err != nil {
 		return nil, err
 	}

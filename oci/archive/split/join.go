@@ -12,6 +12,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
 	"ocikit/oci/progress"
 )
 
@@ -35,7 +36,7 @@ type Problem struct {
 // Open reads the index in dir. Parts of its name that it does not list, or a second index, give
 // [ErrStale]; files of other programs do not. The caller closes the Set.
 func Open(dir string) (*Set, error) {
-	root, err := os.OpenRoot(dir)
+	root, err := disk.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	}

@@ -23,6 +23,7 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci"
+	"ocikit/oci/disk"
 	"ocikit/tarutil"
 )
 
@@ -133,7 +134,7 @@ func Split(ctx context.Context, r io.Reader, dir string, o Options) (x Index, er
 		return x, err
 	}
 
-	root, err := os.OpenRoot(dir)
+	root, err := disk.OpenRoot(dir)
 	if err != nil {
 		return x, fmt.Errorf("%q: %w", dir, oci.Pathless(err))
 	}

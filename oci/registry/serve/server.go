@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"ocikit/oci/disk"
 	"ocikit/oci/layout"
 	"ocikit/oci/progress"
 	"ocikit/oci/registry"
@@ -134,7 +135,7 @@ func New(root string, opts Options) (*Server, error) {
 		opts.ReadOnly = true
 	} else {
 		var err error
-		if dir, err = os.OpenRoot(root); err != nil {
+		if dir, err = disk.OpenRoot(root); err != nil {
 			return nil, fmt.Errorf("serve %q: %w", root, errors.Unwrap(err))
 		}
 	}

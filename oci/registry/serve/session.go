@@ -413,7 +413,7 @@ func (s *Server) expire(ctx context.Context, repo, id string, e fs.DirEntry) {
 	defer s.release(u)
 
 	// Only who can lock the file may take it away: another process may be at it.
-	f, err := s.root.Open(u.path())
+	f, err := s.root.OpenFile(u.path(), os.O_RDONLY|disk.OpenFlags, 0)
 	if err != nil {
 		return
 	}
@@ -428,7 +428,7 @@ func (s *Server) expire(ctx context.Context, repo, id string, e fs.DirEntry) {
 
 // expirePartial removes what came of a blob that was fetched, unless a process is at it.
 func (s *Server) expirePartial(repo, name string) {
-	f, err := s.root.Open(repo + "/" + name)
+	f, err := s.root.OpenFile(repo+"/"+name, os.O_RDONLY|disk.OpenFlags, 0)
 	if err != nil {
 		return
 	}

@@ -174,12 +174,15 @@ func lockDir(root *os.Root) (unlock func(), locked bool) {
 
 // isStage reports whether a name is that of a stage, or of the rootfs of a bundle with nothing but that.
 func isStage(root *os.Root, name string) bool {
+	info, err := root.Lstat(name)
+	if err != nil || !info.IsDir() {
+		return false
+	}
 	if name == "rootfs" {
 		names, err := namesIn(root, name)
 		return err == nil && len(names) == 1 && strings.HasPrefix(names[0], stack.StagePrefix)
 	}
-	info, err := root.Lstat(name)
-	return err == nil && info.IsDir() && strings.HasPrefix(name, stack.StagePrefix)
+	return strings.HasPrefix(name, stack.StagePrefix)
 }
 
 // removeTree removes a directory and all that is in it, also directories that are closed to their
