@@ -265,7 +265,7 @@ func (b *BundlePlan) finish() error {
 	slices.SortFunc(doc.Omitted, func(x, y Blob) int { return digest.Compare(x.Digest, y.Digest) })
 
 	index := oci.Index{SchemaVersion: 2, MediaType: oci.MediaTypeIndex, Manifests: b.Roots}
-	docs := []controlFile{{layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}}, {indexFile, index}, {bundleFile, doc}}
+	docs := []controlFile{{layoutFile, map[string]string{"imageLayoutVersion": oci.LayoutVersion}}, {indexFile, index}, {bundleFile, doc}}
 	return b.arrange(docs, slices.Concat(b.docs, b.Plan.layers, b.deltas))
 }
 

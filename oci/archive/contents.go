@@ -326,14 +326,8 @@ func (c *contents) checkVersion() error {
 	if !ok {
 		return fmt.Errorf("%w: it has %s and no %s", ErrNoImage, indexFile, layoutFile)
 	}
-	var v struct {
-		Version string `json:"imageLayoutVersion"`
-	}
-	if err := oci.Decode(data, &v); err != nil {
+	if err := oci.CheckLayoutVersion(data); err != nil {
 		return fmt.Errorf("%s: %w", layoutFile, err)
-	}
-	if v.Version != "1.0.0" {
-		return fmt.Errorf("%s: imageLayoutVersion %q, want \"1.0.0\": %w", layoutFile, v.Version, oci.ErrMalformed)
 	}
 	return nil
 }

@@ -329,7 +329,7 @@ func layerSuffix(mediaType string) string {
 func (p *Plan) order() error {
 	var docs []controlFile
 	if p.format != Docker {
-		docs = append(docs, controlFile{layoutFile, map[string]string{"imageLayoutVersion": "1.0.0"}}, controlFile{indexFile, p.index()})
+		docs = append(docs, controlFile{layoutFile, map[string]string{"imageLayoutVersion": oci.LayoutVersion}}, controlFile{indexFile, p.index()})
 	}
 	if p.format != OCI && len(p.items) > 0 {
 		docs = append(docs, controlFile{manifestFile, p.items})

@@ -78,7 +78,7 @@ var rules = []rule{
 	{"podman, containerd", "indexes nest a few levels", layout.CodeIndexDepth, ""},
 
 	// Layouts.
-	{"image-layout.md, oci-layout", "imageLayoutVersion 1.0.0", layout.CodeLayoutMalformed, ""},
+	{"image-layout.md, oci-layout", "imageLayoutVersion 1.x.y", layout.CodeLayoutMalformed, ""},
 	{"image-layout.md, index.json", "an index", layout.CodeIndexMalformed, ""},
 	{"image-layout.md, blobs", "named by their digests", layout.CodeBlobName, ""},
 	{"image-layout.md, blobs", "what is referred to may be absent", layout.CodeBlobMissing, ""},

@@ -64,7 +64,7 @@ func TestKnown(t *testing.T) {
 	}
 
 	// A file of another size, or another file of the same time.
-	write("1.0.00", old)
+	write("10.0.0", old)
 	if err := open(); !errors.Is(err, ErrNotLayout) {
 		t.Errorf("another size: %v", err)
 	}

@@ -219,7 +219,7 @@ func (l *Layout) init(allowed func(fs.DirEntry) bool, annotations map[string]str
 		}
 	}
 
-	return l.writeBytes(layoutFile, []byte(`{"imageLayoutVersion":"1.0.0"}`))
+	return l.writeBytes(layoutFile, []byte(`{"imageLayoutVersion":"`+oci.LayoutVersion+`"}`))
 }
 
 // Close releases the directory. Blobs that are open stay so.
@@ -249,17 +249,9 @@ func (l *Layout) checkVersion() error {
 		return fmt.Errorf("%w: %w", ErrNotLayout, err)
 	}
 
-	var v struct {
-		Version string `json:"imageLayoutVersion"`
-	}
-	if err := oci.Decode(data, &v); err != nil {
+	if err := oci.CheckLayoutVersion(data); err != nil {
 		return fmt.Errorf("%w: %s: %w", ErrNotLayout, layoutFile, err)
 	}
-
-	if v.Version != "1.0.0" {
-		return fmt.Errorf("%w: imageLayoutVersion %q, want \"1.0.0\"", ErrNotLayout, v.Version)
-	}
-
 	return nil
 }
 
