@@ -144,14 +144,7 @@ func newClient(t testing.TB, host string, change ...func(*registry.Options)) *ri
 	for _, f := range change {
 		f(&o)
 	}
-	ref, err := registry.ParseHost(host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Client, err = registry.New(ref, o); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Client.Close)
+	r.Client = servetest.Client(t, host, o)
 	return r
 }
 

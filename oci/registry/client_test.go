@@ -57,14 +57,7 @@ func newRig(t testing.TB, host string, change ...func(*registry.Options)) *rig {
 	for _, f := range change {
 		f(&o)
 	}
-	ref, err := registry.ParseHost(host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Client, err = registry.New(ref, o); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Client.Close)
+	r.Client = servetest.Client(t, host, o)
 	return r
 }
 

@@ -14,21 +14,8 @@ import (
 
 	"ocikit/digest"
 	"ocikit/oci/registry"
+	"ocikit/oci/registry/serve/servetest"
 )
-
-// clientOf returns a client of a registry.
-func clientOf(t *testing.T, server *httptest.Server) *registry.Client {
-	t.Helper()
-	ref, err := registry.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/r:v1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // A caller that said how many requests follow the first one finds their connections made, no
 // more are made than that, and those that nobody took are closed with the client.
@@ -54,7 +41,7 @@ func TestWarm(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	c := clientOf(t, server)
+	c := servetest.Client(t, strings.TrimPrefix(server.URL, "http://"), registry.Options{PlainHTTP: true})
 	c.Warm(4)
 	head := func(ctx context.Context) {
 		if _, err := c.HeadBlob(ctx, "r", digest.FromBytes(nil)); err == nil {
@@ -152,7 +139,7 @@ func TestConnect(t *testing.T) {
 	}
 	server.Start()
 	defer server.Close()
-	c := clientOf(t, server)
+	c := servetest.Client(t, strings.TrimPrefix(server.URL, "http://"), registry.Options{PlainHTTP: true})
 	defer c.Close()
 
 	c.Connect(t.Context(), 2)

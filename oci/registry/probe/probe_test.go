@@ -22,20 +22,11 @@ import (
 
 func newClient(t testing.TB, host string, change ...func(*registry.Options)) *registry.Client {
 	t.Helper()
-	ref, err := registry.ParseHost(host)
-	if err != nil {
-		t.Fatal(err)
-	}
 	o := registry.Options{PlainHTTP: true, Retry: 3, Timeout: 20 * time.Second, Sleep: noSleep}
 	for _, f := range change {
 		f(&o)
 	}
-	c, err := registry.New(ref, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
+	return servetest.Client(t, host, o)
 }
 
 func noSleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
@@ -72,16 +63,6 @@ func run(t testing.TB, h http.Handler, o probe.Options) (probe.Profile, error) {
 	return probe.Run(t.Context(), client, "app/x", "", o)
 }
 
-func newServe(t testing.TB, o serve.Options) *serve.Server {
-	t.Helper()
-	s, err := serve.New(t.TempDir(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
 func find(p probe.Profile, id string) probe.Finding {
 	i := slices.IndexFunc(p.Findings, func(f probe.Finding) bool { return f.ID == id })
 	if i < 0 {
@@ -93,7 +74,7 @@ func find(p probe.Profile, id string) probe.Finding {
 // Our own registry keeps to the spec, and nothing stays behind in it.
 func TestServe(t *testing.T) {
 	t.Parallel()
-	p, err := run(t, newServe(t, serve.Options{}), probe.Options{})
+	p, err := run(t, servetest.New(t, serve.Options{}), probe.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +196,7 @@ func TestFaults(t *testing.T) {
 			case "referrers":
 				only = append(only, "subject", "get")
 			}
-			p, err := run(t, newServe(t, serve.Options{Faults: []string{name}}), probe.Options{Only: only})
+			p, err := run(t, servetest.New(t, serve.Options{Faults: []string{name}}), probe.Options{Only: only})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -485,7 +466,7 @@ func TestGoneRegistry(t *testing.T) {
 func TestBodyLimit(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int64{64 << 10, 1 << 20, 10 << 20, 99<<20 + 5} {
-		s := newServe(t, serve.Options{})
+		s := servetest.New(t, serve.Options{})
 		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.ContentLength > limit {
 				w.Header().Set("Server", "nginx/1.22.1")
@@ -512,7 +493,7 @@ func TestBodyLimit(t *testing.T) {
 			t.Errorf("limit %d: %d bytes in %d requests", limit, p.Sent, p.Requests)
 		}
 	}
-	p, err := run(t, newServe(t, serve.Options{}), probe.Options{Only: []string{"body-limit"}})
+	p, err := run(t, servetest.New(t, serve.Options{}), probe.Options{Only: []string{"body-limit"}})
 	if f := find(p, "body-limit"); err != nil || f.Level != probe.OK {
 		t.Errorf("no limit: %+v, %v", f, err)
 	}
@@ -521,7 +502,7 @@ func TestBodyLimit(t *testing.T) {
 // A manifest that was refused is one finding. It is not looked for as well.
 func TestRefusedManifest(t *testing.T) {
 	t.Parallel()
-	p, err := run(t, newServe(t, serve.Options{Faults: []string{"manifest-413"}}), probe.Options{Only: []string{"manifest", "get"}})
+	p, err := run(t, servetest.New(t, serve.Options{Faults: []string{"manifest-413"}}), probe.Options{Only: []string{"manifest", "get"}})
 	if err != nil {
 		t.Fatal(err)
 	}

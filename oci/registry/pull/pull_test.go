@@ -72,14 +72,10 @@ func pullName(t testing.TB, h http.Handler, name, dir string, o pull.Options) (p
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := registry.New(ref, registry.Options{
+	c := servetest.Client(t, ref.Host, registry.Options{
 		PlainHTTP: true, Retry: 2,
 		Sleep: func(context.Context, time.Duration) error { return nil },
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
 	o.Local = l
 	im, err := pull.Find(t.Context(), c, ref, o)
 	if err != nil {
@@ -351,11 +347,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := servetest.Client(t, ref.Host, registry.Options{PlainHTTP: true})
 	im, err := pull.Find(t.Context(), c, ref, pull.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -616,11 +608,7 @@ func TestCancel(t *testing.T) {
 	putImage(t, reg, "latest", "amd64", 5_000_000)
 	l := layouttest.New(t)
 	ref, _ := registry.ParseReference(servetest.Serve(t, reg) + "/app:latest")
-	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := servetest.Client(t, ref.Host, registry.Options{PlainHTTP: true})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
 	o := pull.Options{Progress: func(p progress.Event) {
@@ -655,11 +643,7 @@ func TestInterruptOfLocalBlobs(t *testing.T) {
 		t.Fatal(err)
 	}
 	ref, _ := registry.ParseReference(host + "/app:latest")
-	c, err := registry.New(ref, registry.Options{PlainHTTP: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	c := servetest.Client(t, ref.Host, registry.Options{PlainHTTP: true})
 	im, err := pull.Find(t.Context(), c, ref, pull.Options{})
 	if err != nil {
 		t.Fatal(err)

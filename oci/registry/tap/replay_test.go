@@ -10,13 +10,14 @@ import (
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/registry/serve"
+	"ocikit/oci/registry/serve/servetest"
 	"ocikit/oci/registry/tap/replay"
 )
 
 // Another correct registry answers a recording as the first one did, whether the bytes of the blobs
 // are there or have to be made up.
 func TestReplay(t *testing.T) {
-	r := newRig(t, newRegistry(t, serve.Options{}), nil)
+	r := newRig(t, servetest.New(t, serve.Options{}), nil)
 	layer, c := random(100_000), r.client(nil)
 	if err := push(t.Context(), c, "app", layer); err != nil {
 		t.Fatal(err)
@@ -40,7 +41,7 @@ func TestReplay(t *testing.T) {
 		return io.NopCloser(bytes.NewReader(layer)), nil
 	}
 	for what, blobs := range map[string]replay.Blobs{"with the layer": have, "without blobs": nil} {
-		second := httptest.NewServer(newRegistry(t, serve.Options{}))
+		second := httptest.NewServer(servetest.New(t, serve.Options{}))
 		defer second.Close()
 
 		steps := 0

@@ -24,6 +24,7 @@ import (
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/serve"
 	"ocikit/oci/registry/serve/access"
+	"ocikit/oci/registry/serve/servetest"
 	"ocikit/oci/registry/tap"
 	"ocikit/oci/registry/tap/judge"
 	"ocikit/oci/registry/tap/record"
@@ -74,32 +75,13 @@ func newRig(t *testing.T, h http.Handler, change func(*tap.Options)) *rig {
 	return r
 }
 
-func newRegistry(t *testing.T, o serve.Options) *serve.Server {
-	t.Helper()
-	s, err := serve.New(t.TempDir(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
 func (r *rig) client(change func(*registry.Options)) *registry.Client {
 	r.Helper()
-	ref, err := registry.ParseReference(strings.TrimPrefix(r.url, "http://") + "/x")
-	if err != nil {
-		r.Fatal(err)
-	}
 	o := registry.Options{PlainHTTP: true}
 	if change != nil {
 		change(&o)
 	}
-	c, err := registry.New(ref, o)
-	if err != nil {
-		r.Fatal(err)
-	}
-	r.Cleanup(c.Close)
-	return c
+	return servetest.Client(r, strings.TrimPrefix(r.url, "http://"), o)
 }
 
 // push pushes an image of one layer in two chunks and pulls it again.
@@ -147,7 +129,7 @@ func random(n int) []byte { return digesttest.Noise(n, 1) }
 
 // What passes is what was sent, and every exchange of a correct conversation is right.
 func TestPushAndPull(t *testing.T) {
-	r := newRig(t, newRegistry(t, serve.Options{}), nil)
+	r := newRig(t, servetest.New(t, serve.Options{}), nil)
 	if err := push(t.Context(), r.client(nil), "team/app", random(1<<20)); err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +161,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tokens := range []bool{false, true} {
-		r := newRig(t, newRegistry(t, serve.Options{Auth: auth, TokenAuth: tokens}), nil)
+		r := newRig(t, servetest.New(t, serve.Options{Auth: auth, TokenAuth: tokens}), nil)
 		c := r.client(func(o *registry.Options) { o.Username, o.Password = "me", "planted-password" })
 		if err := push(t.Context(), c, "app", random(100_000)); err != nil {
 			t.Fatal(err)
@@ -325,7 +307,7 @@ func TestLargeBodies(t *testing.T) {
 
 	// An upload that is refused makes the tap look at all that follow, in one piece or in several.
 	for _, chunks := range []int{1, 3} {
-		r := newRig(t, newRegistry(t, serve.Options{}), small)
+		r := newRig(t, servetest.New(t, serve.Options{}), small)
 		c := r.client(nil)
 		for range 2 {
 			up, err := c.StartUpload(t.Context(), "app", digest.SHA256)

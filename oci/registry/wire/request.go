@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -126,15 +127,10 @@ func (x *exchange) newRequest(ctx context.Context, u *url.URL, authorization str
 		return nil, fmt.Errorf("%s %s: %w", r.Method, x.c.Red.URL(u), ErrProtocol)
 	}
 
-	for name, values := range r.Header {
-		req.Header[name] = values
-	}
-
 	// The user's headers may hold keys, and are for the registry alone.
+	maps.Copy(req.Header, r.Header)
 	if x.c.IsHome(u) {
-		for name, values := range x.c.o.Header {
-			req.Header[name] = values
-		}
+		maps.Copy(req.Header, x.c.o.Header)
 	}
 
 	req.Header.Set("User-Agent", x.c.o.UserAgent)

@@ -20,6 +20,7 @@ import (
 	"ocikit/digest"
 	"ocikit/oci"
 	"ocikit/oci/layout"
+	"ocikit/oci/registry"
 	"ocikit/oci/registry/serve"
 )
 
@@ -64,6 +65,21 @@ func Serve(t interface{ Cleanup(func()) }, h http.Handler) string {
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
+}
+
+// Client returns a client of the registry at host, which ends with the test.
+func Client(t testing.TB, host string, o registry.Options) *registry.Client {
+	t.Helper()
+	ref, err := registry.ParseHost(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := registry.New(ref, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
 }
 
 // layout opens the layout of a repository, which is made if need be.
