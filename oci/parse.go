@@ -749,30 +749,46 @@ func (p *parser) referring() (r Referring, err error) {
 	return r, err
 }
 
+// commonMembers are where the members go that a manifest and an index both have.
+type commonMembers struct {
+	schemaVersion           *int
+	mediaType, artifactType *string
+	subject                 **Descriptor
+	annotations             *Annotations
+}
+
+// common reads a member that a manifest and an index both have, and reports whether it is one.
+func (p *parser) common(name string, m commonMembers) (_ bool, err error) {
+	switch name {
+	case "schemaVersion":
+		var n int64
+		n, err = p.whole(strconv.IntSize)
+		*m.schemaVersion = int(n)
+	case "mediaType":
+		*m.mediaType, err = p.word()
+	case "artifactType":
+		*m.artifactType, err = p.word()
+	case "subject":
+		*m.subject, err = p.optional()
+	case "annotations":
+		*m.annotations, err = p.annotations()
+	default:
+		return false, nil
+	}
+	return true, err
+}
+
 func (p *parser) manifest() (Manifest, error) {
 	var m Manifest
 	extra, err := p.read((*plainManifest)(nil), func(name string) (_ bool, err error) {
 		switch name {
-		case "schemaVersion":
-			var n int64
-			n, err = p.whole(strconv.IntSize)
-			m.SchemaVersion = int(n)
-		case "mediaType":
-			m.MediaType, err = p.word()
-		case "artifactType":
-			m.ArtifactType, err = p.word()
 		case "config":
 			m.Config, err = p.descriptor()
 		case "layers":
 			m.Layers, err = p.descriptors(nil)
-		case "subject":
-			m.Subject, err = p.optional()
-		case "annotations":
-			m.Annotations, err = p.annotations()
 		default:
-			return false, nil
+			return p.common(name, commonMembers{&m.SchemaVersion, &m.MediaType, &m.ArtifactType, &m.Subject, &m.Annotations})
 		}
-
 		return true, err
 	})
 
@@ -787,26 +803,11 @@ func (p *parser) manifest() (Manifest, error) {
 func (p *parser) index() (Index, error) {
 	var x Index
 	extra, err := p.read((*plainIndex)(nil), func(name string) (_ bool, err error) {
-		switch name {
-		case "schemaVersion":
-			var n int64
-			n, err = p.whole(strconv.IntSize)
-			x.SchemaVersion = int(n)
-		case "mediaType":
-			x.MediaType, err = p.word()
-		case "artifactType":
-			x.ArtifactType, err = p.word()
-		case "manifests":
+		if name == "manifests" {
 			x.Manifests, err = p.descriptors(p.see)
-		case "subject":
-			x.Subject, err = p.optional()
-		case "annotations":
-			x.Annotations, err = p.annotations()
-		default:
-			return false, nil
+			return true, err
 		}
-
-		return true, err
+		return p.common(name, commonMembers{&x.SchemaVersion, &x.MediaType, &x.ArtifactType, &x.Subject, &x.Annotations})
 	})
 
 	x.Extra = extra

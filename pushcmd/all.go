@@ -39,10 +39,9 @@ type Image struct {
 func PushAll(ctx context.Context, c *registry.Client, images []Image, o Options) ([]Report, error) {
 	var (
 		reports []Report
-		failed  = source.Failures{Total: len(images), Fast: o.FailFast}
+		failed  = source.Failures{Total: len(images), Fast: o.FailFast, Began: time.Now()}
 		pushers = map[string]*pusher{}
 		origins = newOrigins()
-		spoken  = time.Now()
 	)
 	for i, im := range images {
 		report, err := Report{Reference: im.To.String(), Descriptor: im.Desc}, im.Err
@@ -77,9 +76,10 @@ func PushAll(ctx context.Context, c *registry.Client, images []Image, o Options)
 		reports = append(reports, report)
 
 		// Off a terminal no progress is shown, so a line now and then says how far the push is.
-		if o.Progress == nil && o.Notice != nil && time.Since(spoken) >= speakEvery {
-			spoken = time.Now()
-			o.Notice(fmt.Sprintf("%d of %d images are done, %d of them failed", i+1, len(images), len(failed.Errs)))
+		if o.Progress == nil && o.Notice != nil {
+			if text := failed.SoFar(time.Now(), i+1); text != "" {
+				o.Notice(text)
+			}
 		}
 
 		if failed.Hopeless() {
@@ -89,9 +89,6 @@ func PushAll(ctx context.Context, c *registry.Client, images []Image, o Options)
 
 	return reports, failed.Err()
 }
-
-// speakEvery is how often a push of many says how far it is.
-const speakEvery = 10 * time.Second
 
 // origins remembers in which repository of a registry a blob is, so that it can be mounted into
 // others: one request a blob, however many repositories there are.

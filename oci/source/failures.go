@@ -4,15 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Failures are the errors of work on many images that went on after a bad one. errors.Is and
 // errors.As look into all of them.
 type Failures struct {
-	Total int      // images that were to be worked on
-	Fast  bool     // one failure is enough to give up, see Hopeless
-	Names []string // of those that failed
-	Errs  []error  // why, in the order of Names
+	Total int       // images that were to be worked on
+	Began time.Time // the work, see SoFar
+	Fast  bool      // one failure is enough to give up, see Hopeless
+	Names []string  // of those that failed
+	Errs  []error   // why, in the order of Names
 
 	inARow int
 }
@@ -25,6 +27,18 @@ func (f *Failures) Add(name string, err error) {
 	}
 	f.inARow++
 	f.Names, f.Errs = append(f.Names, name), append(f.Errs, err)
+}
+
+// speakEvery is how often work on many images says how far it is.
+const speakEvery = 10 * time.Second
+
+// SoFar returns now and then, and else "", how far the work is: for those who are shown no progress.
+func (f *Failures) SoFar(now time.Time, done int) string {
+	if now.Sub(f.Began) < speakEvery {
+		return ""
+	}
+	f.Began = now
+	return fmt.Sprintf("%d of %d images are done, %d of them failed", done, f.Total, len(f.Errs))
 }
 
 // Err returns f, or nil if nothing failed. If there was one image to work on, it returns its error.

@@ -109,7 +109,7 @@ func (r *rebuild) run(ctx context.Context, env *cli.Env, p rebuildPlace, args []
 	// Nothing is stored. The layer is made once for its digest, and again for the comparison if
 	// that differs.
 	m := &maker{ctx, env, sources, packing, o}
-	made, err := m.describe()
+	made, err := m.encode(io.Discard)
 	if err != nil {
 		return commonflags.PackHint(err)
 	}
@@ -251,9 +251,6 @@ func (m *maker) encode(w io.Writer) (oci.Descriptor, error) {
 	}
 	return lw.Commit()
 }
-
-// describe makes the layer for its digest alone.
-func (m *maker) describe() (oci.Descriptor, error) { return m.encode(io.Discard) }
 
 // open returns the blob of the layer, which is made while it is read. The caller reads it to its
 // end or closes it.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
@@ -176,16 +175,19 @@ func (c *Clients) member(ctx context.Context, env *cli.Env, w Wanted, wishes []o
 	return m, m.Err
 }
 
-// SpeakEvery is how often work on many images says how far it is, where no progress is shown.
-const SpeakEvery = 10 * time.Second
+// SaySoFar says now and then how far work on many images is, for those who are shown no progress.
+func SaySoFar(env *cli.Env, failed *source.Failures, done int) {
+	if text := failed.SoFar(env.Now(), done); text != "" {
+		env.Tell(text)
+	}
+}
 
 // Each works on one image after the other. An image with an error, or one for which do fails, is
 // named on standard error and does not keep the others, unless failFast says so or hope is lost
 // ([source.Failures.Hopeless]). The error tells how many failed. When ctx is done Each ends with an
 // error, also if nothing has failed until then.
 func Each(ctx context.Context, env *cli.Env, members []Member, failFast bool, do func(i int, m Member) error) error {
-	failed := source.Failures{Total: len(members), Fast: failFast}
-	spoken := env.Now()
+	failed := source.Failures{Total: len(members), Fast: failFast, Began: env.Now()}
 	for i, m := range members {
 		err := m.Err
 		if err == nil {
@@ -201,10 +203,8 @@ func Each(ctx context.Context, env *cli.Env, members []Member, failFast bool, do
 			env.Notice("ocikit: %s: %v", m.Name, err)
 		}
 
-		// Nothing else speaks where there is no progress to see.
-		if now := env.Now(); env.Report() == nil && now.Sub(spoken) >= SpeakEvery {
-			spoken = now
-			env.Notice("ocikit: %d of %d images are done, %d of them failed", i+1, len(members), len(failed.Errs))
+		if env.Report() == nil {
+			SaySoFar(env, &failed, i+1)
 		}
 		if failed.Hopeless() {
 			return failed.Err()

@@ -72,7 +72,7 @@ func (p *pulling) many(ctx context.Context, env *cli.Env, images []operands.Want
 
 	// failed counts all images, hosts those of each registry: a registry that is down must not cost
 	// its time-out for each of its images.
-	failed := source.Failures{Total: len(images), Fast: p.set.FailFast}
+	failed := source.Failures{Total: len(images), Fast: p.set.FailFast, Began: env.Now()}
 	hosts := map[string]*source.Failures{}
 	for _, w := range images {
 		if w.Err == nil {
@@ -82,7 +82,6 @@ func (p *pulling) many(ctx context.Context, env *cli.Env, images []operands.Want
 
 	// Blobs that several images share are read and checked once.
 	p.o.Verified = new(pull.Verified)
-	spoken := env.Now()
 	defer func() { err = errors.Join(err, lock.Write(env)) }()
 
 	// The images that came get their names whatever ends the loop. Then the tags that entry has
@@ -122,10 +121,8 @@ func (p *pulling) many(ctx context.Context, env *cli.Env, images []operands.Want
 			return err
 		}
 
-		// Where no progress is shown, a long list says now and then how far it is.
-		if now := env.Now(); p.o.Progress == nil && now.Sub(spoken) >= operands.SpeakEvery {
-			spoken = now
-			env.Notice("ocikit: %d of %d images are done, %d of them failed", i+1, len(images), len(failed.Errs))
+		if p.o.Progress == nil {
+			operands.SaySoFar(env, &failed, i+1)
 		}
 
 		isDown := w.Err == nil && len(hosts) == 1 && host.Hopeless()
