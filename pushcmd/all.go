@@ -212,7 +212,7 @@ func (p *pusher) pushReferrer(ctx context.Context, r graph.Referrer) error {
 
 	// A referrer that is there still needs its place in the list. With Options.Check its blobs
 	// are asked for too; its tag is right already.
-	if got, err := p.c.HeadManifest(ctx, p.repo, name); err == nil && got.Digest == r.Desc.Digest && !p.o.Force {
+	if got, err := p.c.HeadManifest(ctx, p.repo, name); err == nil && got.Digest == r.Desc.Digest {
 		p.present.add(r.Desc.Digest)
 		if !p.o.Check {
 			return p.listPresent(ctx, g)

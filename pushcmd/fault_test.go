@@ -508,7 +508,11 @@ func TestImmutableTag(t *testing.T) {
 	reg := servetest.NewQuirky(t)
 	reg.ImmutableTags = true
 	for range 2 {
-		if _, err := push(t, reg, s, desc, pushcmd.Options{Force: true}); err != nil {
+		// The tag comes into being between the question for it and the put.
+		h := servetest.BreakIf(1, func(r *http.Request) bool {
+			return r.Method == http.MethodHead && strings.Contains(r.URL.Path, "/manifests/")
+		}, servetest.Answer(http.StatusNotFound, ""), reg)
+		if _, err := push(t, h, s, desc, pushcmd.Options{}); err != nil {
 			t.Fatal(err)
 		}
 	}

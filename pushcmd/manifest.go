@@ -23,7 +23,7 @@ func (p *pusher) putManifests(ctx context.Context, g *tree, tags []string) error
 	// comes when all that it names is there.
 	for height := 0; height <= g.root.height; height++ {
 		level := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool {
-			return n.height != height || n == g.root || p.present.has(n.desc.Digest) && !p.o.Force
+			return n.height != height || n == g.root || p.present.has(n.desc.Digest)
 		})
 		err := p.parallel(ctx, len(level), func(ctx context.Context, i int) error {
 			err := p.putManifest(ctx, level[i], level[i].desc.Digest.String(), nil)
@@ -48,7 +48,7 @@ func (p *pusher) putManifests(ctx context.Context, g *tree, tags []string) error
 func (p *pusher) putRoot(ctx context.Context, n *node, tags []string) error {
 	byDigest := n.desc.Digest.String()
 	switch {
-	case len(tags) == 0 && p.present.has(n.desc.Digest) && !p.o.Force:
+	case len(tags) == 0 && p.present.has(n.desc.Digest):
 		return nil
 	case len(tags) == 0:
 		return p.putManifest(ctx, n, byDigest, nil)

@@ -14,12 +14,8 @@ import (
 
 // plan asks the registry which manifests and blobs it has, and notes what to do with each blob.
 func (p *pusher) plan(ctx context.Context, g *tree) error {
-	// The root was asked for with its tags. With Force nothing that the registry says counts.
+	// The root was asked for with its tags.
 	children := slices.DeleteFunc(slices.Clone(g.nodes), func(n *node) bool { return n == g.root })
-	if p.o.Force {
-		children = nil
-	}
-
 	err := p.parallel(ctx, len(children), func(ctx context.Context, i int) error {
 		n := children[i]
 		if _, err := p.c.HeadManifest(ctx, p.repo, n.desc.Digest.String()); err == nil {
@@ -71,7 +67,7 @@ func (p *pusher) neededBlobs(g *tree) []oci.Descriptor {
 	seen := map[digest.Digest]bool{}
 	var list []oci.Descriptor
 	g.visit(func(n *node) bool {
-		if p.present.has(n.desc.Digest) && !p.o.Force && !p.o.Check {
+		if p.present.has(n.desc.Digest) && !p.o.Check {
 			return false
 		}
 		for _, b := range n.blobs {

@@ -37,7 +37,6 @@ type Options struct {
 	Tags      []string // more tags besides that of the reference
 	State     string   // directory that keeps the sessions of broken uploads for the next process
 	DryRun    bool     // find out what is to be done and do nothing
-	Force     bool     // do not take the registry's word that the image is there
 	Check     bool     // ask for every blob, also of manifests that are there, and send what is lost
 
 	FailFast  bool        // end with the first of many images that cannot be pushed
@@ -267,7 +266,7 @@ func (p *pusher) tags(ref registry.Reference) []string {
 // upToDate asks what the tags name, drops those that name the image already, and reports whether
 // nothing is left to do.
 func (p *pusher) upToDate(ctx context.Context, g *tree, tags *[]string) (bool, error) {
-	if p.o.Force || p.isNew(ctx, g) {
+	if p.isNew(ctx, g) {
 		return false, nil
 	}
 

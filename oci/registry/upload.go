@@ -39,7 +39,6 @@ type Body struct {
 	ContentType   string // in place of application/octet-stream
 	ContentLength int64  // in place of Size, if > 0
 	CutAfter      int64  // break the connection after so many bytes, if > 0
-	Expect        int    // +1: always ask with Expect: 100-continue, -1: never
 }
 
 // maxChunkHint bounds what a registry may ask for in OCI-Chunk-Min-Length.
@@ -135,7 +134,7 @@ func (c *Client) PostBlob(ctx context.Context, repo string, d digest.Digest, bod
 func bodyRequest(repo string, body Body, contentRange string) *wire.Request {
 	r := &wire.Request{
 		Scopes: []wire.Scope{wire.PushScope(repo)}, Once: true,
-		Header: http.Header{}, Expect: body.Expect, Length: body.ContentLength,
+		Header: http.Header{}, Length: body.ContentLength,
 	}
 
 	switch {
@@ -158,7 +157,7 @@ func bodyRequest(repo string, body Body, contentRange string) *wire.Request {
 		r.Body = wire.NewBody(body.Reader, body.Size)
 		r.Body.Cut = body.CutAfter
 		if body.CutAfter > 0 || body.ContentLength > body.Size {
-			r.Expect = +1 // the head goes out before the body, so all of it that there is does
+			r.Expect = true // the head goes out before the body, so all of it that there is does
 		}
 	}
 

@@ -485,7 +485,7 @@ func (r *rig) pushTags() error {
 func (r *rig) pushTwice() error {
 	r.Helper()
 	for range 2 {
-		if err := r.pushDesc(r.src.other, r.ref, pushcmd.Options{Force: true}); err != nil {
+		if err := r.pushDesc(r.src.other, r.ref, pushcmd.Options{}); err != nil {
 			return fmt.Errorf("the same image again: %v", err)
 		}
 	}

@@ -117,7 +117,7 @@ func (c *Conn) newCall(call Call) (*Request, error) {
 	}
 
 	if call.CutAfter > 0 {
-		r.Expect = +1 // the head goes out before the body
+		r.Expect = true // the head goes out before the body
 	}
 
 	switch {

@@ -30,7 +30,7 @@ type Request struct {
 	stay   bool  // a redirect is an answer
 	Limit  int64 // of the answer's body otherwise; 0 is maxErrorBody
 	Length int64 // Content-Length to claim, if not that of the body; -1 is none: Transfer-Encoding chunked
-	Expect int   // +1: send Expect: 100-continue, -1: do not, 0: as the size says
+	Expect bool  // send Expect: 100-continue, whatever the size
 
 	Want  []int           // statuses of a success, by the distribution-spec
 	Check func(*Response) // adds more verdicts to the trace
@@ -191,8 +191,8 @@ func (c *Conn) wantsExpect(r *Request) bool {
 	defer c.mu.Unlock()
 	size := r.Body.Size
 	switch {
-	case r.Expect != 0:
-		return r.Expect > 0
+	case r.Expect:
+		return true
 	case c.noExpect:
 		return false
 	case c.careful:

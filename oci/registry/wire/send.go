@@ -280,7 +280,7 @@ func (c *Conn) Attempt(ctx context.Context, r *Request, u *url.URL, authorizatio
 	}
 
 	c.decide()
-	if resp.Status == http.StatusExpectationFailed && resp.unsent && r.Expect == 0 {
+	if resp.Status == http.StatusExpectationFailed && resp.unsent && !r.Expect {
 		c.mu.Lock()
 		c.noExpect = true
 		c.mu.Unlock()
