@@ -15,7 +15,7 @@ var ErrRecipe = errors.New("damaged recipe")
 
 var (
 	errTooMany = errors.New("more corrections than wanted")
-	errOther   = errors.New("other tokens than wanted")
+	errOther   = errorf("other tokens than wanted")
 )
 
 func errorf(format string, args ...any) error {

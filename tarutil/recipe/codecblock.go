@@ -332,9 +332,12 @@ func (k *codec) readTokens(b *block) error {
 			next.run = int(k.Number(&k.runLength, 0)) + 1
 			if t.isLiteral() {
 				t = token(k.seg.data[pos])
-			} else if t.dist() > pos-max(0, k.member) {
-				return errorf("a distance of %d", t.dist())
 			}
+		}
+
+		// What is predicted behind a wrong prediction may lead out of the data too.
+		if d := t.dist(); !t.isLiteral() && (d < 1 || d > pos-max(0, k.member)) {
+			return errorf("a distance of %d", d)
 		}
 
 		next.run--

@@ -42,6 +42,7 @@ func newGoMatcher(level int) *goMatcher {
 func (g *goMatcher) begin(data []byte, history, start, end, unit int) {
 	g.data, g.end, g.unit = data, end, unit
 	clear(g.head[:])
+	clear(g.prev[:]) // as those of zlibMatcher
 	g.inserted = history
 	g.insert(start)
 	g.restart(start)
@@ -85,7 +86,7 @@ func (g *goMatcher) find(i int) (n, dist int) {
 	g.insert(i + 1)
 	oldest := max(0, g.oldest(i))
 	at := int(g.prev[i&(windowSize-1)]) - 1
-	if at < oldest {
+	if at < oldest || at >= i { // it was overwritten by a place behind this one
 		return goMinMatch - 1, 0
 	}
 

@@ -49,6 +49,7 @@ func newKlauspostLazy(s style) *klauspostLazy {
 func (m *klauspostLazy) begin(data []byte, history, start, end, unit int) {
 	m.data, m.end, m.origin = data, end, unit
 	clear(m.head[:])
+	clear(m.prev[:]) // as those of zlibMatcher
 	m.inserted = history
 
 	// Of a dictionary the last three places are left out.

@@ -49,9 +49,13 @@ func newZlibMatcher(level int) *zlibMatcher {
 func (z *zlibMatcher) begin(data []byte, history, start, end, unit int) {
 	z.data, z.end = data, end
 	z.nothing = unit
+
+	// A place is looked up that was not entered, where tokens come that were not foretold behind some that
+	// were. What is found of it must not depend on what was compressed before.
 	clear(z.head[:])
+	clear(z.prev[:])
 	if z.quads != nil {
-		clear(z.quads.head[:])
+		*z.quads = quads{}
 	}
 	z.inserted, z.chainFrom = history, history
 	z.insert(start)
@@ -127,9 +131,11 @@ func (z *zlibMatcher) find(i, best int) (n, dist int) {
 		z.insert(i + 1)
 	}
 
+	// Where many places behind this one are entered already, what stands here is of one of them, and may
+	// lead out of the data.
 	back := int(z.prev[i&(windowSize-1)])
 	longest := min(z.end-i, maxMatch)
-	if back == 0 || i-back == z.nothing || back > zlibFar || best >= longest {
+	if back == 0 || i-back == z.nothing || back > min(zlibFar, i) || best >= longest {
 		return minMatch - 1, 0
 	}
 
@@ -156,7 +162,7 @@ func (z *zlibMatcher) findQuad(i, best, depth int) (n, dist int) {
 	}
 
 	// The walk ends at the place that is never found, too.
-	oldest := i - zlibFar
+	oldest := max(i-zlibFar, -1)
 	if z.nothing > oldest && z.nothing >= z.chainFrom && z.nothing < i && z.hash(z.nothing) == z.hash(i) {
 		oldest = z.nothing
 	}
@@ -175,7 +181,7 @@ func (z *zlibMatcher) findQuad(i, best, depth int) (n, dist int) {
 	at, number := i, q.number[i&(windowSize-1)]
 	for steps := 1; ; steps++ {
 		back := int(q.prev[at&(windowSize-1)])
-		if at -= back; back == 0 || at <= oldest && (at < i-zlibFar || at == z.nothing || number-q.number[at&(windowSize-1)] != 1) {
+		if at -= back; back == 0 || at <= oldest && (at < max(i-zlibFar, 0) || at == z.nothing || number-q.number[at&(windowSize-1)] != 1) {
 			break
 		}
 		if hopeless && i-at >= best-3 { // the end of a nearer one is not entered yet
@@ -221,7 +227,7 @@ func (q *quads) has(v uint32, oldest int) bool {
 // taken.
 func (z *zlibMatcher) findThree(i, depth int) (n, dist int) {
 	d := z.data
-	oldest := i - zlibTooFar - 1
+	oldest := max(i-zlibTooFar-1, -1)
 	for at := i; depth > 0; depth-- {
 		back := int(z.prev[at&(windowSize-1)])
 		at -= back
@@ -242,7 +248,7 @@ func (z *zlibMatcher) walk(i, best, depth int) (n, dist int) {
 	nice := min(z.nice, longest)
 
 	// The first two bytes are compared, and the last two.
-	d, prev, nothing, oldest := z.data, &z.prev, z.nothing, i-zlibFar
+	d, prev, nothing, oldest := z.data, &z.prev, z.nothing, max(i-zlibFar, -1)
 	first := binary.LittleEndian.Uint16(d[i:])
 	ends := binary.LittleEndian.Uint16(d[i+best-1:])
 	for {
