@@ -160,9 +160,11 @@ func (m *model) resolve(dir string, create bool) (string, error) {
 			todo = append(strings.Split(f.hdr.Linkname, "/"), todo...)
 			continue
 		case f.hdr.Typeflag == tar.TypeDir:
+		case links == 0 && m.touched[p]: // a layer has nothing below its own files, not even a whiteout
+			return "", errModel
 		case !create:
 			return "", os.ErrNotExist
-		case links > 0 || m.touched[p]:
+		case links > 0:
 			return "", errModel
 		default:
 			m.remove(p)

@@ -423,10 +423,11 @@ func (t *stackTree) whiteout(dirPath, base string) error {
 		name = ""
 	}
 
-	// Nothing may be there to hide: that is not an error.
+	// Nothing may be there to hide: that is not an error. A layer that has a whiteout below its own file
+	// is one that no engine unpacks.
 	t.surprise.hides(tarutil.JoinPath(dirPath, base), dir, name)
 	if dir == nil {
-		return nil
+		return t.checkBelow(dirPath)
 	}
 
 	if name != "" {
@@ -437,6 +438,21 @@ func (t *stackTree) whiteout(dirPath, base string) error {
 	}
 
 	t.hideIn(dir)
+	return nil
+}
+
+// checkBelow returns an error if path leads through a file that this layer has placed. Links are not
+// followed.
+func (t *stackTree) checkBelow(path string) error {
+	n := t.root
+	for name := range strings.SplitSeq(path, "/") {
+		if n = t.find(n, name); n == nil || !t.isDir(n) {
+			break
+		}
+	}
+	if n != nil && !t.isDir(n) && n.layer == t.layer && t.file(n).flag != tar.TypeSymlink {
+		return fmt.Errorf("%w: %q is not a directory", tarutil.ErrMalformed, t.path(n))
+	}
 	return nil
 }
 
