@@ -76,7 +76,7 @@ func memberRemedy(c why.Cause) string {
 
 	// Names in a JSON pointer escape the slash and the tilde (RFC 6901, section 3).
 	parts := strings.Split(c.Path, "/")
-	name := strings.NewReplacer("~1", "/", "~0", "~").Replace(parts[len(parts)-1])
+	name := plain(strings.NewReplacer("~1", "/", "~0", "~").Replace(parts[len(parts)-1]))
 	value := plainValue(c.There)
 
 	if document == "config" && len(parts) > 2 && parts[1] == "history" {
@@ -98,7 +98,8 @@ func memberRemedy(c why.Cause) string {
 			continue
 		case c.There == "":
 			flag, value = f.unset, name
-		case value == "":
+		case f.named && (name == "" || value == ""):
+			value = ""
 		case f.named:
 			value = number + name + "=" + value
 		}
@@ -120,10 +121,15 @@ func memberRemedy(c why.Cause) string {
 }
 
 // historyRemedy is memberRemedy for an entry of the history, /history/N/MEMBER. It has a flag as long as
-// both configs have the entry.
+// both configs have the entry, and the member is one that mutate knows.
 func historyRemedy(c why.Cause, parts []string, value string) string {
 	if c.More != 0 || len(parts) != 4 {
 		return "`ocikit mutate --drop-history` of both"
+	}
+	switch parts[3] {
+	case "created", "created_by", "author", "comment":
+	default:
+		return "`ocikit mutate --json-patch FILE`"
 	}
 	if c.There == "" || value == "" {
 		value = "VALUE"
@@ -131,15 +137,23 @@ func historyRemedy(c why.Cause, parts []string, value string) string {
 	return "`ocikit mutate --history " + parts[2] + ":" + parts[3] + "=" + value + "`"
 }
 
-// plainValue returns the JSON string value if it can stand in a shell without quotes and is not too
-// long, else "".
+// plainValue returns the JSON string value if it is plain, else "".
 func plainValue(value string) string {
 	var s string
-	if json.Unmarshal([]byte(value), &s) != nil || len(s) > 100 {
+	if json.Unmarshal([]byte(value), &s) != nil {
+		return ""
+	}
+	return plain(s)
+}
+
+// plain returns s if it can stand in a shell without quotes and is not too long, else "": a command that is
+// proposed must not hold another one, which an image would have people run.
+func plain(s string) string {
+	if len(s) > 100 {
 		return ""
 	}
 	for _, c := range s {
-		if !strings.ContainsRune("/.,:;=_+-@%", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
+		if !strings.ContainsRune("/.,:=_+-@%", c) && !unicode.IsLetter(c) && !unicode.IsDigit(c) {
 			return ""
 		}
 	}

@@ -54,6 +54,12 @@ func TestRemedies(t *testing.T) {
 		{"layer 4", "/annotations/k", `"v"`, "`ocikit mutate --layer-annotation 4:k=v`"},
 		{"layer 4", "/annotations/k", ``, "`ocikit mutate --json-patch manifest=FILE`"},
 		{"", "/a", `"v"`, ""},
+
+		// What an image holds makes no second word of a command, and no second command.
+		{"config", "/config/Labels/a b", `"v"`, "`ocikit mutate --label`"},
+		{"config", "/config/Labels/a", `"v;reboot"`, "`ocikit mutate --label`"},
+		{"config", "/config/Labels/a;reboot", ``, "`ocikit mutate --unset-label`"},
+		{"config", "/history/3/x;reboot", `"x"`, "`ocikit mutate --json-patch FILE`"},
 	} {
 		var where []string
 		if tt.where != "" {
