@@ -423,8 +423,9 @@ func (t *stackTree) whiteout(dirPath, base string) error {
 		name = ""
 	}
 
-	// Nothing may be there to hide: that is not an error. A layer that has a whiteout below its own file
-	// is one that no engine unpacks.
+	// Nothing may be there to hide: that is not an error. Below a file of its own layer a whiteout is one
+	// on which engines part: umoci passes over it, and podman on vfs refuses the layer. So do writers
+	// here, see [tarutil.LayerRules].
 	t.surprise.hides(tarutil.JoinPath(dirPath, base), dir, name)
 	if dir == nil {
 		return t.checkBelow(dirPath)
