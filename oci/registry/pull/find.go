@@ -122,7 +122,7 @@ func (im *Image) choose(desc oci.Descriptor) (oci.Descriptor, error) {
 	}
 
 	for _, near := range left.Near {
-		im.notice("%s", near)
+		im.notice("%s: %s", im.ref, near)
 	}
 
 	if left.Doc != nil {

@@ -406,7 +406,7 @@ func TestIndexAndPlatform(t *testing.T) {
 		Notice:    func(s string) { notices = append(notices, s) },
 	}
 	report, err = pullOnce(t, reg, one.Name(), v3)
-	if err != nil || report.Descriptor.Digest != amd.Digest || len(notices) != 1 || !strings.Contains(notices[0], "no image for linux/amd64/v3: that for linux/amd64 runs there") {
+	if err != nil || report.Descriptor.Digest != amd.Digest || len(notices) != 1 || !strings.Contains(notices[0], "/app:latest: there is no image for linux/amd64/v3: that for linux/amd64 runs there") {
 		t.Errorf("for amd64/v3: %+v, %v, notices %q", report.Descriptor, err, notices)
 	}
 
