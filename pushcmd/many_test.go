@@ -202,7 +202,7 @@ func TestPushAllGoesOn(t *testing.T) {
 	client := newClient(t, servetest.Serve(t, reg))
 	reports, err := pushcmd.PushAll(t.Context(), client.Client, all(t, s, everything), pushcmd.Options{})
 	var failed *source.Failures
-	if !errors.As(err, &failed) || len(failed.Errs) != 2 || failed.Total != 5 || !errors.Is(err, graph.ErrNotFound) {
+	if !errors.As(err, &failed) || len(failed.Errs) != 2 || failed.Total != 5 || !errors.Is(err, graph.ErrIncomplete) {
 		t.Fatalf("PushAll() = %v", err)
 	}
 	if text := err.Error(); !strings.Contains(text, "app1:v1") || !strings.HasSuffix(text, "; and 1 more") || strings.Contains(text, "\n") {

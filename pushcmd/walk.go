@@ -29,7 +29,8 @@ type node struct {
 	foreign  bool            // of a type that this program does not know
 }
 
-// walk reads the manifests that desc leads to.
+// walk reads the manifests that desc leads to. An image that lacks something would fail only after
+// most of its blobs were sent, so a local one is looked through before: that costs no request.
 func (p *pusher) walk(desc oci.Descriptor) (*tree, error) {
 	if !oci.IsDocument(desc.MediaType) {
 		return nil, fmt.Errorf("push %s: type %q is neither a manifest nor an index: %w", desc.Digest, desc.MediaType, oci.ErrMalformed)
@@ -38,7 +39,15 @@ func (p *pusher) walk(desc oci.Descriptor) (*tree, error) {
 	t := &tree{}
 	known := map[digest.Digest]*node{}
 
+	isRemote := source.Remote(p.src)
+
 	err := graph.Walk(p.src, []oci.Descriptor{desc}, p.o.Rules, func(v graph.Node) error {
+		if v.Doc == nil && !isRemote {
+			if state, err := p.o.Rules.StateOf(p.src, v.Parent.MediaType, v.Desc); state >= graph.Absent {
+				return graph.Incomplete(err)
+			}
+		}
+
 		if v.Doc == nil && oci.IsManifest(v.Parent.MediaType) || known[v.Desc.Digest] != nil {
 			return nil // a config, a layer, or a manifest under another type
 		}

@@ -174,11 +174,6 @@ func (c *copying) toRegistry(ctx context.Context, env *cli.Env, ref registry.Ref
 		Progress: env.Report(), Notice: env.Tell,
 	}
 
-	operands.MarkIncomplete(c.images, c.o.Rules)
-	if !c.many() && c.images[0].Err != nil {
-		return c.images[0].Err
-	}
-
 	// One image goes to just the name in the operand. Of many, each gets a name of its own below
 	// it.
 	images := []pushcmd.Image{{}}

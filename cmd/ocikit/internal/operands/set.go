@@ -274,16 +274,6 @@ func takes(f set.Filter, desc oci.Descriptor) bool {
 	return f.Takes(n)
 }
 
-// MarkIncomplete gives the images of a set that lack something their error. One would fail only after
-// most of its blobs were sent to a registry, so it is not begun. Images in a registry are not asked for.
-func MarkIncomplete(members []Member, rules graph.Rules) {
-	for i, m := range members {
-		if m.Err == nil && !source.Remote(m.Src) {
-			members[i].Err = graph.Incomplete(graph.Check(m.Src, m.Desc, rules))
-		}
-	}
-}
-
 // withNames gives what was chosen from an image the names of its entry.
 func withNames(desc, entry oci.Descriptor) oci.Descriptor {
 	for _, key := range []string{oci.AnnotationRefName, oci.AnnotationImageName} {

@@ -232,11 +232,8 @@ func (p pushRun) one(ctx context.Context, from pushedImage, ref registry.Referen
 	return []pushcmd.Report{report}, err
 }
 
-// many pushes the images of a set. An image that lacks something is marked with its error: the push
-// reports it and sends the others.
+// many pushes the images of a set.
 func (p pushRun) many(ctx context.Context, members []operands.Member, ref registry.Reference, rewrites oci.Rewrites) ([]pushcmd.Report, error) {
-	operands.MarkIncomplete(members, p.o.Rules)
-
 	if p.o.Referrers {
 		if err := operands.CountReferrers(p.env, members, p.require); err != nil {
 			return nil, err
