@@ -3,6 +3,7 @@ package recipe
 import (
 	"fmt"
 	"io"
+	"sync"
 
 	"ocikit/tarutil/gunzip"
 )
@@ -13,19 +14,52 @@ const (
 )
 
 // An Index says where in a gzip file the blocks of its contents begin, so that tokens can be read
-// from the middle of it. It takes 16 bytes for each 32 KiB of contents at most.
+// from the middle of it. It takes 16 bytes for each 32 KiB of contents at most. It may be used while its
+// [Indexer] still reads.
 type Index struct {
-	units []unitAt
-	size  int64 // of the contents
+	mu    sync.Mutex
+	grown sync.Cond
+	known units
+	ended bool // no more comes
+}
+
+// Units are the places where blocks begin, and how far the contents are known.
+type units struct {
+	list []unitAt
+	size int64
 }
 
 // A unitAt is where a block begins: in the contents, and in bits of the file.
 type unitAt struct{ pos, bit int64 }
 
+func newIndex() *Index {
+	x := &Index{}
+	x.grown.L = &x.mu
+	return x
+}
+
+// grow changes what is known.
+func (x *Index) grow(change func()) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	change()
+	x.grown.Broadcast()
+}
+
+// upTo returns the units up to a place in the contents at least, which it waits for.
+func (x *Index) upTo(pos int64) units {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for !x.ended && (len(x.known.list) == 0 || x.known.list[len(x.known.list)-1].pos < pos) {
+		x.grown.Wait()
+	}
+	return x.known
+}
+
 // An Indexer reads the contents of a gzip file and makes its Index.
 type Indexer struct {
 	z     *gunzip.Reader
-	index Index
+	index *Index
 }
 
 // NewIndexer reads the header of a gzip file, as [gunzip.NewReader] does.
@@ -35,10 +69,11 @@ func NewIndexer(r io.Reader) (*Indexer, error) {
 		return nil, fmt.Errorf("gzip: %w", err)
 	}
 
-	x := &Indexer{z: z}
+	x := &Indexer{z, newIndex()}
 	z.OnBlock(func(pos, bit int64) {
-		if n := len(x.index.units); n == 0 || pos-x.index.units[n-1].pos >= unitSize {
-			x.index.units = append(x.index.units, unitAt{pos, bit})
+		list := &x.index.known.list // nothing else changes it
+		if n := len(*list); n == 0 || pos-(*list)[n-1].pos >= unitSize {
+			x.index.grow(func() { *list = append(*list, unitAt{pos, bit}) })
 		}
 	})
 	return x, nil
@@ -47,23 +82,30 @@ func NewIndexer(r io.Reader) (*Indexer, error) {
 // Read reads contents. It returns io.EOF only if the file was whole and right.
 func (x *Indexer) Read(p []byte) (int, error) {
 	n, err := x.z.Read(p)
-	x.index.size += int64(n)
+	x.index.grow(func() {
+		x.index.known.size += int64(n)
+		x.index.ended = x.index.ended || err != nil
+	})
 	if err != nil && err != io.EOF {
 		err = fmt.Errorf("gzip: %w", err)
 	}
 	return n, err
 }
 
-// Index returns the index, once Read has returned io.EOF.
-func (x *Indexer) Index() *Index { return &x.index }
+// Index returns the index. It is whole once Read has returned an error, and ends with what was read if
+// [Indexer.End] is called before that: until either happens, a [Kin] that uses it may wait.
+func (x *Indexer) Index() *Index { return x.index }
+
+// End says that nothing more is read. It may be called again.
+func (x *Indexer) End() { x.index.grow(func() { x.index.ended = true }) }
 
 // end is where the unit with this number ends in the contents.
-func (x *Index) end(unit int) int64 {
-	end := x.size
-	if unit+1 < len(x.units) {
-		end = x.units[unit+1].pos
+func (u units) end(unit int) int64 {
+	end := u.size
+	if unit+1 < len(u.list) {
+		end = u.list[unit+1].pos
 	}
-	return min(end, x.units[unit].pos+unitMost)
+	return min(end, u.list[unit].pos+unitMost)
 }
 
 // A hint is a match that may come at a place.
@@ -73,11 +115,11 @@ type hint struct {
 }
 
 // matches returns the matches of a unit, by their places in it.
-func (x *Index) matches(file io.ReaderAt, unit int) ([]hint, error) {
-	from := x.units[unit]
+func (u units) matches(file io.ReaderAt, unit int) ([]hint, error) {
+	from := u.list[unit]
 	p := newParser(io.NewSectionReader(file, from.bit>>3, 1<<62))
 	p.in.take(int(from.bit & 7))
-	w := &walker{parser: p, end: int(x.end(unit) - from.pos), list: make([]hint, 0, 1<<13)}
+	w := &walker{parser: p, end: int(u.end(unit) - from.pos), list: make([]hint, 0, 1<<13)}
 	err := w.walk()
 	if p.in.err != nil && p.in.err != io.EOF {
 		err = p.in.err

@@ -21,7 +21,8 @@ type Kin struct {
 }
 
 // A KinFile is a file, whose contents of Size bytes stand behind those of the files before it. Open
-// is called when Add has named some of them. It returns no index of a file that is not gzip.
+// is called when Add has named some of them. It returns no index of a file that is not gzip; one that is
+// still being made is waited for.
 type KinFile struct {
 	Size int64
 	Open func() (io.ReaderAt, *Index)
@@ -180,20 +181,21 @@ type unitOf struct{ file, unit int }
 // them, or if to find them would cost more than is allowed: a hostile file can be costly.
 func (r *hintReader) read(sp *span, file int, at int64, reach int) (bool, error) {
 	blob, x := r.k.files[file].Open()
-	if x == nil || len(x.units) == 0 {
+	if x == nil {
 		return false, nil
 	}
 
 	end := at + int64(sp.end-sp.start)
-	unit := sort.Search(len(x.units), func(i int) bool { return x.units[i].pos > at }) - 1
-	for ; unit >= 0 && unit < len(x.units) && x.units[unit].pos < end; unit++ {
-		list, err := r.unit(blob, x, unitOf{file, unit})
+	u := x.upTo(end)
+	unit := sort.Search(len(u.list), func(i int) bool { return u.list[i].pos > at }) - 1
+	for ; unit >= 0 && unit < len(u.list) && u.list[unit].pos < end; unit++ {
+		list, err := r.unit(blob, u, unitOf{file, unit})
 		if err != nil {
 			return false, err
 		}
 
 		// Places become those of the segment.
-		shift := int(x.units[unit].pos-at) + sp.start
+		shift := int(u.list[unit].pos-at) + sp.start
 		i := sort.Search(len(list), func(i int) bool { return list[i].at+shift >= sp.start })
 		for ; i < len(list) && list[i].at+shift < sp.end && list[i].at+shift+list[i].size() <= reach; i++ {
 			sp.hints = append(sp.hints, hint{list[i].at + shift, list[i].token})
@@ -204,18 +206,18 @@ func (r *hintReader) read(sp *span, file int, at int64, reach int) (bool, error)
 }
 
 // unit returns the matches of a unit.
-func (r *hintReader) unit(blob io.ReaderAt, x *Index, key unitOf) ([]hint, error) {
+func (r *hintReader) unit(blob io.ReaderAt, u units, key unitOf) ([]hint, error) {
 	if list, ok := r.kept[key]; ok {
 		return list, nil
 	}
 
-	cost := x.end(key.unit) - x.units[key.unit].pos
+	cost := u.end(key.unit) - u.list[key.unit].pos
 	if r.budget < cost {
 		return nil, nil
 	}
 
 	r.budget -= cost
-	list, err := x.matches(blob, key.unit)
+	list, err := u.matches(blob, key.unit)
 	if err != nil {
 		return nil, err
 	}

@@ -234,9 +234,10 @@ func FuzzKin(f *testing.F) {
 	f.Add(made, was, int64(0))
 	f.Add(made, was[:len(was)/2], int64(3))
 	f.Fuzz(func(t *testing.T, recipe, other []byte, shift int64) {
-		moved := &Index{size: index.size}
-		for _, u := range index.units {
-			moved.units = append(moved.units, unitAt{u.pos, max(0, u.bit+shift%64)})
+		moved := newIndex()
+		moved.known.size, moved.ended = x.Size, true
+		for _, u := range index.upTo(x.Size).list {
+			moved.known.list = append(moved.known.list, unitAt{u.pos, max(0, u.bit+shift%64)})
 		}
 		k := NewKin(KinFile{x.Size, func() (io.ReaderAt, *Index) { return bytes.NewReader(other), moved }})
 		k.Add(3, 150_000, 0)

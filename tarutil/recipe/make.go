@@ -2,6 +2,7 @@ package recipe
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -38,7 +39,8 @@ type Source struct {
 	// Open opens the file, each time anew.
 	Open func() (io.ReadCloser, error)
 
-	// Contents opens what the file contains, if the caller has that already uncompressed. It may be nil.
+	// Contents opens what the file contains, if the caller has that already uncompressed, each time anew. It
+	// may be nil. A file that contains something else is an error.
 	Contents func() io.Reader
 }
 
@@ -114,6 +116,7 @@ type maker struct {
 	w     io.Writer
 	proof joiner
 	plain hash.Hash
+	same  *comparer // of the contents, or nil
 	info  Info
 	style style
 	tries int
@@ -262,6 +265,10 @@ func (m *maker) segments(p *parser, first *segment) error {
 		return err
 	}
 
+	if m.contents != nil {
+		m.same = &comparer{want: m.contents()}
+	}
+
 	var waiting []*segment // for the bytes behind them
 	queue := inorder.New[*codec](workers(), m.finish)
 	start := func(s *segment) error {
@@ -308,7 +315,11 @@ func (m *maker) segments(p *parser, first *segment) error {
 	}
 
 	m.info.Proven = true
-	m.plain.Sum(m.info.Contents[:0])
+	if m.same == nil {
+		m.plain.Sum(m.info.Contents[:0])
+	} else if m.same.end() != nil {
+		return cmp.Or(m.same.failure, errorf("it contains fewer bytes"))
+	}
 	return m.write([]byte{endMark})
 }
 
@@ -459,7 +470,14 @@ func (m *maker) finish(j *codingJob) error {
 		}
 	}
 
-	m.plain.Write(j.s.data[j.s.start:j.s.end])
+	// Contents that the caller has are compared, which is quicker than their hash.
+	plain := io.Writer(m.plain)
+	if m.same != nil {
+		plain = m.same
+	}
+	if _, err := plain.Write(j.s.data[j.s.start:j.s.end]); err != nil {
+		return cmp.Or(m.same.failure, errorf("it contains other bytes"))
+	}
 	if err := m.proof.write(j.made, j.s.phase, j.s.bits); err != nil {
 		return err
 	}
@@ -574,11 +592,8 @@ func (m *maker) ownSingle(first *segment, level int) ([]byte, error) {
 	}
 
 	// Whatever is behind the member may have contents, of which there are none left.
-	if k, err := want.Read(make([]byte, 1)); k > 0 || err != io.EOF {
-		if err == io.EOF {
-			err = nil
-		}
-		return nil, err
+	if err := same.end(); err != nil {
+		return nil, same.failure
 	}
 
 	m.info.Size = n
@@ -702,6 +717,19 @@ type comparer struct {
 	n       int64 // how much was the same
 	err     error
 	failure error // of the reader
+}
+
+// end returns errDiffers if there is more to come.
+func (c *comparer) end() error {
+	n, err := io.ReadFull(c.want, make([]byte, 1))
+	if n > 0 {
+		return errDiffers
+	}
+	if err != io.EOF {
+		c.failure = err
+		return err
+	}
+	return nil
 }
 
 func (c *comparer) Write(p []byte) (int, error) {

@@ -13,6 +13,7 @@
 package layerdelta
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -92,18 +93,19 @@ type maker struct {
 	w     *capped        // writes to diff
 }
 
-// recipeLag is how far the recipe stays behind the difference, in bytes of the tar. The last segments of a
-// difference leave a processor idle, and so it has something to do then.
+// recipeLag is how much of the tar is left to the recipe when the difference is made. The last segments of
+// that leave a processor idle, and so it has something to do then.
 const recipeLag = 32 << 20
 
 // both writes the difference, and the recipe to out, at the same time.
 func (m *maker) both(ctx context.Context, out *os.File) (encoder string, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p := newPace(recipeLag)
+	p := newPace()
+	p.move(m.Tar.Size-recipeLag, false)
 	made := make(chan error, 1)
 	go func() {
-		err := m.difference(ctx, p.reader(m.Tar.reader()))
+		err := m.difference(ctx, m.Tar.reader())
 		p.end()
 		if err != nil {
 			cancel(err)
@@ -152,7 +154,7 @@ func (m *maker) difference(ctx context.Context, plain io.Reader) error {
 	defer cancel(nil)
 
 	// The proof reads the file as far as it is written. One that fails ends the writing by its error.
-	p := newPace(0)
+	p := newPace()
 	proven := make(chan error, 1)
 	go func() {
 		err := m.prove(ctx, p.behind(io.NewSectionReader(m.diff, 0, m.Size)))
@@ -173,12 +175,27 @@ func (m *maker) difference(ctx context.Context, plain io.Reader) error {
 
 // prove makes the tar of its difference to the bases, and tells kin what is copied.
 func (m *maker) prove(ctx context.Context, diff io.Reader) error {
-	h := digest.NewHasher(digest.SHA256)
-	err := damaged(delta.Apply(ctx, h, diff, m.bases.Bases, m.Tar.Size, adder(m.kin)))
-	if err == nil && h.Digest() != m.Tar.DiffID {
-		err = fmt.Errorf("got %s: %w", h.Digest(), digest.ErrMismatch)
+	return damaged(delta.Apply(ctx, &matching{want: m.Tar.reader()}, diff, m.bases.Bases, m.Tar.Size, adder(m.kin)))
+}
+
+// A matching is a Writer that fails where the bytes written are not those of want.
+type matching struct {
+	want io.Reader
+	buf  [64 << 10]byte
+}
+
+func (m *matching) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		k, err := io.ReadFull(m.want, m.buf[:min(len(p)-n, len(m.buf))])
+		if err != nil {
+			return n, err
+		}
+		if !bytes.Equal(m.buf[:k], p[n:n+k]) {
+			return n, fmt.Errorf("%w: other bytes", errDamaged)
+		}
+		n += k
 	}
-	return err
+	return n, nil
 }
 
 // IsDelta reports whether a file begins as a delta does.
@@ -246,8 +263,19 @@ func sniff(open func() (io.ReadCloser, error)) (tarutil.Format, error) {
 
 // Apply writes the layer that a delta makes of its bases: size bytes, of a tar of tarSize bytes,
 // and never more. Whether it is the right one is for the caller to check. A delta that is none,
-// or not for these bases, is an error.
+// or not for these bases, is an error, and a base that is damaged is one that names it.
 func Apply(ctx context.Context, w io.Writer, file *io.SectionReader, bases *Bases, tarSize, size int64) error {
+	err := apply(ctx, w, file, bases, tarSize, size)
+
+	// A base is used while it is unpacked, so what is wrong with it may show only now. It is the cause of all
+	// that went wrong.
+	if baseErr := bases.finish(); baseErr != nil {
+		err = baseErr
+	}
+	return err
+}
+
+func apply(ctx context.Context, w io.Writer, file *io.SectionReader, bases *Bases, tarSize, size int64) error {
 	head := make([]byte, len(magic)+binary.MaxVarintLen64)
 	n, err := file.ReadAt(head, 0)
 	if err != nil && err != io.EOF {

@@ -5,19 +5,16 @@ import (
 	"sync"
 )
 
-// A pace keeps a reader some bytes behind a writer, or behind another reader. Both sides may be used at the
-// same time.
+// A pace keeps a reader behind a writer. Both sides may be used at the same time.
 type pace struct {
-	lag int64
-
 	mu    sync.Mutex
 	moved sync.Cond
 	at    int64 // how far it is in front
 	ended bool  // and goes no further
 }
 
-func newPace(lag int64) *pace {
-	p := &pace{lag: lag}
+func newPace() *pace {
+	p := &pace{}
 	p.moved.L = &p.mu
 	return p
 }
@@ -25,10 +22,11 @@ func newPace(lag int64) *pace {
 // end lets the reader behind go on to its end. It may be called again.
 func (p *pace) end() { p.move(0, true) }
 
-func (p *pace) move(n int, ended bool) {
+// move lets the reader behind go n bytes farther.
+func (p *pace) move(n int64, ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at += int64(n)
+	p.at += n
 	p.ended = p.ended || ended
 	p.moved.Broadcast()
 }
@@ -37,23 +35,14 @@ func (p *pace) move(n int, ended bool) {
 func (p *pace) wait(at int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !p.ended && at >= p.at-p.lag {
+	for !p.ended && at >= p.at {
 		p.moved.Wait()
 	}
 }
 
-// reader returns r as what is in front. [pace.end] must be called when it is read no more.
-func (p *pace) reader(r io.Reader) io.Reader {
-	return readerFunc(func(b []byte) (int, error) {
-		n, err := r.Read(b)
-		p.move(n, err != nil)
-		return n, err
-	})
-}
-
-// Write is what is in front too: it only counts.
+// Write is what is in front: it only counts.
 func (p *pace) Write(b []byte) (int, error) {
-	p.move(len(b), false)
+	p.move(int64(len(b)), false)
 	return len(b), nil
 }
 

@@ -7,23 +7,19 @@ import (
 	"testing/iotest"
 )
 
-// The reader behind never passes the one in front, less the lag, until that has ended; then it reads
-// everything.
+// The reader behind never passes the writer until that has ended; then it reads everything.
 func TestPace(t *testing.T) {
-	const lag = 10
+	const rest = 10
 	data := bytes.Repeat([]byte("0123456789"), 50)
-	p := newPace(lag)
+	p := newPace()
 	behind := p.behind(iotest.DataErrReader(bytes.NewReader(data)))
 
 	// Each of its bytes is read after the front was moved beyond it, and a read that is too early would
 	// block for ever.
 	var got []byte
 	one := make([]byte, 1)
-	for n := range len(data) - lag {
-		if n == 0 {
-			p.Write(data[:lag])
-		}
-		p.Write(data[:1])
+	for n := range len(data) - rest {
+		p.Write(data[n : n+1])
 		if _, err := io.ReadFull(behind, one); err != nil {
 			t.Fatal(err)
 		}
@@ -43,9 +39,7 @@ func TestPace(t *testing.T) {
 		p.mu.Unlock()
 		early <- rest
 	}()
-	if n, err := p.reader(bytes.NewReader(nil)).Read(one); n != 0 || err != io.EOF {
-		t.Errorf("the reader in front: %d bytes, %v", n, err)
-	}
+	p.end()
 	if got = append(got, <-early...); !bytes.Equal(got, data) {
 		t.Errorf("%d bytes, want %d", len(got), len(data))
 	}
@@ -58,7 +52,7 @@ func TestPaceOfFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	p := newPace(0)
+	p := newPace()
 	behind := p.behind(io.NewSectionReader(f, 0, 100))
 	buf := make([]byte, 20)
 	for _, text := range []string{"one", "two", "three"} {
