@@ -165,7 +165,7 @@ func (c *Converter) makeLayer(ctx context.Context, d oci.Descriptor) (oci.Descri
 func (c *Converter) encode(ctx context.Context, d oci.Descriptor) (made oci.Descriptor, diffID digest.Digest, err error) {
 	r, err := c.l.Blob(d)
 	if err != nil {
-		return made, diffID, err
+		return made, diffID, graph.Incomplete(err)
 	}
 	defer r.Close()
 

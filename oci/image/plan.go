@@ -61,6 +61,60 @@ func (p *Plan) Store(l *layout.Layout) error {
 	return nil
 }
 
+// Check reports whether all layers are there that [Plan.Store] looks for, apart from those that the plan
+// makes itself: in the store or in more, which is where [Plan.CopyLayers] finds them, or nil. If the result
+// is to be named, the rest of it has to be in the store as well. What is absent gives
+// [layout.ErrIncomplete].
+func (p *Plan) Check(store, more graph.Store, named bool) error {
+	layers, err := p.layers()
+	if err != nil {
+		return err
+	}
+
+	s := planned{store, map[digest.Digest]Step{}}
+	for _, step := range p.Steps {
+		if step.data != nil || step.Action == "layer" {
+			s.made[step.Descriptor.Digest] = step
+		}
+	}
+
+	for _, d := range layers {
+		err := graph.Check(s, d, graph.Rules{})
+		if err != nil && more != nil {
+			err = graph.Check(more, d, graph.Rules{})
+		}
+		if err != nil {
+			return err
+		}
+		s.made[d.Digest] = Step{Descriptor: d}
+	}
+
+	if !named {
+		return nil
+	}
+	return graph.Check(s, p.Result, graph.Rules{Sparse: p.Sparse})
+}
+
+// A planned store has what another one has, and what a plan makes.
+type planned struct {
+	graph.Store
+	made map[digest.Digest]Step
+}
+
+func (s planned) Document(desc oci.Descriptor) ([]byte, error) {
+	if step, ok := s.made[desc.Digest]; ok && step.data != nil {
+		return step.data, nil
+	}
+	return s.Store.Document(desc)
+}
+
+func (s planned) Stat(d digest.Digest) (int64, error) {
+	if step, ok := s.made[d]; ok {
+		return step.Descriptor.Size, nil
+	}
+	return s.Store.Stat(d)
+}
+
 // layers returns the layers of the manifests that the plan makes.
 func (p *Plan) layers() ([]oci.Descriptor, error) {
 	var all []oci.Descriptor

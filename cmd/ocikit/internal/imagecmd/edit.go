@@ -72,7 +72,7 @@ func (e *editFlags) run(ctx context.Context, env *cli.Env, l *layout.Layout, des
 	env.Say(plan.Notices...)
 
 	if *e.dryRun {
-		return e.printPlan(env, plan)
+		return e.dry(env, l, plan)
 	}
 
 	// Layers first, then documents, the name last: a failure leaves blobs that nothing names.
@@ -108,6 +108,18 @@ type editStep struct {
 	MediaType string        `json:"mediaType"`
 	Size      int64         `json:"size"`
 	Tag       string        `json:"tag,omitempty"`
+}
+
+// dry prints the plan, or says why it cannot be carried out.
+func (e *editFlags) dry(env *cli.Env, l *layout.Layout, plan *image.Plan) error {
+	var more graph.Store
+	if e.more != nil {
+		more = e.more
+	}
+	if err := plan.Check(l, more, e.tag.Given || e.attach); err != nil {
+		return operands.IncompleteHint(l, err)
+	}
+	return e.printPlan(env, plan)
 }
 
 func (e *editFlags) printPlan(env *cli.Env, plan *image.Plan) error {
