@@ -232,6 +232,7 @@ func TestImagesOfToday(t *testing.T) {
 
 		{"verify artifact --deep", 0, `^$`},
 		{"files artifact", 0, `docs/notes.txt`},
+		{"extract artifact bundle.d --bundle --dry-run", 1, `a runtime cannot run it`},
 		{"extract artifact artifact.d", 0, `is an artifact: 1 file, by title`},
 		{"export artifact", 1, `not an image with a file system`},
 		{"files climbing", 1, `is not a name of a file`},

@@ -111,6 +111,9 @@ func (f *bundleFlags) run(ctx context.Context, env *cli.Env, args []string) erro
 	}
 
 	if *f.dryRun {
+		if err := cli.CheckOutput(*f.out); err != nil {
+			return err
+		}
 		return errors.Join(printBundle(env, plan), f.failed)
 	}
 

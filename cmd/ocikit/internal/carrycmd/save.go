@@ -95,6 +95,9 @@ func (s *saving) run(ctx context.Context, env *cli.Env, args []string) error {
 	env.Say(plan.Notices...)
 
 	if *s.dryRun {
+		if err := cli.CheckOutput(*s.out); err != nil {
+			return err
+		}
 		return errors.Join(show.WriteEachJSON(env.Stdout, plan.Members), failed)
 	}
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"ocikit/cmd/ocikit/internal/show"
@@ -193,10 +194,11 @@ func (e *Env) ToOutputMode(name string, binary bool, mode fs.FileMode, write fun
 		return write(e.Stdout)
 	}
 
+	if err := CheckOutput(name); err != nil {
+		return err
+	}
+
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
-		if info.IsDir() {
-			return fmt.Errorf("%q: it is a directory", name)
-		}
 		f, err := e.OpenFile(name, os.O_WRONLY, 0) // a device or a pipe: nothing to rename
 		if err != nil {
 			return err
@@ -205,6 +207,33 @@ func (e *Env) ToOutputMode(name string, binary bool, mode fs.FileMode, write fun
 	}
 
 	return oci.WriteFile(name, mode, write)
+}
+
+// CheckOutput reports whether [Env.ToOutput] can begin with a file: a dry run asks it. Nothing is made.
+func CheckOutput(name string) error {
+	if name == "" || name == "-" {
+		return nil
+	}
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%q: it is a directory", name)
+	}
+	return CheckPlace(name)
+}
+
+// CheckPlace reports whether there is something of that name, or a directory in which it can be made.
+func CheckPlace(name string) error {
+	_, err := os.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		var dir fs.FileInfo
+		dir, err = os.Stat(filepath.Dir(filepath.Clean(name)))
+		if err == nil && !dir.IsDir() {
+			err = errors.New("not a directory")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%q: %w", name, oci.Pathless(err))
+	}
+	return nil
 }
 
 // Outputs returns what w, which ToOutput gave for name, leads to, so that who reads a directory can

@@ -83,14 +83,12 @@ func (f *extractFlags) run(ctx context.Context, env *cli.Env, args []string) err
 
 	owners := os.Geteuid() == 0 && !*f.rootless
 	x := extraction{env: env, src: l, desc: desc, opts: stack.ExtractOptions{Owners: owners}}
-	if *f.dryRun {
+	switch {
+	case *f.bundle && !m.IsImage():
+		return fmt.Errorf("%q: %w: a runtime cannot run it", args[0], image.ErrArtifact)
+	case *f.dryRun:
 		return x.plan(args[1], m)
-	}
-
-	if !m.IsImage() {
-		if *f.bundle {
-			return fmt.Errorf("%q: %w: a runtime cannot run it", args[0], image.ErrArtifact)
-		}
+	case !m.IsImage():
 		return x.artifact(ctx, args[1])
 	}
 
@@ -122,8 +120,12 @@ type extraction struct {
 // plan prints what would be extracted, in its order, if it is there and can go to dir: layers that are
 // applied, or blobs that become files.
 func (x extraction) plan(dir string, m oci.Manifest) error {
-	if cli.Exists(dir) && !operands.IsEmptyDir(dir) {
+	if _, err := os.Lstat(dir); err == nil && !operands.IsEmptyDir(dir) {
 		return fmt.Errorf("%q: it is there, and is not an empty directory", dir)
+	}
+
+	if err := cli.CheckPlace(dir); err != nil {
+		return err
 	}
 
 	if err := graph.Check(x.src, x.desc, graph.Rules{}); err != nil {

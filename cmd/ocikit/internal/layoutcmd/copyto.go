@@ -122,6 +122,9 @@ func (c *copying) toArchive(ctx context.Context, env *cli.Env, file string) erro
 	env.Say(plan.Notices...)
 
 	if c.o.DryRun {
+		if err := cli.CheckOutput(file); err != nil {
+			return err
+		}
 		return errors.Join(show.WriteEachJSON(env.Stdout, plan.Members), failed)
 	}
 
