@@ -55,16 +55,18 @@ func (e *Env) Input(name string) (io.ReadCloser, error) {
 	}
 
 	f, err := e.OpenFile(name, os.O_RDONLY, 0)
+	if err == nil {
+		if info, statErr := f.Stat(); statErr == nil && info.IsDir() {
+			f.Close()
+			err = fmt.Errorf("%q: it is a directory", name)
+		}
+	}
+
 	if err != nil {
 		if e.fileHint != nil {
 			err = e.fileHint(name, err)
 		}
 		return nil, err
-	}
-
-	if info, err := f.Stat(); err == nil && info.IsDir() {
-		f.Close()
-		return nil, fmt.Errorf("%q: it is a directory", name)
 	}
 
 	return &Named{File: f, name: name, ctx: e.context()}, nil

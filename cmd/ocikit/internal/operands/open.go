@@ -83,14 +83,13 @@ func IsFile(name string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// FileHint adds to the error of a file that is not there a hint for those who have named an image.
-// Other errors stay as they are.
+// FileHint adds to the error of a file that is not there, or is a directory, a hint for those who have
+// named an image. Other errors stay as they are.
 func FileHint(name string, err error) error {
 	switch {
-	case !errors.Is(err, fs.ErrNotExist):
 	case IsImage(name):
 		return cli.WithHint(err, "`ocikit resolve %s` prints the descriptor of that image", name)
-	case NamesRegistry(name):
+	case errors.Is(err, fs.ErrNotExist) && NamesRegistry(name):
 		return cli.WithHint(err, registryHint)
 	}
 	return err
