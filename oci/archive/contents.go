@@ -288,6 +288,7 @@ func (c *contents) lookup(name string) (m member, at string, err error) {
 	if at, err = cleanName(name); err != nil {
 		return m, at, fmt.Errorf("%s names %w", manifestFile, err)
 	}
+
 	for n := range maxLinks {
 		if m, ok := c.members[at]; ok {
 			return m, at, nil
@@ -302,6 +303,7 @@ func (c *contents) lookup(name string) (m member, at string, err error) {
 		}
 		at = target
 	}
+
 	return m, at, fmt.Errorf("%q: its links lead in a circle: %w", name, oci.ErrMalformed)
 }
 

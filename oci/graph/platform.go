@@ -68,6 +68,7 @@ func leaves(s Store, root oci.Descriptor, takes func(oci.Descriptor) bool) ([]oc
 		}
 		return nil
 	})
+
 	return found, err
 }
 

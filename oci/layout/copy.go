@@ -244,6 +244,7 @@ func (c *copier) collect(images []*oci.Descriptor) error {
 	if c.to != nil {
 		store = graph.Either(c.from, c.to)
 	}
+
 	w := graph.NewWalker(store, graph.DefaultLimits())
 	root := make([]oci.Descriptor, 1)
 	for _, im := range images {
@@ -258,6 +259,7 @@ func (c *copier) collect(images []*oci.Descriptor) error {
 			return err
 		}
 	}
+
 	return nil
 }
 

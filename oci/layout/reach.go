@@ -205,6 +205,7 @@ func (r *reach) others(sum *GCSummary) ([]blobFile, error) {
 		}
 		return err
 	})
+
 	return found, err
 }
 

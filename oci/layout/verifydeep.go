@@ -37,6 +37,7 @@ func (c *nameCheck) check(e oci.Descriptor) {
 	if tag == "" {
 		return
 	}
+
 	switch d, ok := c.first[tag]; {
 	case ok && d != e.Digest:
 		c.add(CodeNameAmbiguous, e, fmt.Sprintf("%q", tag), "one image, it names "+d.String()+" too")

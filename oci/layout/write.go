@@ -223,12 +223,14 @@ func (l *Layout) publish(f *os.File, tmp, name string) error {
 	if err == nil {
 		err = l.sys.rename(l.root, tmp, name)
 	}
+
 	err = errors.Join(err, l.sys.close(f))
 	if err == nil {
 		err = l.syncDir(path.Dir(name))
 	} else {
 		l.sys.remove(l.root, tmp)
 	}
+
 	if err != nil {
 		return fmt.Errorf("layout %q: write %s: %w", l.dir, name, cause(err))
 	}

@@ -76,5 +76,6 @@ func lane(ctx context.Context, most int, list []int, f func(int)) {
 			<-free
 		})
 	}
+
 	wg.Wait()
 }

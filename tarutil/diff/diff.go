@@ -65,9 +65,11 @@ func (c *Changes) At(i int) Change {
 	case new == 0:
 		full.Kind = Deleted
 	}
+
 	if old != 0 {
 		full.Old = d.old.header(old)
 	}
+
 	if new != 0 {
 		full.New = d.new.header(new)
 	}

@@ -145,6 +145,7 @@ func (t *tables) headerAs(f *inode, name tarutil.PathID) *tar.Header {
 		ModTime:    time.Unix(f.sec, int64(f.nano)),
 		PAXRecords: maps.Clone(t.values[a.records]),
 	}
+
 	switch f.flag {
 	case tar.TypeReg:
 		hdr.Size = f.size
@@ -153,6 +154,7 @@ func (t *tables) headerAs(f *inode, name tarutil.PathID) *tar.Header {
 	case tar.TypeChar, tar.TypeBlock:
 		hdr.Devmajor, hdr.Devminor = f.size>>32, int64(int32(f.size))
 	}
+
 	return hdr
 }
 

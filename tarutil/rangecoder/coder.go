@@ -262,6 +262,7 @@ func (c *Coder) writeTree(table []Prob, v, n int) {
 			low = c.low
 		}
 	}
+
 	c.rng, c.low = rng, low
 }
 
@@ -286,6 +287,7 @@ func (c *Coder) readTree(table []Prob, n int) int {
 			code = code<<8 | uint32(c.next())
 		}
 	}
+
 	c.rng, c.code = rng, code
 	return at - 1<<n
 }
@@ -328,6 +330,7 @@ func (c *Coder) writeGuided(table *[768]Prob, v, guess byte) {
 			low = c.low
 		}
 	}
+
 	c.rng, c.low = rng, low
 }
 
@@ -354,6 +357,7 @@ func (c *Coder) readGuided(table *[768]Prob, guess byte) byte {
 			code = code<<8 | uint32(c.next())
 		}
 	}
+
 	c.rng, c.code = rng, code
 	return byte(at)
 }

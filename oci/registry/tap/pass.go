@@ -184,6 +184,7 @@ func (x *passing) to(c *net.TCPConn) (sent int64, err error) {
 			return sent, failed
 		}
 	}
+
 	return sent, nil
 }
 

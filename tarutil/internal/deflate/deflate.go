@@ -85,6 +85,7 @@ func Fixed() *Lengths {
 			l.Lit[i] = 8
 		}
 	}
+
 	for i := range l.Dist {
 		l.Dist[i] = 5
 	}

@@ -34,13 +34,16 @@ func ArchiveData(ctx context.Context, env *cli.Env, name string) (io.ReadCloser,
 	if name == "-" && env.InTTY {
 		return nil, cli.Usagef("standard input is a terminal: name a FILE, or pipe one in")
 	}
+
 	if name == "-" || !split.IsSet(name) {
 		return env.Data(name)
 	}
+
 	set, err := split.Open(name)
 	if err != nil {
 		return nil, err
 	}
+
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {

@@ -63,14 +63,17 @@ func TargetLayout(dir string, dryRun bool) (l *layout.Layout, undo func(), err e
 		l, err = LayoutIfThere(dir)
 		return l, func() {}, err
 	}
+
 	if err := CheckNewDir(dir); err != nil {
 		return nil, nil, err
 	}
+
 	_, statErr := os.Stat(dir)
 	made := errors.Is(statErr, fs.ErrNotExist)
 	if l, err = layout.Init(dir); err != nil {
 		return nil, nil, err
 	}
+
 	return l, func() {
 		if made && isUnused(l) {
 			os.RemoveAll(dir)

@@ -26,5 +26,6 @@ func PanicText(p any) string {
 			break
 		}
 	}
+
 	return fmt.Sprintf("panic: %v in %s", p, strings.Join(where, ", "))
 }

@@ -151,6 +151,7 @@ func tokenFaults() []*fault {
 			return ok && !c.first(10, token)
 		}},
 	})
+
 	for _, f := range list {
 		f.tokens = true
 	}

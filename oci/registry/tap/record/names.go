@@ -159,6 +159,7 @@ func (n *Namer) parameter(kind exchange.Endpoint, key, v string) string {
 	case "service", "ns":
 		return n.name("host", v)
 	}
+
 	if strings.HasPrefix(v, "REDACTED") {
 		return n.name("REDACTED", v)
 	}
