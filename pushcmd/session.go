@@ -145,6 +145,7 @@ func (s *Session) Write(w io.Writer) error {
 		saved.Digest = &s.Digest
 	}
 
+	// With the state of its hash a later step need not read again what was sent.
 	if s.hash != nil && s.hash.Size() > 0 {
 		state, err := s.hash.MarshalBinary()
 		if err != nil {

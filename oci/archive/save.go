@@ -358,6 +358,7 @@ func (p *Plan) arrange(docs []controlFile, blobs []Member) error {
 		p.Members = append(p.Members, Member{Path: f.name, Size: int64(len(data)), data: data})
 	}
 
+	// Readers of layouts may expect the directories to have entries; Docker's format has none.
 	if p.format != Docker {
 		dirs := []string{blobsDir + "/"}
 		for _, m := range blobs {

@@ -403,6 +403,7 @@ func (c *copier) whole(ctx context.Context, desc oci.Descriptor, here fs.FileInf
 
 // replace looks at a blob that is here already, and brings it anew if it is damaged.
 func (c *copier) replace(ctx context.Context, desc oci.Descriptor, original *os.File, here fs.FileInfo, sourceErr error) (How, error) {
+	// A hard link of the source is as good as the source.
 	if original != nil && sourceErr == nil && !c.o.Verify {
 		if info, err := original.Stat(); err == nil && os.SameFile(info, here) {
 			return HowKept, nil // one file for both: nothing to compare it with
@@ -423,6 +424,7 @@ func (c *copier) replace(ctx context.Context, desc oci.Descriptor, original *os.
 		return HowRepaired, nil
 	}
 
+	// Nothing can be renamed onto a directory. One that is not empty stays, and is the error.
 	if here.IsDir() {
 		c.to.sys.remove(c.to.root, blobPath(desc.Digest)) // only if it is empty; otherwise the rename fails
 	}

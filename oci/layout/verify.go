@@ -76,6 +76,7 @@ func Verify(ctx context.Context, src source.Source, opts VerifyOptions) ([]Findi
 		v.checkNesting(roots)
 	}
 
+	// All of a layout was asked for, so blobs that no image names are looked at, too.
 	if opts.Roots == nil && l != nil {
 		if err := v.listBlobs(); err != nil {
 			return nil, v.sum, err
@@ -350,6 +351,7 @@ func (v *verifier) hash(ctx context.Context) error {
 		v.l.plan(len(v.blobs), v.total())
 	}
 
+	// Documents were read, and hashed, when the images were walked.
 	for _, b := range v.known {
 		if b.read {
 			v.sum.Bytes += b.size
@@ -361,6 +363,7 @@ func (v *verifier) hash(ctx context.Context) error {
 		return err
 	}
 
+	// What the caller has read to its end for a reason of its own is not read again.
 	order = slices.DeleteFunc(order, func(i int) bool { return verified[v.blobs[i]] })
 	for _, f := range v.hashAll(ctx, order, workers) {
 		if f != nil {
@@ -391,6 +394,7 @@ func (v *verifier) hashAll(ctx context.Context, order []int, workers int) []*Fin
 		})
 	}
 
+	// After an interrupt no more blobs are handed out. Those under way end by themselves.
 	for _, i := range order {
 		if ctx.Err() != nil {
 			break

@@ -145,6 +145,7 @@ func Split(ctx context.Context, r io.Reader, dir string, o Options) (x Index, er
 		return x, err
 	}
 
+	// Parts without an index are of no use, and would stand in the way of the next run.
 	if err = s.run(ctx, r, o.Pipe); err != nil {
 		for _, f := range s.written {
 			root.Remove(f)

@@ -299,6 +299,7 @@ func listed(env *cli.Env, flags *commonflags.Set, src source.Source, x oci.Index
 			continue
 		}
 
+		// A list that was put together may name an image twice, which does no harm.
 		name := NameOf(m.Desc)
 		other, twice := taken[name]
 		switch {

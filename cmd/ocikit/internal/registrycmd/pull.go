@@ -141,6 +141,7 @@ func (p *pulling) check(args []string) (err error) {
 		return err
 	}
 
+	// One tag cannot name many images.
 	if p.set.Many() && p.target.Tag != "" {
 		return cli.Usagef("%q names an image: of many images name the layout alone", args[want-1])
 	}
