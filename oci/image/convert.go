@@ -352,7 +352,13 @@ func LeftBehind(store graph.Store, x oci.Index, p *Plan) ([]Left, error) {
 		}
 	}
 
-	// An image names its base in an annotation, by the digest alone, so every manifest is looked at.
+	based, err := builtOn(store, x, replaced)
+	return append(left, based...), err
+}
+
+// builtOn returns the images that are built on some. An image names its base in an annotation, by the
+// digest alone, so every manifest is looked at.
+func builtOn(store graph.Store, x oci.Index, bases map[digest.Digest]bool) (found []Left, err error) {
 	err = graph.Documents(store, x.Manifests, func(n graph.Node) error {
 		if n.Doc == nil || !oci.IsManifest(n.Desc.MediaType) {
 			return nil
@@ -362,13 +368,13 @@ func LeftBehind(store graph.Store, x oci.Index, p *Plan) ([]Left, error) {
 			return nil // a damaged one is built on nothing
 		}
 		base, err := digest.Parse(m.Annotations.Get(annotationBaseDigest))
-		if err == nil && replaced[base] {
-			left = append(left, Left{Digest: base, Desc: n.Desc, Base: true})
+		if err == nil && bases[base] {
+			found = append(found, Left{Digest: base, Desc: n.Desc, Base: true})
 		}
 		return nil
 	})
 
-	return left, err
+	return found, err
 }
 
 // IsDockerZstd reports whether an error says that Docker's types have no name for zstd.

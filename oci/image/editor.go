@@ -95,10 +95,20 @@ func (e *editor) manifest(desc oci.Descriptor, same edited, depth int) (edited, 
 		return edited{}, err
 	}
 
+	got, err := e.encode(im, desc, same, before)
+	if err != nil {
+		err = where(err)
+	}
+	return got, err
+}
+
+// encode returns what became of a manifest, and notes the steps that store it. before is the platform that
+// the image had.
+func (e *editor) encode(im *Image, desc oci.Descriptor, same edited, before oci.Platform) (edited, error) {
 	// The config comes first, since the manifest names it.
 	config, err := im.configStep()
 	if err != nil {
-		return edited{}, where(err)
+		return edited{}, err
 	}
 
 	original, err := e.l.Document(desc)

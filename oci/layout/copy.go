@@ -340,6 +340,11 @@ func (c *copier) blob(ctx context.Context, desc oci.Descriptor) (How, error) {
 		return "", graph.Incomplete(err)
 	}
 
+	return c.addOne(ctx, desc, original)
+}
+
+// addOne brings a blob that the layout lacks; original is its file, if it comes from a layout.
+func (c *copier) addOne(ctx context.Context, desc oci.Descriptor, original *os.File) (How, error) {
 	if c.o.DryRun {
 		if c.o.NoLink || original == nil || c.to == nil || !c.sameFileSystem() {
 			return HowCopied, nil

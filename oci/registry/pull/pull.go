@@ -281,16 +281,7 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 	resumed := p.begin(d, s, part.Size())
 	err = p.rest(ctx, d, s, part)
 	if (resumed || errors.Is(err, errRanged)) && ctx.Err() == nil && IsWrong(err) {
-		// The wrong bytes may be those that were kept, or have come in ranges. So the blob is fetched
-		// once more, from the start and over one connection. If the bytes are wrong then, they are
-		// the registry's.
-		p.c.OneConnection()
-		p.progress(progress.Event{Kind: "again", Digest: d.Digest, Size: d.Size, Text: err.Error()})
-		s.Reason = err.Error()
-		if err := part.Reset(); err != nil {
-			return err
-		}
-		err = p.rest(ctx, d, s, part)
+		err = p.again(ctx, d, s, part, err)
 	}
 
 	// Wrong bytes must not be gone on with. After any other error they are kept.
@@ -304,6 +295,18 @@ func (p *puller) receive(ctx context.Context, d oci.Descriptor, s *Step) error {
 	}
 
 	return err
+}
+
+// again fetches a blob once more, from the start and over one connection: its wrong bytes may be those
+// that were kept, or have come in ranges. If the bytes are wrong then, they are the registry's.
+func (p *puller) again(ctx context.Context, d oci.Descriptor, s *Step, part *layout.Partial, wrong error) error {
+	p.c.OneConnection()
+	p.progress(progress.Event{Kind: "again", Digest: d.Digest, Size: d.Size, Text: wrong.Error()})
+	s.Reason = wrong.Error()
+	if err := part.Reset(); err != nil {
+		return err
+	}
+	return p.rest(ctx, d, s, part)
 }
 
 // begin says that a blob is begun, of which size bytes are here, and reports whether it is resumed.
