@@ -90,23 +90,13 @@ func (u *unbundler) makeLayer(d layout.Delta) (bool, error) {
 	}
 	defer file.Close()
 
-	var parts []layerdelta.Base
-	for _, base := range d.Bases {
-		lazy := layerdelta.NewLazy(u.ctx, base.Digest, base.Size, func() (io.ReadCloser, error) { return u.base(base.Digest) }, func() (layerdelta.Blob, error) { return u.baseAt(base.Digest) })
-		defer lazy.Close()
-		parts = append(parts, lazy)
-	}
-
 	w, err := u.l.NewWriterFor(d.Digest.Algorithm())
 	if err != nil {
 		return false, err
 	}
 	defer w.Abort()
 
-	err = layerdelta.Apply(u.ctx, w, io.NewSectionReader(file, 0, d.DeltaSize), layerdelta.NewBases(parts...), d.TarSize, d.Size)
-	if err == nil {
-		_, _, err = w.Commit(d.Digest)
-	}
+	err = u.apply(d, file, w)
 
 	// Where the system fails the run ends. Anything else is wrong with the bundle: its layer
 	// counts as absent.
@@ -122,6 +112,22 @@ func (u *unbundler) makeLayer(d layout.Delta) (bool, error) {
 
 	u.said(d, err.Error())
 	return false, nil
+}
+
+// apply writes the layer that the delta in file makes of its bases.
+func (u *unbundler) apply(d layout.Delta, file io.ReaderAt, w *layout.Writer) error {
+	var parts []layerdelta.Base
+	for _, base := range d.Bases {
+		lazy := layerdelta.NewLazy(u.ctx, base.Digest, base.Size, func() (io.ReadCloser, error) { return u.base(base.Digest) }, func() (layerdelta.Blob, error) { return u.baseAt(base.Digest) })
+		defer lazy.Close()
+		parts = append(parts, lazy)
+	}
+
+	err := layerdelta.Apply(u.ctx, w, io.NewSectionReader(file, 0, d.DeltaSize), layerdelta.NewBases(parts...), d.TarSize, d.Size)
+	if err == nil {
+		_, _, err = w.Commit(d.Digest)
+	}
+	return err
 }
 
 // base opens a base.

@@ -36,13 +36,11 @@ func nameEntries(entries []oci.Descriptor, x oci.Index) ([]oci.Descriptor, error
 
 		if suffix := oci.SplitName(full).Tag; suffix != "" {
 			tag = cmp.Or(tag, suffix)
-			// A tag that another image has, here or in the archive, is not enough.
+			// A tag that another image has, here or in the archive, is not enough. And the image
+			// may have come before, and been called by its full name.
 			other, ok := taken[tag]
 			_, twice := own[tag]
-			switch {
-			case known[full] == full:
-				tag = full // as it was called when it came before
-			case ok && other.Digest != e.Digest && !sameRepo(other, full), twice:
+			if known[full] == full || twice || ok && other.Digest != e.Digest && !sameRepo(other, full) {
 				tag = full
 			}
 		}

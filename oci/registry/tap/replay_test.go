@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"ocikit/digest"
@@ -54,5 +56,37 @@ func TestReplay(t *testing.T) {
 		if err != nil || steps != len(r.entries) {
 			t.Errorf("%s: %d of %d exchanges, %v", what, steps, len(r.entries), err)
 		}
+	}
+}
+
+// A recording may hold digests of an algorithm that is not known here, even of manifests that a registry
+// took.
+func TestReplayOfUnknownAlgorithm(t *testing.T) {
+	lenient := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) })
+	r := newRig(t, lenient, nil)
+	path := "/v2/app/manifests/blake3:" + strings.Repeat("0", 64)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, r.url+path, strings.NewReader("{}"))
+	req.Header.Set("Content-Type", oci.MediaTypeManifest)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	r.stop()
+
+	var asked string
+	second := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		asked = req.URL.Path
+		w.WriteHeader(http.StatusCreated)
+	}))
+	defer second.Close()
+
+	err = replay.Run(t.Context(), (&rig{T: t, url: second.URL}).client(nil), r.entries, nil, func(s replay.Step) {
+		if !s.Same {
+			t.Error(s)
+		}
+	})
+	if err != nil || asked != path {
+		t.Errorf("asked for %q, want %q, %v", asked, path, err)
 	}
 }
