@@ -392,21 +392,7 @@ func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 // update runs under the lock of the layout.
 func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.Digest][]Blob) error {
 	u.result.Missing, u.result.Waiting, u.result.Named = nil, nil, nil
-	claims := slices.DeleteFunc(slices.Clone(w.Images), func(e oci.Descriptor) bool { return u.hopeless[claimOf(e)] })
-	claimed, incoming := map[claim]bool{}, map[claim]bool{}
-	for _, e := range claims {
-		claimed[claimOf(e)] = true
-	}
-
-	// An image that waited under a name and comes again has one claim to it.
-	for _, e := range u.incoming {
-		incoming[claimOf(e)] = true
-		if !claimed[claimOf(e)] {
-			claimed[claimOf(e)] = true
-			claims = append(claims, e)
-		}
-	}
-
+	claims, incoming := u.claims(w.Images)
 	w.Images = nil
 	list := newListing(x.Manifests, len(claims))
 	for _, e := range claims {
@@ -440,6 +426,26 @@ func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.D
 	slices.SortFunc(w.Images, compareEntries)
 	w.Deltas = u.stillUseful(w, missing)
 	return nil
+}
+
+// claims returns the images that want a name, those that waited and those that come now, and which of them
+// come now.
+func (u *unbundler) claims(waiting []oci.Descriptor) (claims []oci.Descriptor, incoming map[claim]bool) {
+	claims = slices.DeleteFunc(slices.Clone(waiting), func(e oci.Descriptor) bool { return u.hopeless[claimOf(e)] })
+	claimed, incoming := map[claim]bool{}, map[claim]bool{}
+	for _, e := range claims {
+		claimed[claimOf(e)] = true
+	}
+
+	// An image that waited under a name and comes again has one claim to it.
+	for _, e := range u.incoming {
+		incoming[claimOf(e)] = true
+		if !claimed[claimOf(e)] {
+			claimed[claimOf(e)] = true
+			claims = append(claims, e)
+		}
+	}
+	return claims, incoming
 }
 
 // A claim is an image that wants a name. An index may hold thousands.

@@ -119,35 +119,40 @@ func describe(resp *wire.Response, asked digest.Digest) (oci.Descriptor, error) 
 		desc.Digest = want
 	}
 
-	header, inside := headerType(resp), ""
+	var err error
+	desc.MediaType, err = documentType(resp)
+	return desc, err
+}
+
+// documentType returns the media type of a manifest or index: the header and the document may both name it,
+// and must not disagree.
+func documentType(resp *wire.Response) (string, error) {
+	header := headerType(resp)
 	var doc struct {
 		MediaType string `json:"mediaType"`
 	}
 	if err := oci.Decode(resp.Body, &doc); err != nil {
-		return desc, err
+		return "", err
 	}
 
-	inside = doc.MediaType
 	known := func(t string) bool { return oci.IsIndex(t) || oci.IsManifest(t) }
 
 	// The types that servers use for any file say nothing, so the document decides. Any other
 	// type means that something else answered, such as the page of a proxy.
 	switch {
-	case known(header) && inside != "" && inside != header:
-		return desc, fmt.Errorf("%w: Content-Type is %s, mediaType inside is %s", ErrProtocol, wire.Quote(header), wire.Quote(inside))
+	case known(header) && doc.MediaType != "" && doc.MediaType != header:
+		return "", fmt.Errorf("%w: Content-Type is %s, mediaType inside is %s", ErrProtocol, wire.Quote(header), wire.Quote(doc.MediaType))
 	case known(header):
-		desc.MediaType = header
+		return header, nil
 	case header != "" && header != "application/json" && header != "application/octet-stream" && header != "text/plain":
-		return desc, fmt.Errorf("%w: Content-Type is %s, which is not a manifest", ErrProtocol, wire.Quote(header))
-	default:
-		desc.MediaType = oci.SniffDocument(resp.Body)
+		return "", fmt.Errorf("%w: Content-Type is %s, which is not a manifest", ErrProtocol, wire.Quote(header))
 	}
 
-	if !known(desc.MediaType) {
-		return desc, fmt.Errorf("%w: the document is not a manifest", ErrProtocol)
+	sniffed := oci.SniffDocument(resp.Body)
+	if !known(sniffed) {
+		return sniffed, fmt.Errorf("%w: the document is not a manifest", ErrProtocol)
 	}
-
-	return desc, nil
+	return sniffed, nil
 }
 
 // A PutResult is what a registry says about a manifest that it took.

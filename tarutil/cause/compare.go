@@ -363,20 +363,25 @@ func (c *comparer) contents(x *record) error {
 			return nil
 		}
 
-		// Both are small enough to be held, and of a kind that is looked into. They differ in the first
-		// chunk, so what was read of them is all in the buffers.
-		wholeA, wholeB := bytes.Clone(c.bufA[:n]), bytes.Clone(c.bufB[:m])
-		if wholeA, err = appendAll(wholeA, a.raw); err != nil {
-			return &SideError{false, err}
-		}
-
-		if wholeB, err = appendAll(wholeB, b.raw); err != nil {
-			return &SideError{true, err}
-		}
-
-		f.cause.Inside = lookInside(x.path, wholeA, wholeB)
-		return nil
+		// Both are small enough to be held, and of a kind that is looked into.
+		f.cause.Inside, err = c.inside(x.path, n, m)
+		return err
 	}
+}
+
+// inside looks into two files that differ in their first chunk: what was read of them, n and m bytes, is
+// all in the buffers.
+func (c *comparer) inside(path string, n, m int) (Inside, error) {
+	a, err := appendAll(bytes.Clone(c.bufA[:n]), c.a.raw)
+	if err != nil {
+		return Inside{}, &SideError{false, err}
+	}
+
+	b, err := appendAll(bytes.Clone(c.bufB[:m]), c.b.raw)
+	if err != nil {
+		return Inside{}, &SideError{true, err}
+	}
+	return lookInside(path, a, b), nil
 }
 
 // appendAll reads the rest of a content, whose size is known to be small.

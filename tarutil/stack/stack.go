@@ -178,21 +178,10 @@ func (w *stackWalk) layer(ctx context.Context, i int) error {
 			defer in.Close()
 		}
 
-		attrs, size, err := in.seek(f)
+		hdr, err := w.regular(in, n)
 		if err != nil {
 			return layerError(w.s.layers[i], err)
 		}
-
-		// The tree holds no attributes of regular files, so that it stays small. Those of a file
-		// with more names are kept for them from here on; some may come with later layers.
-		if f.names > 1 {
-			t.setAttributes(f, attrs)
-			if err := w.records.Take(attrs.more().records); err != nil {
-				return layerError(w.s.layers[i], in.EntryError(err))
-			}
-		}
-
-		hdr := attrs.header(tar.TypeReg, t.path(n), size)
 		if err := w.fn(tarutil.TreeEntry{Header: hdr, Content: in}); err != nil {
 			return err
 		}
@@ -208,6 +197,26 @@ func (w *stackWalk) layer(ctx context.Context, i int) error {
 	}
 
 	return nil
+}
+
+// regular seeks the first name of a regular file, and returns its header.
+func (w *stackWalk) regular(in *layerEntries, n *node) (*tar.Header, error) {
+	t := w.s.tree
+	f := t.file(n)
+	attrs, size, err := in.seek(f)
+	if err != nil {
+		return nil, err
+	}
+
+	// The tree holds no attributes of regular files, so that it stays small. Those of a file
+	// with more names are kept for them from here on; some may come with later layers.
+	if f.names > 1 {
+		t.setAttributes(f, attrs)
+		if err := w.records.Take(attrs.more().records); err != nil {
+			return nil, in.EntryError(err)
+		}
+	}
+	return attrs.header(tar.TypeReg, t.path(n), size), nil
 }
 
 // plain emits a name that needs no content: all but the first names of regular files. A directory

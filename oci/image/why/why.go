@@ -384,8 +384,14 @@ func (r *run) entries(where []string, a, b []oci.Descriptor) []entryPair {
 		}
 	}
 
-	// The order is told by the first pairs that are not in it. Entries that one side alone has do not
-	// count: they are told of above. Two of the same name, as attestations are, are told by their digests.
+	r.order(where, pairs, places, b)
+	return pairs
+}
+
+// order tells of the first pair that stands elsewhere in b; places are those of the pairs in it. Entries
+// that one side alone has do not count. Two of the same name, as attestations are, are told by their
+// digests.
+func (r *run) order(where []string, pairs []entryPair, places []int, b []oci.Descriptor) {
 	for i, j := range slices.Sorted(slices.Values(places)) {
 		if places[i] == j {
 			continue
@@ -396,10 +402,8 @@ func (r *run) entries(where []string, a, b []oci.Descriptor) []entryPair {
 			here, there = x.Digest.String(), y.Digest.String()
 		}
 		r.add(where, Cause{Kind: Manifests, Here: here, There: there})
-		break
+		return
 	}
-
-	return pairs
 }
 
 // descriptors compares what two descriptors say beside the digest and the size. What twin accepts is

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -202,14 +203,9 @@ func (s *Server) receiveLast(u *session, f *os.File, in arrival, d digest.Digest
 		return err
 	}
 
-	got := u.h.Digest()
-	if u.alg() != d.Algorithm() { // the client named the other one only now
-		if _, err := f.Seek(0, 0); err != nil {
-			return err
-		}
-		if got, _, err = digest.FromReader(d.Algorithm(), f); err != nil {
-			return err
-		}
+	got, err := u.digestBy(d.Algorithm(), f)
+	if err != nil {
+		return err
 	}
 
 	if got != d {
@@ -232,6 +228,19 @@ func (s *Server) receiveLast(u *session, f *os.File, in arrival, d digest.Digest
 	}
 
 	return err
+}
+
+// digestBy returns the digest of an upload, whose file is f. It reads the file again if the client named
+// another algorithm only with the last request.
+func (u *session) digestBy(alg digest.Algorithm, f *os.File) (digest.Digest, error) {
+	if u.alg() == alg {
+		return u.h.Digest(), nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return digest.Digest{}, err
+	}
+	d, _, err := digest.FromReader(alg, f)
+	return d, err
 }
 
 // uploadStatus is GET (end-13). It waits for a request that is just ending, so that a client

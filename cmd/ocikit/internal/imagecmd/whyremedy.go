@@ -74,16 +74,37 @@ func memberRemedy(c why.Cause) string {
 		document, number = "layer", n+":"
 	}
 
-	// Names in a JSON pointer escape the slash and the tilde (RFC 6901, section 3).
 	parts := strings.Split(c.Path, "/")
-	name := plain(strings.NewReplacer("~1", "/", "~0", "~").Replace(parts[len(parts)-1]))
-	value := plainValue(c.There)
-
 	if document == "config" && len(parts) > 2 && parts[1] == "history" {
-		return historyRemedy(c, parts, value)
+		return historyRemedy(c, parts, plainValue(c.There))
 	}
 
+	if remedy := flagRemedy(c, document, number, parts[len(parts)-1]); remedy != "" {
+		return remedy
+	}
+
+	// The descriptor of a layer stands in the manifest.
+	switch document {
+	case "config":
+		return "`ocikit mutate --json-patch FILE`"
+	case "layer":
+		document = "manifest"
+	case "manifest", "index":
+	default:
+		return "" // a file alone
+	}
+
+	return "`ocikit mutate --json-patch " + document + "=FILE`"
+}
+
+// flagRemedy is memberRemedy for the members that have a flag. number stands before the value of one for a
+// layer, and last is the last word of the pointer.
+func flagRemedy(c why.Cause, document, number, last string) string {
+	// Names in a JSON pointer escape the slash and the tilde (RFC 6901, section 3).
+	name := plain(strings.NewReplacer("~1", "/", "~0", "~").Replace(last))
+
 	// The first flag wins that covers the member and can do what is needed.
+	value := plainValue(c.There)
 	for _, f := range memberFlags() {
 		if f.document != document || !f.covers(c) {
 			continue
@@ -106,18 +127,7 @@ func memberRemedy(c why.Cause) string {
 		return "`" + strings.TrimSpace("ocikit mutate "+flag+" "+value) + "`"
 	}
 
-	// The descriptor of a layer stands in the manifest.
-	switch document {
-	case "config":
-		return "`ocikit mutate --json-patch FILE`"
-	case "layer":
-		document = "manifest"
-	case "manifest", "index":
-	default:
-		return "" // a file alone
-	}
-
-	return "`ocikit mutate --json-patch " + document + "=FILE`"
+	return ""
 }
 
 // historyRemedy is memberRemedy for an entry of the history, /history/N/MEMBER. It has a flag as long as
