@@ -54,22 +54,8 @@ func (t *task) forget() {
 // restore takes up the session that an earlier process left, if the registry still knows it
 // and says clearly how much it has.
 func (t *task) restore(ctx context.Context) {
-	name := t.stateFile()
-	if name == "" {
-		return
-	}
-
-	s, err := LoadSession(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-
-	if err == nil && (s.Digest != t.desc.Digest || s.Size != t.desc.Size || s.Upload.Repo != t.p.repo || s.Registry.Host != t.c.Ref().Host) {
-		err = fmt.Errorf("%w: it is for another blob", ErrSession)
-	}
-	if err != nil {
-		t.p.notice(fmt.Sprintf("%v; starting over", err))
-		t.forget()
+	s := t.saved()
+	if s == nil {
 		return
 	}
 
@@ -103,4 +89,27 @@ func (t *task) restore(ctx context.Context) {
 	t.step.Action = "resumed"
 	t.because("an earlier process sent %d bytes", up.Server)
 	t.p.progress(progress.Event{Kind: "resume", Digest: t.desc.Digest, Size: t.desc.Size, Offset: up.Server})
+}
+
+// saved returns the session that an earlier process left, or nil. A file that is of no use is removed.
+func (t *task) saved() *Session {
+	name := t.stateFile()
+	if name == "" {
+		return nil
+	}
+
+	s, err := LoadSession(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+
+	if err == nil && (s.Digest != t.desc.Digest || s.Size != t.desc.Size || s.Upload.Repo != t.p.repo || s.Registry.Host != t.c.Ref().Host) {
+		err = fmt.Errorf("%w: it is for another blob", ErrSession)
+	}
+	if err != nil {
+		t.p.notice(fmt.Sprintf("%v; starting over", err))
+		t.forget()
+		return nil
+	}
+	return s
 }

@@ -234,19 +234,8 @@ func (s *splitter) run(ctx context.Context, r io.Reader, pipe bool) error {
 		sink = io.MultiWriter(whole, check)
 	}
 
-	src := io.TeeReader(in, sink)
-	for {
-		if _, err := in.Peek(1); err == io.EOF {
-			break
-		} else if err != nil {
-			return err
-		}
-		if len(s.x.Parts) == maxParts {
-			return fmt.Errorf("over %d parts: they must be larger than %d bytes", maxParts, s.x.PartSize)
-		}
-		if err := s.part(ctx, src); err != nil {
-			return err
-		}
+	if err := s.parts(ctx, in, sink); err != nil {
+		return err
 	}
 
 	if isTar {
@@ -266,6 +255,24 @@ func (s *splitter) run(ctx context.Context, r io.Reader, pipe bool) error {
 		_, err := w.Write(append(data, '\n'))
 		return err
 	})
+}
+
+// parts writes the parts, and to sink all that goes into them.
+func (s *splitter) parts(ctx context.Context, in *bufio.Reader, sink io.Writer) error {
+	src := io.TeeReader(in, sink)
+	for {
+		if _, err := in.Peek(1); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if len(s.x.Parts) == maxParts {
+			return fmt.Errorf("over %d parts: they must be larger than %d bytes", maxParts, s.x.PartSize)
+		}
+		if err := s.part(ctx, src); err != nil {
+			return err
+		}
+	}
 }
 
 // part writes the next part.

@@ -177,18 +177,7 @@ func (c *copying) toRegistry(ctx context.Context, env *cli.Env, ref registry.Ref
 		Progress: env.Report(), Notice: env.Tell,
 	}
 
-	// One image goes to just the name in the operand. Of many, each gets a name of its own below
-	// it.
-	images := []pushcmd.Image{{}}
-	if c.many() {
-		rewrites := c.set.Rewrites
-		if len(c.sources) == 0 {
-			rewrites = nil // those of a list have their names already
-		}
-		images, err = operands.Destinations(c.images, ref, rewrites)
-	} else {
-		images[0] = operands.Destination(c.images[0], ref)
-	}
+	images, err := c.destinations(ref)
 	if err != nil {
 		return err
 	}
@@ -214,4 +203,18 @@ func (c *copying) toRegistry(ctx context.Context, env *cli.Env, ref registry.Ref
 	}
 
 	return err
+}
+
+// destinations says where each image goes. One alone goes to just the name in the operand. Of many, each
+// gets a name of its own below it.
+func (c *copying) destinations(ref registry.Reference) ([]pushcmd.Image, error) {
+	if !c.many() {
+		return []pushcmd.Image{operands.Destination(c.images[0], ref)}, nil
+	}
+
+	rewrites := c.set.Rewrites
+	if len(c.sources) == 0 {
+		rewrites = nil // those of a list have their names already
+	}
+	return operands.Destinations(c.images, ref, rewrites)
 }
