@@ -3,23 +3,19 @@ package tarutil
 import (
 	"archive/tar"
 	"bytes"
-	"errors"
 	"strings"
 	"testing"
+
+	"ocikit/tarutil/internal/tartest"
 )
 
 // TestRecordsStayBehind looks at what a header keeps of a large extended header: nothing
 // that lives in its memory.
 func TestRecordsStayBehind(t *testing.T) {
-	hdr := &tar.Header{Typeflag: tar.TypeDir, Name: "d", PAXRecords: map[string]string{
+	data := tartest.Tar(t, tartest.Entry{Header: tar.Header{Typeflag: tar.TypeDir, Name: "d", PAXRecords: map[string]string{
 		XattrPrefix + "user.a": "v", "VENDOR.comment": strings.Repeat("c", 1000),
-	}}
-	var buf bytes.Buffer
-	tw := tar.NewWriter(&buf)
-	if err := errors.Join(tw.WriteHeader(hdr), tw.Close()); err != nil {
-		t.Fatal(err)
-	}
-	in, err := NewEntryReader(t.Context(), &buf, ReadOptions{})
+	}}})
+	in, err := NewEntryReader(t.Context(), bytes.NewReader(data), ReadOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

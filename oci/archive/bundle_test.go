@@ -46,15 +46,10 @@ func (n *near) layer(seed uint64, size int, o image.LayerOptions) oci.Descriptor
 	for i := range data {
 		data[i] = byte(r.IntN(64))
 	}
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	w.WriteHeader(&tar.Header{Name: fmt.Sprintf("file%d", seed), Mode: 0o644, Size: int64(size)})
-	w.Write(data)
-	w.Close()
 	if o.Compression == "" {
 		o.Compression = image.Gzip
 	}
-	d, err := image.AddLayer(n.t.Context(), n.l, &b, o)
+	d, err := image.AddLayer(n.t.Context(), n.l, bytes.NewReader(layerTar(n.t, fmt.Sprintf("file%d", seed), string(data))), o)
 	if err != nil {
 		n.t.Fatal(err)
 	}

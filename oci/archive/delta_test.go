@@ -1,7 +1,6 @@
 package archive
 
 import (
-	"archive/tar"
 	"bufio"
 	"bytes"
 	"context"
@@ -27,8 +26,7 @@ import (
 // versioned returns the tar of a layer of forty files, of which each version changes one in ten.
 func versioned(t *testing.T, version int) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var files []entry
 	for i := range 40 {
 		seed := uint64(i)
 		if i%10 == 3 {
@@ -39,13 +37,9 @@ func versioned(t *testing.T, version int) []byte {
 		for k := range data {
 			data[k] = byte(r.IntN(16))
 		}
-		w.WriteHeader(&tar.Header{Name: fmt.Sprintf("usr/lib/file%d", i), Mode: 0o644, Size: int64(len(data))})
-		w.Write(data)
+		files = append(files, file(fmt.Sprintf("usr/lib/file%d", i), string(data)))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return tarOf(t, files...)
 }
 
 // keep stores a layer as it is.

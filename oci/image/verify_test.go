@@ -308,12 +308,7 @@ func TestVerifyDeepOfDamage(t *testing.T) {
 
 // What is wrong with layers is wrong with each image that has them.
 func TestVerifyDeepOfTwins(t *testing.T) {
-	var bad bytes.Buffer
-	tw := tar.NewWriter(&bad)
-	tw.WriteHeader(&tar.Header{Typeflag: tar.TypeLink, Name: "link", Linkname: "nowhere"})
-	tw.Close()
-
-	l, one := imageOf(t, bad.Bytes())
+	l, one := imageOf(t, tarOf(t, tar.Header{Typeflag: tar.TypeLink, Name: "link", Linkname: "nowhere"}))
 	m, err := graph.Manifest(l, one)
 	if err != nil {
 		t.Fatal(err)

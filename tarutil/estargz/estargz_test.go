@@ -419,15 +419,14 @@ func TestHostileInput(t *testing.T) {
 
 // Cut at each edge of a block, a tar is never taken for whole.
 func TestCutEverywhere(t *testing.T) {
-	var buf bytes.Buffer
-	w := tar.NewWriter(&buf)
+	var files []tartest.Entry
 	for _, n := range []int{0, 1, 600, 1024} { // the last two names need more headers
-		w.WriteHeader(&tar.Header{Name: strings.Repeat("n", 90+n/10) + fmt.Sprint(n), Size: int64(n), Mode: 0o644})
-		w.Write(content(n, 1))
+		hdr := tar.Header{Typeflag: tar.TypeReg, Name: strings.Repeat("n", 90+n/10) + fmt.Sprint(n), Mode: 0o644}
+		files = append(files, tartest.Entry{Header: hdr, Content: string(content(n, 1))})
 	}
-	w.Close()
-	for n := 0; n < buf.Len(); n += tarBlock {
-		blob, _, err := convert(buf.Bytes()[:n], 1, 1, 1<<16)
+	data := tartest.Tar(t, files...)
+	for n := 0; n < len(data); n += tarBlock {
+		blob, _, err := convert(data[:n], 1, 1, 1<<16)
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Errorf("cut at %d: %v", n, err)
 		}
