@@ -316,23 +316,8 @@ func (d *deep) layer(desc oci.Descriptor, facts *layerFacts) {
 
 // manifest judges a manifest beside its config and its entry in an index.
 func (d *deep) manifest(image imageFacts) {
-	blob, types := image.desc.Digest, image.mediaTypes()
-	families := map[string]string{}
-	for _, mediaType := range types {
-		if family := family(mediaType); family != "" && families[family] == "" {
-			families[family] = mediaType
-		}
-	}
-
-	if len(families) > 1 {
-		d.add(layout.CodeTypeMixed, blob, families["docker"]+" and "+families["oci"], "one family")
-	}
-
-	for _, mediaType := range types {
-		if err := oci.CheckMediaType(mediaType); err != nil {
-			d.add(layout.CodeMediaType, blob, fmt.Sprintf("%q", mediaType), "type/subtype")
-		}
-	}
+	blob := image.desc.Digest
+	d.types(blob, image.mediaTypes())
 
 	v, layers := image.config.view, len(image.layers.descs)
 	if v == nil {
@@ -362,6 +347,26 @@ func (d *deep) manifest(image imageFacts) {
 	if p := image.desc.Platform; p != nil && !graph.IsAttestation(image.desc) {
 		if q := v.Platform(); !samePlatform(*p, q) {
 			d.add(layout.CodePlatformMismatch, blob, "config for "+q.String(), p.String())
+		}
+	}
+}
+
+// types judges the media types in a manifest.
+func (d *deep) types(blob digest.Digest, types []string) {
+	families := map[string]string{} // the first type of each
+	for _, mediaType := range types {
+		if family := family(mediaType); family != "" && families[family] == "" {
+			families[family] = mediaType
+		}
+	}
+
+	if len(families) > 1 {
+		d.add(layout.CodeTypeMixed, blob, families["docker"]+" and "+families["oci"], "one family")
+	}
+
+	for _, mediaType := range types {
+		if err := oci.CheckMediaType(mediaType); err != nil {
+			d.add(layout.CodeMediaType, blob, fmt.Sprintf("%q", mediaType), "type/subtype")
 		}
 	}
 }

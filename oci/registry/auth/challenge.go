@@ -43,6 +43,7 @@ func parseChallenge(s string) []Challenge {
 		if word == "" {
 			return list
 		}
+
 		p.Skip(" \t")
 		if p.Peek() == '=' && len(list) > 0 {
 			p.Next()
@@ -57,6 +58,7 @@ func parseChallenge(s string) []Challenge {
 		if len(list) > 0 && p.Peek() == ',' && !slices.Contains([]string{"basic", "bearer", "negotiate", "digest", "ntlm"}, strings.ToLower(word)) {
 			continue // a token68, or rubbish
 		}
+
 		list = append(list, Challenge{Scheme: strings.ToLower(word), Params: map[string]string{}})
 	}
 }

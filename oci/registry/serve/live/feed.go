@@ -155,9 +155,10 @@ func (f *Feed) serve(w *exchange.Recorder, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	pulse := time.NewTicker(feedPulse)
 	defer pulse.Stop()
-	var before string
+
 	seq, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64) // of a page that comes back
 	seq = max(seq, 0)
+	var before string
 	last := time.Now()
 	for {
 		events, now := f.since(seq)
@@ -171,6 +172,7 @@ func (f *Feed) serve(w *exchange.Recorder, r *http.Request) error {
 			return err
 		}
 
+		// A comment (a line that begins with a colon) stands for "no news".
 		switch {
 		case string(message) != before || len(events) > 0:
 			_, err = fmt.Fprintf(w, "id: %d\ndata: %s\n\n", now, message)
