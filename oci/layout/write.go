@@ -180,6 +180,7 @@ func (l *Layout) temp() (*os.File, string, error) {
 		if err != nil {
 			return nil, "", fmt.Errorf("layout %q: create file: %w", l.dir, cause(err))
 		}
+
 		// A sweeper may have come between creation and lock, and removed the file.
 		// Where files cannot be locked at all, nobody sweeps either.
 		if disk.TryLock(f) || try >= 10 {
@@ -187,6 +188,7 @@ func (l *Layout) temp() (*os.File, string, error) {
 				return f, name, nil
 			}
 		}
+
 		f.Close()
 		l.sys.remove(l.root, name)
 	}
