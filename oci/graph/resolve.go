@@ -12,7 +12,8 @@ import (
 
 // Resolve returns the descriptor that a name means in a store whose index.json is x; n.Dir is not
 // looked at. A tag is looked for among the names of index.json, then among the full names that
-// containerd writes, then among the tags at the end of full names. A digest names a manifest or
+// containerd writes, then among the tags at the end of full names, then as Docker shows full names, with
+// app:v1 for docker.io/library/app:v1. A digest names a manifest or
 // index whether index.json lists it or not, and with a tag asserts what the tag means. Without
 // either, a lone image is meant, else the tag "latest".
 //
@@ -32,12 +33,17 @@ func Resolve(s Store, x oci.Index, n oci.ImageName) (oci.Descriptor, error) {
 }
 
 func findTag(x oci.Index, tag string) (oci.Descriptor, error) {
+	full, isShown := oci.FullName(tag)
+
 	// The ways to read a tag, the plainest first. The first one that finds anything decides.
 	for _, match := range []func(oci.Descriptor) bool{
 		func(d oci.Descriptor) bool { return isName(d, oci.AnnotationRefName, tag) },
 		func(d oci.Descriptor) bool { return isName(d, oci.AnnotationImageName, tag) },
 		func(d oci.Descriptor) bool {
 			return isFullName(d.Annotations.Get(oci.AnnotationRefName), tag) || isFullName(d.Annotations.Get(oci.AnnotationImageName), tag)
+		},
+		func(d oci.Descriptor) bool {
+			return isShown && (isName(d, oci.AnnotationRefName, full) || isName(d, oci.AnnotationImageName, full))
 		},
 	} {
 		found := distinct(x.Manifests, match)

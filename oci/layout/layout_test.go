@@ -331,6 +331,10 @@ func TestResolve(t *testing.T) {
 		{"v2", digest.Digest{}, two.Digest, nil},
 		{"registry.test/x:v3", digest.Digest{}, two.Digest, nil},
 		{"v3", digest.Digest{}, two.Digest, nil},
+		{"app:v2", digest.Digest{}, two.Digest, nil}, // as Docker shows it
+		{"docker.io/app:v2", digest.Digest{}, two.Digest, nil},
+		{"x:v3", digest.Digest{}, digest.Digest{}, ErrNotFound}, // that would be another registry
+		{"app", digest.Digest{}, digest.Digest{}, ErrNotFound},
 		{"both", digest.Digest{}, digest.Digest{}, ErrAmbiguous},
 		{"none", digest.Digest{}, digest.Digest{}, ErrNotFound},
 		{"v1", one.Digest, one.Digest, nil},
