@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 
@@ -115,6 +116,12 @@ func Decompress(r io.Reader) (io.Reader, Format, error) {
 	}
 
 	return br, format, nil
+}
+
+// IsUnsupported reports whether a stream was refused for what it needs and is not here: its compression,
+// a window that large, a dictionary.
+func IsUnsupported(err error) bool {
+	return errors.Is(err, ErrUnsupported) || errors.Is(err, zstd.ErrUnsupported)
 }
 
 // An errorReader says which format an error is about.

@@ -45,7 +45,7 @@ func (inv *Inventory) addChunks(ctx context.Context, src source.Source, limit in
 			return context.Cause(ctx)
 		}
 		chunks, err := chunksOf(ctx, src, n.Desc, limit)
-		if errors.Is(err, tarutil.ErrUnsupported) || errors.Is(err, graph.ErrNotFound) || errors.Is(err, errChunks) {
+		if tarutil.IsUnsupported(err) || errors.Is(err, graph.ErrNotFound) || errors.Is(err, errChunks) {
 			return nil
 		}
 		inv.Items[i].Chunks = chunks

@@ -133,6 +133,26 @@ func TestDeltaWithoutBase(t *testing.T) {
 }
 
 // Deltas of deltas come in any order, several times; the layouts are the same, bit for bit.
+// So does a layer that cannot be read here, as one with a window over the limit.
+func TestDeltaOfUnreadable(t *testing.T) {
+	n := newNear(t)
+	base := n.layer(1, 5000, image.LayerOptions{})
+	window := []byte("\x28\xb5\x2f\xfd\x00\xf8\x01\x00\x00")
+	d, err := n.l.PutDocument(oci.MediaTypeLayerZstd, window)
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := n.image("", []oci.Descriptor{d}, "v1")
+	plan, err := NewBundle(t.Context(), []Image{{Source: n.l, Desc: desc, Tag: "v1"}}, BundleOptions{Have: have(base), Delta: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plan.Close()
+	if len(plan.Notices) != 1 || !strings.Contains(plan.Notices[0], d.Digest.String()+" whole") {
+		t.Errorf("notices %q, want that %s travels whole", plan.Notices, d.Digest)
+	}
+}
+
 func TestDeltasInEveryOrder(t *testing.T) {
 	n := newNear(t)
 	bundles := deltaChain(n)

@@ -56,7 +56,7 @@ func (b *BundlePlan) findDeltas(ctx context.Context) error {
 // addDelta carries a delta in place of a layer, if there is one and it is smaller.
 func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, same map[digest.Digest]digest.Digest) error {
 	t, err := b.unpackWithBases(ctx, at)
-	if errors.Is(err, tarutil.ErrUnsupported) {
+	if tarutil.IsUnsupported(err) {
 		b.notice("carrying %s whole: %v", at.desc.Digest, err)
 		return nil
 	}
@@ -244,7 +244,7 @@ func (b *BundlePlan) baseLayers(ctx context.Context) (*baseList, error) {
 			break
 		}
 		t, err := unpack(at, func(r io.Reader) (*layerdelta.Tar, error) { return layerdelta.UnpackBase(ctx, r, -1) })
-		if errors.Is(err, tarutil.ErrUnsupported) {
+		if tarutil.IsUnsupported(err) {
 			continue
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package recipe
 
 import (
+	"errors"
 	"io"
 
 	"ocikit/tarutil/rangecoder"
@@ -27,6 +28,9 @@ func Encoders(open func() (io.ReadCloser, error)) ([]string, error) {
 	defer r.Close()
 
 	first, err := newParser(r).next()
+	if errors.Is(err, ErrUnknown) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

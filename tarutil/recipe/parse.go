@@ -84,13 +84,22 @@ func (p *parser) next() (*segment, error) {
 
 // fill reads events until the segment is full. It reports true at the end of the file.
 func (p *parser) fill(s *segment) (bool, error) {
+	raw := 0
 	for {
 		size := len(s.data) - s.start
 		flushed := p.unit == 0
 
 		// Blocks are not cut unless they are very long. A flush is the best place to end, since the
 		// encoder did not look beyond it.
-		if p.open == nil && (size >= p.cuts.block || flushed && size >= p.cuts.flush || len(s.events) >= maxEvents) {
+		if p.open == nil && (size >= p.cuts.block || flushed && size >= p.cuts.flush) {
+			return false, nil
+		}
+
+		// Empty blocks, headers and junk without end take memory and time that no contents pay for.
+		if len(s.events) >= maxEvents || raw >= maxRaw {
+			if size < leastSize {
+				return false, fmt.Errorf("%w: gzip with hardly any contents", ErrUnknown)
+			}
 			return false, nil
 		}
 
@@ -103,6 +112,7 @@ func (p *parser) fill(s *segment) (bool, error) {
 				return false, err
 			}
 			s.events = append(s.events, e)
+			raw += len(e.raw)
 			continue
 		}
 
@@ -420,6 +430,9 @@ func (p *parser) tokens(s *segment, b *block, lit, dist *decoder) error {
 	defer func() {
 		in.acc, in.n = acc, bits
 		p.tokensBefore = len(tokens)
+		if cap(tokens) > 2*len(tokens) {
+			tokens = append(make([]token, 0, len(tokens)), tokens...) // small blocks may be many
+		}
 		s.data, b.tokens, b.size = data, tokens, len(data)-begin
 	}()
 

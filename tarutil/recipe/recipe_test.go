@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -20,8 +22,6 @@ import (
 	"sync"
 	"testing"
 	"testing/iotest"
-
-	"crypto/sha256"
 
 	own "ocikit/tarutil/gzip"
 	"ocikit/tarutil/zstd"
@@ -103,7 +103,7 @@ func makeAndRun(t testing.TB, blob, plain []byte) (Info, []byte) {
 
 	// Contents that are there already save work, and change nothing. They count if the file begins as one
 	// of ours, so the others need not be made again.
-	ours := bytes.HasPrefix(blob, []byte(defaultHeader)) || bytes.HasPrefix(blob, []byte(zstdMagic))
+	ours := bytes.HasPrefix(blob, []byte(defaultHeader)) || bytes.HasPrefix(blob, []byte("\x28\xb5\x2f\xfd"))
 	if file := (Source{Open: open(blob), Contents: func() io.Reader { return bytes.NewReader(plain) }}); ours || !slow() {
 		var again bytes.Buffer
 		if _, err := Make(t.Context(), &again, io.Discard, file, nil); err != nil || !bytes.Equal(again.Bytes(), made) {
@@ -359,6 +359,37 @@ func TestForms(t *testing.T) {
 		if _, err := Make(t.Context(), io.Discard, io.Discard, Source{Open: open(bad)}, nil); err == nil {
 			t.Errorf("Make of %d damaged bytes is not an error", len(bad))
 		}
+	}
+}
+
+// A file of blocks, headers or junk without contents is not taken apart: each would take more memory than
+// it has bytes, and nothing bounds how many there are.
+func TestHardlyAnyContents(t *testing.T) {
+	one := compress(t, 6, []byte("x"))
+	none := compress(t, 6, nil)
+	name := append([]byte("\x1f\x8b\x08\x08\x00\x00\x00\x00\x00\xff"), append(bytes.Repeat([]byte("a"), 600_000), 0)...)
+	name = append(name, none[10:]...)
+	stored := append([]byte(defaultHeader), bytes.Repeat([]byte("\x00\x00\x00\xff\xff"), 20_000)...)
+	for what, blob := range map[string][]byte{
+		"members": append(bytes.Clone(one), bytes.Repeat(none, 10_000)...),
+		"blocks":  append(stored, one[10:]...),
+		"names":   bytes.Repeat(name, 3),
+		"junk":    append(bytes.Clone(one), make([]byte, 2<<20)...),
+		"zstd":    []byte("\x50\x2a\x4d\x18\x00\x00\x00\x00\x28\xb5\x2f\xfd\x20\x01\x09\x00\x00x"), // behind a skippable frame
+	} {
+		if _, err := Make(t.Context(), io.Discard, io.Discard, Source{Open: open(blob)}, nil); !errors.Is(err, ErrUnknown) {
+			t.Errorf("%s: %v, want %v", what, err, ErrUnknown)
+		}
+		if names, err := Encoders(open(blob)); len(names) > 0 || err != nil {
+			t.Errorf("%s: Encoders = %q, %v, want none", what, names, err)
+		}
+	}
+
+	// Nor does a recipe get memory for a segment that Make would not have made.
+	bad := []byte(magic + "\x01\x00\x00\x00\x00")
+	bad = binary.AppendUvarint(bad, maxBits+1)
+	if err := Run(t.Context(), io.Discard, strings.NewReader(""), bytes.NewReader(append(bad, 0, 0, 0)), 1<<40, nil); err == nil || !strings.Contains(err.Error(), "the length of a segment") {
+		t.Errorf("a segment of %d bits: %v", maxBits+1, err)
 	}
 }
 

@@ -66,6 +66,8 @@ const (
 	historySize = 2 * fastBlock // before a segment: from here on encoders find their state again
 	aheadSize   = 1 << 10       // after it: encoders look ahead
 	maxEvents   = 1 << 14       // more end a segment
+	maxRaw      = 1 << 20       // bytes of headers and junk; more end a segment
+	leastSize   = 8 * maxEvents // contents of a segment that ends so; with less it is not worth its room
 	maxHeader   = 1 << 20       // bytes in the header of a member, or in one event of junk
 
 	// The usual cuts.
@@ -86,6 +88,7 @@ const (
 	zstdTag    = 3
 
 	maxPayload = 16 << 20 // of a segment
+	maxBits    = 32 << 23 // of a segment, compressed: twice what one of maxEvents blocks can have
 	maxMembers = 1 << 20  // of a file written by package gzip
 )
 
@@ -155,7 +158,7 @@ func (f *formatReader) segment(number int) (*segment, style, []byte, error) {
 	s := &segment{phase: int(flags & 7), inMember: flags&8 != 0, opened: flags&16 != 0, contentOf: number}
 	s.kin = kinUse(flags >> 5)
 	s.end = int(f.number(maxSegment, "the size of a segment"))
-	s.bits = int64(f.number(1<<40, "the length of a segment"))
+	s.bits = int64(f.number(maxBits, "the length of a segment"))
 	s.member = int64(f.number(1<<62, "the size of a member"))
 	s.unit = int64(f.number(1<<62, "the distance to a flush"))
 	payload := f.bytes(int(f.number(maxPayload, "the length of corrections")))

@@ -11,8 +11,6 @@ import (
 	"ocikit/tarutil/zstd"
 )
 
-const zstdMagic = "\x28\xb5\x2f\xfd"
-
 // zstdLevels are one of each kind that package zstd has, the default first.
 func zstdLevels() []int { return []int{3, 1, 9} }
 
@@ -27,12 +25,12 @@ func isZstd(open func() (io.ReadCloser, error)) (bool, error) {
 	}
 	defer r.Close()
 
-	head := make([]byte, len(zstdMagic))
-	_, err = io.ReadFull(r, head)
+	head := make([]byte, tarutil.SniffLen)
+	n, err := io.ReadFull(r, head)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return false, nil // the parser says what is wrong with it
+		err = nil // the parser says what is wrong with it
 	}
-	return string(head) == zstdMagic, err
+	return tarutil.Sniff(head[:n]) == tarutil.FormatZstd, err
 }
 
 // zstd writes the recipe of a file that package zstd wrote. For what others wrote there is none.
