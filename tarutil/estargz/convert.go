@@ -27,18 +27,13 @@ type converter struct {
 	z     *gzip.Writer
 	plain *digest.Hasher // of everything given to z
 	toc   toc
-	names map[string]bool // of entries, if two of that name could not be told apart
-
-	records int // size of the extended headers so far
+	paths *tarutil.PathTable
+	taken []bool // by the number of a path: an entry has it, and another could not be told apart
 
 	raw rawReader
 	tr  *tar.Reader // reads from raw
 	buf []byte
 }
-
-// maxRecords is how large all extended headers may be: the table of contents, which holds
-// extended attributes, is made in memory.
-const maxRecords = 32 << 20
 
 // rawReader keeps or forwards what a tar.Reader takes from its input. A tar.Reader takes
 // nothing in advance, so what it has taken by the end of Next is the padding of the entry
@@ -66,10 +61,12 @@ func newConverter(w io.Writer, level, workers int) (*converter, error) {
 	if err != nil {
 		return nil, err
 	}
+	budget := tarutil.NewBudget(0)
 	return &converter{
 		w: w, z: z,
 		plain: digest.NewHasher(digest.SHA256),
-		names: map[string]bool{},
+		toc:   toc{budget: budget},
+		paths: tarutil.NewPathTable(budget),
 		buf:   make([]byte, 64<<10),
 	}, nil
 }
@@ -178,12 +175,15 @@ func (c *converter) entry(h *tar.Header) error {
 		return nil
 	}
 
-	for key, value := range h.PAXRecords {
-		c.records += len(key) + len(value)
-	}
-
-	if c.records > maxRecords {
-		return fmt.Errorf("%w: extended headers of over %d bytes in all", errUnsupported, maxRecords)
+	// All that the entries before lack by now is where the members of their chunks begin.
+	if len(c.toc.waiting) >= maxWaiting {
+		err := c.z.Sync()
+		if err == nil {
+			err = c.toc.settle()
+		}
+		if err != nil {
+			return err
+		}
 	}
 
 	// The tar keeps the type that it has, which means a regular file to all.
@@ -197,32 +197,53 @@ func (c *converter) entry(h *tar.Header) error {
 	}
 
 	// A reader finds entries by their names, and would take the content of one for the other.
-	if name := cleanName(h.Name); h.Typeflag != tar.TypeDir {
-		if c.names[name] {
-			return fmt.Errorf("%w: it appears twice", errUnsupported)
+	if h.Typeflag != tar.TypeDir {
+		if err := c.takeName(cleanName(h.Name)); err != nil {
+			return err
 		}
-		c.names[name] = true
 	}
 
 	if h.Typeflag != tar.TypeReg {
-		c.toc.add(e)
-		return nil
+		_, err := c.toc.add(e)
+		return err
 	}
 
 	return c.chunks(e, c.tr)
+}
+
+// takeName refuses the name of an entry before.
+func (c *converter) takeName(name string) error {
+	id, err := c.paths.AddPath(name)
+	if err != nil {
+		return err
+	}
+	if grow := int(id) + 1 - len(c.taken); grow > 0 {
+		c.taken = append(c.taken, make([]bool, grow)...)
+	}
+	if c.taken[id] {
+		return fmt.Errorf("%w: it appears twice", errUnsupported)
+	}
+	c.taken[id] = true
+	return nil
 }
 
 // chunks enters the regular file e into the table of contents and reads its payload from r. Whatever is
 // read from r goes into the blob by itself. Each chunk begins a gzip member.
 func (c *converter) chunks(e entry, r io.Reader) error {
 	whole := digest.NewHasher(digest.SHA256)
-	first, size := c.toc.add(e), e.Size
+	size := e.Size
+	first, err := c.toc.add(e)
+	if err != nil {
+		return err
+	}
 	at := first
 
 	for off := int64(0); off < size; off += chunkSize {
 		n := min(size-off, chunkSize)
 		if off > 0 {
-			at = c.toc.add(entry{Type: "chunk", Name: e.Name, ChunkOffset: off})
+			if at, err = c.toc.add(entry{Type: "chunk", Name: e.Name, ChunkOffset: off}); err != nil {
+				return err
+			}
 		}
 
 		if n == chunkSize {
@@ -272,17 +293,20 @@ func (c *converter) finish() (Info, error) {
 		return Info{}, err
 	}
 
+	if err := c.toc.end(); err != nil {
+		return Info{}, err
+	}
+
 	// The table is a file like the others, so that the blob is a whole tar to a reader that knows
 	// nothing of it.
-	table := c.toc.json()
-	for _, p := range [][]byte{
-		tarHeader(tocName, len(table)),
-		table,
-		zeros(tarutil.Padding(int64(len(table))) + 2*tarBlock),
-	} {
-		if _, err := c.Write(p); err != nil {
-			return Info{}, err
-		}
+	table := digest.NewHasher(digest.SHA256)
+	c.Write(tarHeader(tocName, c.toc.size)) // an error stays, and comes from the last Write
+	for _, p := range c.toc.parts {
+		table.Write(p)
+		c.Write(p)
+	}
+	if _, err := c.Write(zeros(tarutil.Padding(int64(c.toc.size)) + 2*tarBlock)); err != nil {
+		return Info{}, err
 	}
 
 	if err := c.z.Close(); err != nil {
@@ -296,6 +320,6 @@ func (c *converter) finish() (Info, error) {
 	return Info{
 		DiffID:           c.plain.Digest(),
 		UncompressedSize: c.plain.Size(),
-		TOCDigest:        digest.FromBytes(table),
+		TOCDigest:        table.Digest(),
 	}, nil
 }

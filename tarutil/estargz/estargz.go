@@ -56,7 +56,8 @@ var (
 // concurrently.
 //
 // Memory does not grow with the sizes of files. The table of contents is held until Close, with some
-// hundred bytes for each entry and each chunk.
+// hundred bytes for each entry and each chunk. One that takes over [tarutil.DefaultMaxMemory] is an error
+// wrapping [tarutil.ErrTooMany].
 type Writer struct {
 	pipe *io.PipeWriter
 	done chan struct{} // closed when the conversion has ended

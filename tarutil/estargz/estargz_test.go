@@ -417,6 +417,61 @@ func TestHostileInput(t *testing.T) {
 	}
 }
 
+// A long table is written as it grows: with every entry, in order, and the place of every chunk.
+func TestManyEntries(t *testing.T) {
+	const count = maxWaiting + 100
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := range count {
+		size := bit(i%1000 == 0 || i > maxWaiting-5)
+		w.WriteHeader(&tar.Header{Name: fmt.Sprintf("d/%d", i), Mode: 0o644, Size: size})
+		w.Write(make([]byte, size))
+	}
+	w.Close()
+
+	blob, _, err := convert(b.Bytes(), 1, 2, 1<<16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tb, err := readTable(blob)
+	if err != nil || len(tb.toc.Entries) != count+1 {
+		t.Fatalf("%d entries, %v, want %d", len(tb.toc.Entries), err, count+1)
+	}
+	for i, e := range tb.toc.Entries[1:] {
+		if e.Name != fmt.Sprintf("d/%d", i) || e.Size > 0 && e.Offset == 0 {
+			t.Fatalf("entry %d is %+v", i, e)
+		}
+	}
+
+	// What is held is bounded, whichever part of it grows.
+	for what, e := range map[string]entry{
+		"entries": {Name: "a"},
+		"names":   {Name: strings.Repeat("a", 1000)},
+		"users":   {UserName: strings.Repeat("a", 1000)},
+		"xattrs":  {Xattrs: map[string]string{"user.a": strings.Repeat("a", 1000)}},
+	} {
+		table, err := toc{budget: tarutil.NewBudget(3 << 20)}, error(nil)
+		for range 100_000 {
+			if _, err = table.add(e); err == nil && len(table.waiting) == 100 {
+				err = table.settle()
+			}
+			if err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, tarutil.ErrTooMany) {
+			t.Errorf("%s: %v, want %v", what, err, tarutil.ErrTooMany)
+		}
+	}
+}
+
+func bit(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
 // Cut at each edge of a block, a tar is never taken for whole.
 func TestCutEverywhere(t *testing.T) {
 	var files []tartest.Entry

@@ -16,12 +16,26 @@ import (
 	"ocikit/tarutil"
 )
 
-// toc is the table of contents, called TOC in the eStargz specification. Its zero value is empty.
+// toc is the table of contents, called TOC in the eStargz specification.
+//
+// An entry takes a third of the room when it is JSON, so it becomes that as soon as all of it is known,
+// which settle is told. All that is held is taken from the budget.
 type toc struct {
-	entries []*entry
-	users   map[int]string // the name last written for a number
-	groups  map[int]string
+	budget  *tarutil.Budget
+	waiting []*entry // the last ones
+	held    int      // of the budget, for them
+	parts   [][]byte // the JSON of those before
+	size    int      // of all parts
+
+	users  map[int]string // the name last written for a number
+	groups map[int]string
 }
+
+const (
+	maxWaiting = 1 << 14 // entries, but for the chunks of one file
+	partSize   = 1 << 20 // of the JSON
+	entryRoom  = 400     // of an entry besides its strings
+)
 
 // entry is a TOCEntry of the specification, its fields in the order they are written.
 type entry struct {
@@ -46,11 +60,28 @@ type entry struct {
 
 func (e *entry) setOffset(at int64) { e.Offset = at }
 
-// add appends a copy of e and returns it for what is known only later.
-func (t *toc) add(e entry) *entry {
-	t.entries = append(t.entries, &e)
-	return &e
+// add appends a copy of e and returns it for what is known only later. The error wraps
+// [tarutil.ErrTooMany].
+func (t *toc) add(e entry) (*entry, error) {
+	room := entryRoom + len(e.Name) + len(e.LinkName) + tarutil.RecordsMemory(e.Xattrs)
+	if err := t.budget.Take(room); err != nil {
+		return nil, err
+	}
+	t.held += room
+
+	// The names of users and groups stay, to be compared with.
+	if kept := len(e.UserName) + len(e.GroupName); kept > 0 {
+		if err := t.budget.Take(2*entryMapRoom + kept); err != nil {
+			return nil, err
+		}
+	}
+
+	t.waiting = append(t.waiting, &e)
+	return &e, nil
 }
+
+// entryMapRoom is about what a name takes in a map besides itself.
+const entryMapRoom = 60
 
 // typeName returns what the specification calls a tar type, or "" for one it lacks.
 func typeName(flag byte) string {
@@ -155,18 +186,50 @@ func reserved(name string) bool {
 	return false
 }
 
-// json returns the table as JSON, an entry a line. It does not use encoding/json, whose
+// settle writes the entries that wait as JSON, one a line. It does not use encoding/json, whose
 // output could change with a release of Go.
-func (t *toc) json() []byte {
-	b := []byte(`{"version":1,"entries":[`)
-	for i, e := range t.entries {
-		if i > 0 {
-			b = append(b, ',')
+func (t *toc) settle() error {
+	var line []byte
+	for _, e := range t.waiting {
+		begin := ",\n"
+		if t.size == 0 {
+			begin = `{"version":1,"entries":[` + "\n"
 		}
-		b = append(b, '\n')
-		b = e.appendJSON(b)
+		line = e.appendJSON(append(line[:0], begin...))
+		if err := t.write(line); err != nil {
+			return err
+		}
 	}
-	return append(b, "\n]}\n"...)
+
+	t.budget.Give(t.held)
+	t.held = 0
+	clear(t.waiting)
+	t.waiting = t.waiting[:0]
+	return nil
+}
+
+// end settles the last entries and ends the table. It must have one.
+func (t *toc) end() error {
+	if err := t.settle(); err != nil {
+		return err
+	}
+	return t.write([]byte("\n]}\n"))
+}
+
+// write appends to the parts, which are never copied to grow.
+func (t *toc) write(b []byte) error {
+	last := len(t.parts) - 1
+	if last < 0 || len(t.parts[last])+len(b) > cap(t.parts[last]) {
+		room := max(partSize, len(b))
+		if err := t.budget.Take(room); err != nil {
+			return err
+		}
+		t.parts = append(t.parts, make([]byte, 0, room))
+		last++
+	}
+	t.parts[last] = append(t.parts[last], b...)
+	t.size += len(b)
+	return nil
 }
 
 // appendJSON appends an entry. Fields that are zero or empty are left out, as in the reference
