@@ -102,6 +102,28 @@ func TestKin(t *testing.T) {
 	}
 }
 
+// Another style may be tried with a segment, and be no better. What it took from other files must not
+// stay with the segment then: a reader would take that for what the corrections go by.
+func TestTriesLeaveTheSegment(t *testing.T) {
+	base := mixed(200_000)
+	edits := []edit{{[]byte("new"), 0, 200_000}}
+	kin := kinOf(t, stranger(t, base), edits)
+	s, err := newParser(bytes.NewReader(stranger(t, edited(base, edits)))).next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stretches = kin.take(0, int64(s.end-s.start))
+
+	var k *codec
+	j := &codingJob{s: s, kin: kin}
+	if err := j.code(&k); err != nil || j.use == noKin {
+		t.Fatalf("use %d, %v, want that the other file is used", j.use, err)
+	}
+	if s.kin != noKin {
+		t.Errorf("the segment says %d", s.kin)
+	}
+}
+
 // A recipe that goes by another file means the same forever.
 func TestKinGolden(t *testing.T) {
 	base := mixed(200_000)

@@ -328,6 +328,7 @@ type codingJob struct {
 	s       *segment
 	style   style
 	kin     *Kin
+	use     kinUse // that the payload needs
 	payload []byte
 	made    []byte // of the payload, by following it
 }
@@ -359,7 +360,7 @@ func (j *codingJob) code(kept **codec) error {
 		j.keep(noKin, payload, made)
 	} else if err := j.earnest(k, noKin); err != nil {
 		return err
-	} else if !bytes.Equal(j.made, want) && j.s.kin == noKin {
+	} else if !bytes.Equal(j.made, want) && j.use == noKin {
 		return errorf("segment %d: it makes other bytes", j.s.contentOf)
 	}
 
@@ -378,7 +379,7 @@ func (j *codingJob) isBad() bool { return int64(len(j.payload)) > 200+j.s.bits/8
 // keep takes corrections, and what comes of them, unless there are better ones.
 func (j *codingJob) keep(use kinUse, payload, made []byte) {
 	if j.made == nil || len(payload) < len(j.payload) {
-		j.s.kin, j.payload, j.made = use, payload, made
+		j.use, j.payload, j.made = use, payload, made
 	}
 }
 
@@ -459,13 +460,13 @@ func (k *codec) made(s *segment, payload []byte) ([]byte, error) {
 // best of them becomes the style of those that follow. That takes long, so it is done twice at
 // most.
 func (m *maker) finish(j *codingJob) error {
-	if size := j.s.bits / 8; int64(len(j.payload)) > 200+size/500 && m.tries < 2 && j.s.kin == noKin {
+	if size := j.s.bits / 8; int64(len(j.payload)) > 200+size/500 && m.tries < 2 && j.use == noKin {
 		m.tries++
 		if st := m.detect(j.s); st != j.style {
 			other := &codingJob{s: j.s, style: st, kin: m.kin}
 			var k *codec
 			if err := other.code(&k); err == nil && len(other.payload) < len(j.payload) {
-				j.style, j.payload, j.made, m.style = st, other.payload, other.made, st
+				j, m.style = other, st
 			}
 		}
 	}
@@ -482,6 +483,8 @@ func (m *maker) finish(j *codingJob) error {
 		return err
 	}
 
+	// Only what is written needs to know of other files what these corrections go by.
+	j.s.kin = j.use
 	return m.write(appendSegment(nil, j.s, j.style, j.payload))
 }
 
