@@ -237,7 +237,7 @@ func (x *exchange) fail(req *http.Request, err error) error {
 		e.Stage = "read body"
 	}
 
-	ev := x.event(req, nil)
+	ev := x.event(req)
 	ev.Error = e.Stage + ": " + x.c.Red.Text(err.Error())
 	x.c.emit(ev)
 	if x.parent.Err() != nil || isBodyError(err) && !errors.Is(err, ErrCut) {
@@ -279,8 +279,7 @@ func (x *exchange) finish(req *http.Request, res *http.Response) (*Response, err
 	if x.r.Stream && (res.StatusCode == http.StatusOK || res.StatusCode == http.StatusPartialContent) {
 		x.watch.pause()
 		out.Stream = &stream{x: x, req: req, res: res, out: out}
-		out.Event = x.event(req, out)
-		out.Event.Proto, out.Event.TLS = res.Proto, tlsName(res.TLS)
+		out.Event = x.answered(req, res, out)
 		x.judge(out)
 		return out, nil
 	}
@@ -301,12 +300,10 @@ func (x *exchange) finish(req *http.Request, res *http.Response) (*Response, err
 	}
 
 	x.watch.stop()
-	out.Event = x.event(req, out)
-	out.Event.Proto, out.Event.TLS = res.Proto, tlsName(res.TLS)
+	out.Event = x.answered(req, res, out)
 	if err == nil {
 		x.judge(out)
-	}
-	if err != nil {
+	} else {
 		out.Event.Error = x.c.Red.Text(err.Error())
 	}
 

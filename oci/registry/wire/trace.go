@@ -58,9 +58,8 @@ type Verdict struct {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// event returns the event of a request, and of its answer if out is not nil. The verdicts are added
-// by others.
-func (x *exchange) event(req *http.Request, out *Response) *Event {
+// event returns the event of a request without its answer. The verdicts are added by others.
+func (x *exchange) event(req *http.Request) *Event {
 	red := x.c.Red
 	e := &Event{
 		Time: x.start.UTC(), Method: req.Method, URL: red.URL(req.URL), Endpoint: x.r.Endpoint,
@@ -89,14 +88,18 @@ func (x *exchange) event(req *http.Request, out *Response) *Event {
 	e.Remote, e.Reused, e.Proxy, e.Continue = t.remote, t.reused, t.proxy, t.continued
 	t.mu.Unlock()
 
-	if out != nil {
-		e.Status, e.Response, e.Received = out.Status, red.Header(out.Header), int64(len(out.Body))
-		if out.Status >= 400 {
-			s := NewStatusError(out, red)
-			e.Errors, e.RequestID = s.Errors, s.RequestID
-		}
-	}
+	return e
+}
 
+// answered returns the event of a request and its answer.
+func (x *exchange) answered(req *http.Request, res *http.Response, out *Response) *Event {
+	e, red := x.event(req), x.c.Red
+	e.Proto, e.TLS = res.Proto, tlsName(res.TLS)
+	e.Status, e.Response, e.Received = out.Status, red.Header(out.Header), int64(len(out.Body))
+	if out.Status >= 400 {
+		s := NewStatusError(out, red)
+		e.Errors, e.RequestID = s.Errors, s.RequestID
+	}
 	return e
 }
 
