@@ -218,6 +218,11 @@ func (a *appending) input(ctx context.Context, env *cli.Env, input string) error
 		return err
 	}
 
+	return a.file(ctx, env, to, input)
+}
+
+// file adds the layer in a tar, or those that a file describes.
+func (a *appending) file(ctx context.Context, env *cli.Env, to *layout.Layout, input string) error {
 	const filesHint = "a layer is a tar or a directory: `ocikit tar FILE:DEST | ocikit append IMAGE -t TAG` adds files"
 	f, err := env.Data(input)
 	if errors.Is(err, fs.ErrNotExist) {

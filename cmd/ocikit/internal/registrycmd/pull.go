@@ -308,16 +308,8 @@ func (p *pulling) entry(env *cli.Env, desc oci.Descriptor, w operands.Wanted) (o
 		return entry.WithAnnotation(oci.AnnotationRefName, tag), nil
 	}
 
-	// index.json may be large. It is read once, and again after names were added.
-	if p.tags == nil {
-		x, err := p.l.Index()
-		if err != nil {
-			return entry, err
-		}
-		p.tags = map[string]oci.Descriptor{}
-		for _, e := range slices.Backward(x.Manifests) { // the first of a tag counts
-			p.tags[e.Annotations.Get(oci.AnnotationRefName)] = e
-		}
+	if err := p.readTags(); err != nil {
+		return entry, err
 	}
 
 	// The old entry keeps the tag only if it is known to be of another repository. Otherwise the
@@ -331,4 +323,23 @@ func (p *pulling) entry(env *cli.Env, desc oci.Descriptor, w operands.Wanted) (o
 	}
 
 	return entry.WithAnnotation(oci.AnnotationRefName, tag), nil
+}
+
+// readTags reads what the layout has under each tag. index.json may be large, so it is read once, and again
+// after names were added.
+func (p *pulling) readTags() error {
+	if p.tags != nil {
+		return nil
+	}
+
+	x, err := p.l.Index()
+	if err != nil {
+		return err
+	}
+
+	p.tags = map[string]oci.Descriptor{}
+	for _, e := range slices.Backward(x.Manifests) { // the first of a tag counts
+		p.tags[e.Annotations.Get(oci.AnnotationRefName)] = e
+	}
+	return nil
 }
