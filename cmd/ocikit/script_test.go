@@ -211,9 +211,9 @@ func terminated(data []byte) []byte {
 
 // A stage is one command of a pipeline.
 type stage struct {
-	words              []string
-	stdin, stdout      string // files of < and >
-	appendTo, unquoted bool
+	words         []string
+	stdin, stdout string // files of < and >
+	appendTo      bool
 }
 
 // parse splits a line into stages and words: '…' is literal, in "…" and outside $NAME and

@@ -223,12 +223,7 @@ func short(t testing.TB, layers []Layer) ([]string, error) {
 			t.Errorf("extracted was\n%s\nthe stack has\n%s", strings.Join(got, "\n"), strings.Join(full, "\n"))
 		}
 	}
-	var lines []string
-	for _, line := range tartest.List(t, buf.Bytes()) {
-		lines = append(lines, line)
-	}
-	slices.Sort(lines)
-	return lines, nil
+	return slices.Sorted(slices.Values(tartest.List(t, buf.Bytes()))), nil
 }
 
 // withoutOwners drops the fourth field of each line.
