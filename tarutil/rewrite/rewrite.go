@@ -186,7 +186,7 @@ func (rw *rewriter) entry(hdr *tar.Header, in *tarutil.EntryReader) error {
 			return in.EntryError(err)
 		}
 		if skip {
-			return nil
+			return rw.writeHeld(name, in)
 		}
 	}
 
@@ -223,17 +223,9 @@ func (rw *rewriter) write(hdr *tar.Header, name string, in *tarutil.EntryReader)
 		}
 	}
 
-	// The directories that were held back are needed now, in their order from the outside in.
-	// They are written once.
-	for _, dir := range rw.held {
-		if place := rw.place(dir.Name); place != "" {
-			if err := rw.writeHeader(rw.header(dir, place)); err != nil {
-				return in.EntryError(err)
-			}
-		}
+	if err := rw.writeHeld(name, in); err != nil {
+		return err
 	}
-
-	rw.held = rw.held[:0]
 
 	// The root is written as "./". An opaque whiteout must not move there, since engines ignore it.
 	place := rw.place(name)
@@ -250,6 +242,22 @@ func (rw *rewriter) write(hdr *tar.Header, name string, in *tarutil.EntryReader)
 
 	_, err := rw.tw.ReadFrom(in)
 	return err
+}
+
+// writeHeld writes the directories held back that a path of the input lies in, in their order from the
+// outside in, and once. A file that is written under the name of its heir may lie in none of them.
+func (rw *rewriter) writeHeld(name string, in *tarutil.EntryReader) error {
+	n := 0
+	for ; n < len(rw.held) && strings.HasPrefix(name, rw.held[n].Name+"/"); n++ {
+		dir := rw.held[n]
+		if place := rw.place(dir.Name); place != "" {
+			if err := rw.writeHeader(rw.header(dir, place)); err != nil {
+				return in.EntryError(err)
+			}
+		}
+	}
+	rw.held = rw.held[n:]
+	return nil
 }
 
 // writeHeader writes a header, if the rules of a layer let it come here. With Sort the order is not the
