@@ -57,8 +57,8 @@ func (o *Options) readOptions() tarutil.ReadOptions {
 // Tar reads a tar from r, which may be compressed as [tarutil.Decompress] knows, and writes it to w as
 // [tarutil.Writer] encodes it, in the same order unless Sort is set. It reads r to its end, and refuses
 // what [tarutil.Checker] refuses. It closes neither. The end marker is written on success only, so
-// after an error the output is visibly torn. Memory holds one header at a time, and what a
-// [tarutil.Gate] holds.
+// after an error the output is visibly torn. Memory holds one header at a time, those of directories that
+// Only and Exclude leave out, and what a [tarutil.Gate] holds.
 //
 //   - Names lose leading slashes and "." components. A ".." takes the component before it away, and
 //     is refused where there is none. The entry of the root is kept, as "./", only if nothing is
@@ -124,14 +124,23 @@ type rewriter struct {
 	rules  *tarutil.LayerRules
 	wrote  bool
 	links  *linkPlan // nil if r cannot be read twice
-	// held are the directories, from the outside in, that are not selected and that the
-	// path being looked at lies in; see Options.Only.
-	held []*tar.Header
+	// held are the directories that came, are not selected, and have nothing selected in them yet, by
+	// path; see Options.Only.
+	held   map[string]*tar.Header
+	budget *tarutil.Budget // of held
 }
+
+// heldMemory is about how many bytes a directory that is held needs, without its name. maxHeld is how many
+// they may need together: some 200,000 directories.
+const (
+	heldMemory = 280
+	maxHeld    = 64 << 20
+)
 
 // run reads the tar from r and writes it to tw, without the end marker.
 func (rw *rewriter) run(ctx context.Context, tw *tarutil.Writer, r io.Reader) error {
 	rw.tw, rw.rules = tw, tarutil.NewLayerRules()
+	rw.held, rw.budget = map[string]*tar.Header{}, tarutil.NewBudget(maxHeld)
 	in, err := tarutil.NewEntryReader(ctx, r, rw.opts.readOptions())
 	if err != nil {
 		return err
@@ -155,12 +164,6 @@ func (rw *rewriter) run(ctx context.Context, tw *tarutil.Writer, r io.Reader) er
 
 // entry writes an entry, if it is selected, with the content that in has.
 func (rw *rewriter) entry(hdr *tar.Header, in *tarutil.EntryReader) error {
-	// Directories are held back until something in them is selected. Those that the entry does not lie
-	// in are done with.
-	for n := len(rw.held); n > 0 && !strings.HasPrefix(hdr.Name, rw.held[n-1].Name+"/"); n-- {
-		rw.held = rw.held[:n-1]
-	}
-
 	name := hdr.Name
 	if !rw.selected(name) {
 		// The file is left out, but a selected hard link leads to it: that link becomes the file.
@@ -175,7 +178,7 @@ func (rw *rewriter) entry(hdr *tar.Header, in *tarutil.EntryReader) error {
 			return rw.write(hdr, rw.links.heirs[name], in)
 		}
 		if hdr.Typeflag == tar.TypeDir && name != "" {
-			rw.held = append(rw.held, hdr)
+			return in.EntryError(rw.hold(hdr))
 		}
 		return nil
 	}
@@ -244,19 +247,35 @@ func (rw *rewriter) write(hdr *tar.Header, name string, in *tarutil.EntryReader)
 	return err
 }
 
-// writeHeld writes the directories held back that a path of the input lies in, in their order from the
-// outside in, and once. A file that is written under the name of its heir may lie in none of them.
-func (rw *rewriter) writeHeld(name string, in *tarutil.EntryReader) error {
-	n := 0
-	for ; n < len(rw.held) && strings.HasPrefix(name, rw.held[n].Name+"/"); n++ {
-		dir := rw.held[n]
-		if place := rw.place(dir.Name); place != "" {
-			if err := rw.writeHeader(rw.header(dir, place)); err != nil {
-				return in.EntryError(err)
-			}
-		}
+// hold keeps a directory until something in it is selected. That need not come next: not every tar is in
+// the order of its tree.
+func (rw *rewriter) hold(dir *tar.Header) error {
+	if rw.place(dir.Name) == "" {
+		return nil
 	}
-	rw.held = rw.held[n:]
+	rw.held[dir.Name] = dir
+	return rw.budget.Take(heldMemory + len(dir.Name) + tarutil.RecordsMemory(dir.PAXRecords))
+}
+
+// writeHeld writes the directories held back that a path of the input lies in, from the outside in, and
+// once.
+func (rw *rewriter) writeHeld(name string, in *tarutil.EntryReader) error {
+	if len(rw.held) == 0 {
+		return nil
+	}
+	for i, c := range []byte(name) {
+		if c != '/' {
+			continue
+		}
+		dir := rw.held[name[:i]]
+		if dir == nil {
+			continue
+		}
+		if err := rw.writeHeader(rw.header(dir, rw.place(dir.Name))); err != nil {
+			return in.EntryError(err)
+		}
+		delete(rw.held, name[:i])
+	}
 	return nil
 }
 

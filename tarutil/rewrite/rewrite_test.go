@@ -69,6 +69,7 @@ func TestRewrite(t *testing.T) {
 				"tool-1.0/README text", "tool-1.0/latest -> bin/tool"}, true},
 		{"strip all", release, Options{StripComponents: 9}, "", "", nil, true},
 		{"parents of what is selected", release, Options{}, "**/tool", "", []string{"tool-1.0/", "tool-1.0/bin/", "tool-1.0/bin/tool ELF"}, true},
+		{"parents that do not stand in front", []string{"a/", "b/", "b/x 1", "a/y 2", "a/z 3"}, Options{}, "a/y a/z", "", []string{"a/", "a/y 2", "a/z 3"}, true},
 		{"no directory of another branch", []string{"a/", "a/b/", "c/", "c/d x"}, Options{}, "c/d", "", []string{"c/", "c/d x"}, true},
 		{"exclude", release, Options{StripComponents: 1}, "", "*/bin !*/bin/tool */latest",
 			[]string{"bin/", "bin/tool ELF", "README text"}, true},
