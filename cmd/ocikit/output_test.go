@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -10,18 +11,32 @@ import (
 
 // A full disk behind standard output is a failure, a reader that has gone is not a message.
 func TestOutputErrors(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{"one": `{"a":1}`, "two": `{"a":2}`} {
+		if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	const full = "write standard output: no space left on device\n"
 	for _, c := range []struct {
+		line   string
 		err    error
 		status int
 		stderr string
 	}{
-		{syscall.ENOSPC, 1, "ocikit digest: write standard output: no space left on device\n"},
-		{syscall.EPIPE, 141, ""},
+		{"digest", syscall.ENOSPC, 1, "ocikit digest: " + full},
+		{"digest", syscall.EPIPE, 141, ""},
+		// A "no" that nobody has seen, and a list that came to nothing beside an error.
+		{"why one two", syscall.ENOSPC, 1, "ocikit why: " + full},
+		{"why one two", syscall.EPIPE, 141, ""},
+		{"digest one absent", syscall.ENOSPC, 4, "ocikit digest: \"absent\": no such file or directory; " + full},
+		{"digest one absent", syscall.EPIPE, 4, "ocikit digest: \"absent\": no such file or directory\n"},
 	} {
 		var errs lockedBuffer
 		env := &cli.Env{Stdin: strings.NewReader("x"), Stdout: brokenWriter{c.err}, Stderr: &errs, Getenv: func(string) string { return "" }}
-		if status := program().Run(t.Context(), env, []string{"digest"}); status != c.status || string(errs.Bytes()) != c.stderr {
-			t.Errorf("%v: status %d, stderr %q; want %d, %q", c.err, status, errs.Bytes(), c.status, c.stderr)
+		if status := program().Run(t.Context(), env, strings.Fields(c.line)); status != c.status || string(errs.Bytes()) != c.stderr {
+			t.Errorf("%s, %v: status %d, stderr %q; want %d, %q", c.line, c.err, status, errs.Bytes(), c.status, c.stderr)
 		}
 	}
 }

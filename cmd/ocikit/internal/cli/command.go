@@ -174,7 +174,7 @@ func (p *Program) Run(ctx context.Context, env *Env, args []string) int {
 		err = ErrInterrupted
 	}
 
-	if out, ok := errors.AsType[*stdoutError](err); ok && (errors.Is(out.err, syscall.EPIPE) || errors.Is(out.err, io.ErrClosedPipe)) {
+	if readerGone(err) {
 		return 141 // the reader of our output has gone: as if SIGPIPE had ended us
 	}
 
@@ -195,6 +195,12 @@ func prefix(cmd string) string {
 	return "ocikit " + cmd + ": "
 }
 
+// readerGone reports whether standard output could not be written since nobody reads it any more.
+func readerGone(err error) bool {
+	out, ok := errors.AsType[*stdoutError](err)
+	return ok && (errors.Is(out.err, syscall.EPIPE) || errors.Is(out.err, io.ErrClosedPipe))
+}
+
 // dispatch finds the command, parses its flags and runs it. It returns the command's name
 // for messages. Standard output is buffered here, once, and the error of the last flush
 // counts: a full disk is a failure.
@@ -203,8 +209,14 @@ func (p *Program) dispatch(ctx context.Context, env *Env, args []string) (name s
 	inner := *env
 	inner.Stdout, inner.fileHint, inner.cleanups = stdout, p.FileHint, new([]func() error)
 	defer func() {
-		if flushErr := stdout.Flush(); flushErr != nil && err == nil {
+		flushErr := stdout.Flush()
+		_, told := errors.AsType[*stdoutError](err)
+		switch {
+		case flushErr == nil || told:
+		case err == nil || errors.Is(err, ErrNo): // nobody has seen the "no"
 			err = flushErr
+		case !readerGone(flushErr): // what goes with an error, as a list of what is missing, is lost too
+			err = fmt.Errorf("%w; %v", err, flushErr)
 		}
 	}()
 
