@@ -21,13 +21,11 @@ import (
 // of them are directories, or a hard link leads to one of them. A file with several names has its content
 // under the first in tree order, and the others become hard links to that.
 func WriteSorted(ctx context.Context, w io.Writer, dir string, produce func(*Writer) error) (err error) {
-	f, err := os.CreateTemp(dir, "ocikit-sort-*")
+	f, remove, err := createTemp(dir, "ocikit-sort-*")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		err = cmp.Or(err, f.Close(), os.Remove(f.Name()))
-	}()
+	defer func() { err = cmp.Or(err, remove()) }()
 
 	buf := bufio.NewWriterSize(f, copySize)
 	tw := NewWriter(buf)
@@ -60,6 +58,24 @@ func WriteSorted(ctx context.Context, w io.Writer, dir string, produce func(*Wri
 	}
 
 	return s.tw.Close()
+}
+
+// createTemp makes a temporary file, and a function that closes and removes it. Where the system lets an
+// open file give up its name, it has none: then it is gone with the process, also if a pipe that nobody
+// reads any more ends that.
+func createTemp(dir, pattern string) (*os.File, func() error, error) {
+	f, err := os.CreateTemp(dir, pattern)
+	if err != nil {
+		return nil, nil, err
+	}
+	named := os.Remove(f.Name()) != nil
+	return f, func() error {
+		err := f.Close()
+		if named {
+			err = cmp.Or(err, os.Remove(f.Name()))
+		}
+		return err
+	}, nil
 }
 
 // A sorter holds an index of a tar that Writer wrote.

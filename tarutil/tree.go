@@ -3,10 +3,8 @@ package tarutil
 import (
 	"archive/tar"
 	"bufio"
-	"cmp"
 	"context"
 	"io"
-	"os"
 	"strings"
 )
 
@@ -74,8 +72,8 @@ type TarFile struct {
 	tempDir string
 	seeker  io.ReadSeeker // r, or copy
 	start   int64
-	copy    *os.File
-	err     error // of making copy, which cannot be tried again
+	copy    func() error // closes and removes the temporary copy, nil for none
+	err     error        // of making copy, which cannot be tried again
 }
 
 // Walk implements [Tree].
@@ -129,14 +127,14 @@ func (t *TarFile) rewind(ctx context.Context) error {
 		return t.err
 	}
 
-	f, err := os.CreateTemp(t.tempDir, "ocikit-tar-*")
+	f, remove, err := createTemp(t.tempDir, "ocikit-tar-*")
 	if err != nil {
 		return err
 	}
 
 	// A tar that is none, or has no end, is not copied for ever. One that is compressed shows that only
 	// when it is read.
-	t.copy = f
+	t.copy = remove
 	in := bufio.NewReaderSize(ContextReader(ctx, t.r), copySize)
 	var to io.Writer = f
 	if head, _ := in.Peek(SniffLen); Sniff(head) == FormatTar {
@@ -157,7 +155,7 @@ func (t *TarFile) Close() error {
 	if t.copy == nil {
 		return nil
 	}
-	f := t.copy
+	remove := t.copy
 	t.copy, t.seeker = nil, nil
-	return cmp.Or(f.Close(), os.Remove(f.Name()))
+	return remove()
 }
