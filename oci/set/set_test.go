@@ -2,10 +2,13 @@ package set
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"ocikit/digest"
 	"ocikit/oci"
@@ -35,6 +38,13 @@ func TestReadList(t *testing.T) {
 		if _, err := ReadList(strings.NewReader(text)); err == nil || len(err.Error()) > 100 {
 			t.Errorf("%s: error %v", name, err)
 		}
+	}
+	if list, err := ReadList(strings.NewReader(strings.Repeat("x\n", maxLines))); err != nil || len(list) != maxLines {
+		t.Errorf("as many lines as may be: %d, %v", len(list), err)
+	}
+	broken := errors.New("broken")
+	if _, err := ReadList(io.MultiReader(strings.NewReader("x\n"), iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		t.Errorf("a reader that breaks: %v", err)
 	}
 }
 
@@ -79,13 +89,24 @@ func TestReadLock(t *testing.T) {
 		"a\n":                    false,
 		"a " + d + " x\n":        false,
 		"a sha256:1\n":           false,
-		"a blake3:" + strings.Repeat("a", 64) + "\n":          false,
-		"a " + d + "\na sha512:1234":                          false,
-		"a " + d + "\na " + strings.Replace(d, "e3", "e4", 1): false,
+		"a blake3:" + strings.Repeat("a", 64) + "\n": false,
+		"a " + d + "\na sha512:1234":                 false,
 	} {
 		if _, err := ReadLock(strings.NewReader(text)); ok != (err == nil) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+	two := "a " + d + "\na " + strings.Replace(d, "e3", "e4", 1)
+	if _, err := ReadLock(strings.NewReader(two)); err == nil || !strings.Contains(err.Error(), `"a"`) {
+		t.Errorf("two digests of one name: %v does not say which name", err)
+	}
+}
+
+func TestWriteLockFails(t *testing.T) {
+	r, w := io.Pipe()
+	r.Close()
+	if err := (Lock{"a": digest.FromBytes(nil)}).Write(w); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("Write = %v, want %v", err, io.ErrClosedPipe)
 	}
 }
 

@@ -83,7 +83,7 @@ func (o *Options) readOptions() tarutil.ReadOptions {
 func Tar(ctx context.Context, w io.Writer, r io.Reader, opts Options) error {
 	rw := &rewriter{opts: &opts}
 	var err error
-	if rw.prefix, err = tarutil.CleanPath(opts.Prefix); err == nil && rw.prefix != "" {
+	if rw.prefix, err = tarutil.CleanPath(opts.Prefix); err == nil {
 		err = tarutil.RefuseWhiteout(rw.prefix)
 	}
 	if err != nil {

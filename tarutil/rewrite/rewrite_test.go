@@ -76,12 +76,18 @@ func TestRewrite(t *testing.T) {
 		{"link without its target", release, Options{StripComponents: 2}, "*/bin/t", "", []string{"t ELF"}, false},
 		{"links without their target", []string{"a x", "b = a", "c = b", "d = c", "e y"}, Options{Prefix: "p"}, "c d", "",
 			[]string{"p/c x", "p/d = p/c"}, false},
+		{"two links to one file", []string{"a x", "b = a", "c = a"}, Options{}, "b c", "", []string{"b x", "c = b"}, false},
 		{"link to a file whose directory is left out", []string{"d/", "d/e/", "d/e/a x", "l = d/e/a"}, Options{}, "", "d", []string{"l x"}, false},
 		{"link in the directory of a file below one that is left out", []string{"d/", "d/e/", "d/e/a x", "d/l = d/e/a"}, Options{}, "", "d/* !d/l", []string{"d/", "d/l x"}, false},
 		{"link in another directory", []string{"d/", "d/a x", "e/", "e/l = d/a"}, Options{}, "e/l", "", []string{"e/l x", "e/"}, false},
 		{"link through one that is left out", []string{"a x", "b = a", "c = b"}, Options{}, "", "b", []string{"a x", "c = a"}, false},
 		{"absolute names and targets", []string{"/a x", "/b = /a"}, Options{}, "", "", []string{"a x", "b = a"}, true},
 		{"whiteouts", []string{"d/.wh.x", "d/.wh..wh..opq"}, Options{Prefix: "p"}, "", "", []string{"p/d/.wh.x", "p/d/.wh..wh..opq"}, true},
+		{"a whiteout that is left out", []string{"d/", "d/.wh.x", "d/f 1"}, Options{}, "", "d/.wh.x", []string{"d/", "d/f 1"}, true},
+		{"whiteouts are kept", []string{"d/", "d/.wh.x", "d/f 1"}, Options{KeepWhiteouts: true}, "", "d/.wh.x d/f", []string{"d/", "d/.wh.x"}, true},
+		{"whiteouts of a directory that is left out", []string{"d/", "d/.wh.x", "d/f 1"}, Options{KeepWhiteouts: true}, "", "d", nil, true},
+		{"whiteouts of a directory that is left out in part", []string{"d/", "d/.wh.x", "d/f 1", "d/g 2"}, Options{KeepWhiteouts: true}, "", "d !d/f",
+			[]string{"d/", "d/.wh.x", "d/f 1"}, true},
 		{"sort", []string{"b/", "b/z 1", "b/.wh.y", "b/a = b/z", "a.x 2", "b/.wh..wh..opq", "a/", "a/c 3", "a/"}, Options{Sort: true}, "", "",
 			[]string{"a/", "a/c 3", "a.x 2", "b/", "b/.wh..wh..opq", "b/.wh.y", "b/a 1", "b/z = b/a"}, true},
 		{"sort the root", []string{"b 1", "./", "a 2"}, Options{Sort: true}, "", "", []string{"./", "a 2", "b 1"}, true},
@@ -109,6 +115,22 @@ func TestRewrite(t *testing.T) {
 					t.Errorf("%s: a second pass changes it: %v", tt.name, err)
 				}
 			}
+		}
+	}
+}
+
+// The directories that are made for a prefix belong to whom everything belongs.
+func TestRewriteParentsOwner(t *testing.T) {
+	opts := Options{Prefix: "p/q", Parents: true, Owner: tarutil.Owner{UID: 1, GID: 2}}
+	out, err := rewrite(t, bytes.NewReader(tartest.Layer(t, "a 1")), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := tar.NewReader(bytes.NewReader(out))
+	for _, name := range []string{"p/", "p/q/", "p/q/a"} {
+		hdr, err := tr.Next()
+		if err != nil || hdr.Name != name || hdr.Uid != 1 || hdr.Gid != 2 {
+			t.Errorf("%s: got %+v, %v", name, hdr, err)
 		}
 	}
 }
@@ -198,6 +220,7 @@ func TestRewriteRefuses(t *testing.T) {
 		{"second header has a wrong checksum", flip, Options{}, tarutil.ErrMalformed},
 		{"wrong checksum of gzip", gz, Options{}, nil},
 		{"no end marker", noEnd, Options{}, tarutil.ErrTruncated},
+		{"no end marker, read twice", noEnd, Options{Exclude: matcher(t, "a")}, tarutil.ErrTruncated},
 		{"cut within an entry", data[:512], Options{AllowNoEnd: true}, tarutil.ErrTruncated},
 		{"type flag Z", tartest.Patch(data, 0, tartest.AtType, "Z"), Options{}, tarutil.ErrMalformed},
 		{"size of 2^62", tartest.Patch(data, 0, tartest.AtSize, "\x80\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\x00"), Options{}, tarutil.ErrTruncated},
@@ -206,6 +229,7 @@ func TestRewriteRefuses(t *testing.T) {
 		{"global path", global.Bytes(), Options{}, tarutil.ErrMalformed},
 		{"nothing selected", data, Options{Only: matcher(t, "c")}, tarutil.ErrNothing},
 		{"prefix that climbs", data, Options{Prefix: ".."}, tarutil.ErrBadPath},
+		{"prefix in a whiteout", data, Options{Prefix: "a/.wh.b"}, tarutil.ErrWhiteoutName},
 		{"a file below a file, to be sorted", tartest.Layer(t, "a 1", "a/b 1"), Options{Sort: true}, tarutil.ErrMalformed},
 		{"sort with a link to nothing", tartest.Layer(t, "a = b"), Options{Sort: true}, tarutil.ErrMalformed},
 		{"sort with links in a circle", tartest.Layer(t, "a = b", "b = a"), Options{Sort: true}, tarutil.ErrMalformed},
@@ -221,16 +245,46 @@ func TestRewriteRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
 	}
+
+	// Where the file is read twice, what is wrong with its begin is said by the first time.
+	gz = tartest.Gzipped(t, data)
+	gz[2]++
+	if _, err := rewrite(t, bytes.NewReader(gz), Options{Exclude: matcher(t, "a")}); err == nil || errors.Is(err, tarutil.ErrEmpty) {
+		t.Errorf("gzip with another method, read twice: %v", err)
+	}
+
 	out, err := rewrite(t, bytes.NewReader(noEnd), Options{AllowNoEnd: true})
 	if err != nil {
 		t.Errorf("no end marker allowed: %v", err)
 	}
 	tartest.WantList(t, "no end marker allowed", out, "a 1", "b 2")
+	out, err = rewrite(t, bytes.NewReader(tartest.Patch(data, 0, tartest.AtType, "7")), Options{})
+	if err != nil {
+		t.Errorf("contiguous file: %v", err)
+	}
+	tartest.WantList(t, "contiguous file", out, "a 1", "b 2")
 	out, err = rewrite(t, bytes.NewReader(sparseTar(5000)), Options{})
 	if err != nil {
 		t.Errorf("small sparse file: %v", err)
 	}
 	tartest.WantList(t, "small sparse file", out, "sparse "+strings.Repeat("\x00", 5000))
+}
+
+// A badSeeker tells where it is, and cannot go there again.
+type badSeeker struct{ *bytes.Reader }
+
+func (badSeeker) Seek(_ int64, whence int) (int64, error) {
+	if whence == io.SeekCurrent {
+		return 0, nil
+	}
+	return 0, tartest.ErrFault
+}
+
+func TestRewriteSeekFails(t *testing.T) {
+	in := badSeeker{bytes.NewReader(tartest.Layer(t, "a 1", "b 2"))}
+	if _, err := rewrite(t, in, Options{Exclude: matcher(t, "a")}); !errors.Is(err, tartest.ErrFault) {
+		t.Errorf("a file that cannot be read again: %v, want %v", err, tartest.ErrFault)
+	}
 }
 
 // TestRewriteCuts cuts a tar at every edge: the output never looks whole.
