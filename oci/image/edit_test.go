@@ -286,6 +286,44 @@ func TestEditIndex(t *testing.T) {
 	}
 }
 
+// For a platform a new index names one image, and each once.
+func TestOneForEach(t *testing.T) {
+	entry := func(content, platform string, annotations map[string]string) oci.Descriptor {
+		d := oci.Descriptor{MediaType: oci.MediaTypeManifest, Digest: digest.FromBytes([]byte(content)), Annotations: oci.AnnotationsOf(annotations)}
+		if p, err := oci.ParsePlatform(platform); err == nil {
+			d.Platform = &p
+		}
+		return d
+	}
+	zstd := map[string]string{"io.github.containers.compression.zstd": "true"}
+	features := entry("b", "windows/amd64", nil)
+	features.Platform.OSFeatures = []string{"win32k"}
+
+	tests := []struct {
+		name    string
+		entries []oci.Descriptor
+		want    int // 0 if they are refused
+	}{
+		{"none", nil, 0},
+		{"platforms", []oci.Descriptor{entry("a", "linux/amd64", nil), entry("b", "linux/arm64", nil)}, 2},
+		{"one twice", []oci.Descriptor{entry("a", "linux/amd64", nil), entry("b", "linux/arm64", nil), entry("a", "linux/amd64", nil)}, 2},
+		{"one for two platforms", []oci.Descriptor{entry("a", "linux/amd64", nil), entry("a", "linux/arm64", nil)}, 2},
+		{"two for one platform", []oci.Descriptor{entry("a", "linux/amd64", nil), entry("b", "linux/amd64", nil)}, 0},
+		{"two for one variant", []oci.Descriptor{entry("a", "linux/arm64/v8", nil), entry("b", "linux/arm64/v8", nil)}, 0},
+		{"variants", []oci.Descriptor{entry("a", "linux/arm/v6", nil), entry("b", "linux/arm/v7", nil)}, 2},
+		{"two without a platform, and one of them again", []oci.Descriptor{entry("a", "", nil), entry("b", "", nil), entry("a", "", nil)}, 2},
+		{"attestations", []oci.Descriptor{entry("a", "unknown/unknown", nil), entry("b", "unknown/unknown", nil)}, 2},
+		{"another compression", []oci.Descriptor{entry("a", "linux/amd64", nil), entry("b", "linux/amd64", zstd)}, 2},
+		{"other features", []oci.Descriptor{entry("a", "windows/amd64", nil), features}, 2},
+	}
+	for _, test := range tests {
+		got, err := OneForEach(test.entries)
+		if len(got) != test.want || (err != nil) != (test.want == 0 && len(test.entries) > 0) {
+			t.Errorf("%s: %d entries, %v, want %d", test.name, len(got), err, test.want)
+		}
+	}
+}
+
 // An index without a list is read as an empty one. To edit it there has to be a list, and the error says
 // so.
 func TestEditIndexWithoutManifests(t *testing.T) {

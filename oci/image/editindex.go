@@ -67,8 +67,31 @@ func EditIndex(store graph.Store, desc oci.Descriptor, e IndexEdit) (data []byte
 	return data, notices, err
 }
 
+// OneForEach returns the entries of a new index: one that comes twice, for the same platform, stands in it
+// once. A second image for one platform is an error.
+func OneForEach(entries []oci.Descriptor) ([]oci.Descriptor, error) {
+	// A list may be long, so each is compared only with those of its digest, and those for its system and CPU.
+	same, rivals := map[digest.Digest][]oci.Descriptor{}, map[[2]string][]oci.Descriptor{}
+	var out []oci.Descriptor
+	for _, d := range entries {
+		if slices.ContainsFunc(same[d.Digest], func(o oci.Descriptor) bool { return sharePlatform(o, d) }) {
+			continue
+		}
+
+		if p := d.Platform; p != nil && !graph.IsAttestation(d) {
+			key := [2]string{p.OS, p.Architecture}
+			if err := checkUse(rivals[key], d); err != nil {
+				return nil, err
+			}
+			rivals[key] = append(rivals[key], d)
+		}
+		same[d.Digest], out = append(same[d.Digest], d), append(out, d)
+	}
+	return out, nil
+}
+
 // added returns the text of the entries that are new to an index of that type, where left stand already.
-// An index keeps to one family, and for a platform it names one image: engines find no other.
+// An index keeps to one family.
 func (e IndexEdit) added(mediaType string, left []oci.Descriptor) ([]json.RawMessage, error) {
 	var out []json.RawMessage
 	for _, d := range e.Add {
@@ -79,8 +102,8 @@ func (e IndexEdit) added(mediaType string, left []oci.Descriptor) ([]json.RawMes
 		if oci.FamilyOf(d.MediaType) != oci.FamilyOf(mediaType) {
 			return nil, fmt.Errorf("%s is of type %q, the index of type %q: %w", d.Digest, d.MediaType, mediaType, oci.ErrMalformed)
 		}
-		if i := slices.IndexFunc(left, func(l oci.Descriptor) bool { return sameUse(l, d) }); i >= 0 {
-			return nil, fmt.Errorf("%s and %s would both be for %s: take one out first", left[i].Digest, d.Digest, d.Platform)
+		if err := checkUse(left, d); err != nil {
+			return nil, err
 		}
 
 		raw, err := oci.Encode(bare(d))
@@ -122,10 +145,33 @@ func openIndex(store graph.Store, desc oci.Descriptor) (x openedIndex, err error
 	return x, err
 }
 
+// checkUse refuses an entry for the platform of another one: for a platform an index names one image, since
+// engines find no other.
+func checkUse(entries []oci.Descriptor, d oci.Descriptor) error {
+	if i := slices.IndexFunc(entries, func(e oci.Descriptor) bool { return sameUse(e, d) }); i >= 0 {
+		return fmt.Errorf("%s and %s would both be for %s: take one out first", entries[i].Digest, d.Digest, d.Platform)
+	}
+	return nil
+}
+
+// annotationZstd marks the second image for a platform, with layers in zstd, that podman pushes with
+// --add-compression: the engines that know it take that one.
+const annotationZstd = "io.github.containers.compression.zstd"
+
 // sameUse reports whether two entries are images for one platform.
 func sameUse(a, b oci.Descriptor) bool {
-	return a.Platform != nil && b.Platform != nil && !graph.IsAttestation(a) && !graph.IsAttestation(b) &&
-		a.Platform.Matches(*b.Platform) && b.Platform.Matches(*a.Platform)
+	return a.Platform != nil && b.Platform != nil && sharePlatform(a, b) &&
+		!graph.IsAttestation(a) && !graph.IsAttestation(b) &&
+		a.Annotations.Get(annotationZstd) == b.Annotations.Get(annotationZstd)
+}
+
+// sharePlatform reports whether two entries say that they are for one platform, or both say nothing of it.
+func sharePlatform(a, b oci.Descriptor) bool {
+	if a.Platform == nil || b.Platform == nil {
+		return a.Platform == b.Platform
+	}
+	return a.Platform.Matches(*b.Platform) && b.Platform.Matches(*a.Platform) &&
+		slices.Equal(a.Platform.OSFeatures, b.Platform.OSFeatures)
 }
 
 // gone returns the digests of the entries that are to go.

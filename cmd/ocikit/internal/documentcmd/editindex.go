@@ -73,6 +73,10 @@ func (e *indexEdit) apply(env *cli.Env, l *layout.Layout, entries []oci.Descript
 	}
 
 	if *e.from == "" {
+		entries, err := image.OneForEach(entries)
+		if err != nil {
+			return nil, "", err
+		}
 		data, err := oci.Encode(image.NewIndex(entries, annotations))
 		return data, oci.MediaTypeIndex, err
 	}

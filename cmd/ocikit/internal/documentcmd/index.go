@@ -24,6 +24,7 @@ standard input, or from --manifest. With LAYOUT the platform of each is read fro
 index is stored and its descriptor printed. Without LAYOUT the JSON is printed, and platforms come
 from the descriptors or from --for, given once for each manifest in the same order. Standard input
 without any descriptor is an error, since the command in front has failed, unless it is /dev/null.
+What comes twice is named once; two images for one platform are an error.
 
 --from begins with an index that is there: --remove takes entries out of it, an image's attestations
 with it, then --add, which takes an image of the same layout, and --manifest add others. Entries that
