@@ -243,12 +243,24 @@ func (im *Image) SetStep(n int, member, value string) error {
 	return nil
 }
 
-// DropHistory removes the history; [oci.ErrAbsent] if there is none.
+// DropHistory removes the history; [oci.ErrAbsent] if there is none, and was none when the image was opened.
 func (im *Image) DropHistory() error {
 	history, err := im.history()
 	if err != nil {
 		return err
 	}
+
+	// Layers that were taken out may have taken the last entry with them.
+	if len(history) == 0 {
+		was, err := oci.ParseConfig(im.before)
+		if err != nil {
+			return err
+		}
+		if history, err = was.HistoryEntries(); err != nil {
+			return err
+		}
+	}
+
 	if len(history) == 0 {
 		return oci.Absent("the image has no history")
 	}
