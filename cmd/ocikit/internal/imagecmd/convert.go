@@ -85,7 +85,7 @@ func (f *convertFlags) run(ctx context.Context, env *cli.Env, args []string) err
 		return cli.WithHint(err, "--types oci writes the media types that have one")
 	}
 	if err != nil {
-		return editHint(err)
+		return operands.IncompleteHint(l, editHint(err))
 	}
 
 	opts.Changes, opts.Family = []image.Change{c.Change}, o.Family
