@@ -120,11 +120,7 @@ type extraction struct {
 // plan prints what would be extracted, in its order, if it is there and can go to dir: layers that are
 // applied, or blobs that become files.
 func (x extraction) plan(dir string, m oci.Manifest) error {
-	if _, err := os.Lstat(dir); err == nil && !operands.IsEmptyDir(dir) {
-		return fmt.Errorf("%q: it is there, and is not an empty directory", dir)
-	}
-
-	if err := cli.CheckPlace(dir); err != nil {
+	if err := operands.CheckEmptyDir(dir); err != nil {
 		return err
 	}
 

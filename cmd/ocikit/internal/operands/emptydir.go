@@ -29,16 +29,61 @@ import (
 // nothing else is there. Whoever writes holds a lock, by which the dead are told from the living. Where
 // directories cannot be locked, nothing is removed.
 func IntoEmptyDir(dir string, write func(*os.Root) error) error {
-	info, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	isNew, err := checkTarget(dir)
+	if err != nil {
+		return err
+	}
+	if isNew {
 		return intoNewDir(dir, write)
-	case err != nil:
-		return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
-	case !info.IsDir():
-		return fmt.Errorf("%q: it is there, and is not a directory", dir)
 	}
 
+	return inEmptyDir(dir, func(root *os.Root, stages []string) error {
+		for _, name := range stages {
+			if err := root.RemoveAll(name); err != nil {
+				return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
+			}
+		}
+
+		if err := write(root); err != nil {
+			return afterRemoving(err, emptyDir(root))
+		}
+		return nil
+	})
+}
+
+// CheckEmptyDir returns the error with which [IntoEmptyDir] would refuse a directory, and changes nothing.
+func CheckEmptyDir(dir string) error {
+	isNew, err := checkTarget(dir)
+	if err != nil {
+		return err
+	}
+	if isNew {
+		return cli.CheckPlace(dir)
+	}
+	return inEmptyDir(dir, func(*os.Root, []string) error { return nil })
+}
+
+// checkTarget refuses what is there and is no directory. It reports true if nothing is there.
+func checkTarget(dir string) (isNew bool, err error) {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(dir); err == nil {
+			return false, fmt.Errorf("%q: it is a link that leads nowhere", dir)
+		}
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%q: %w", dir, oci.Pathless(err))
+	}
+	if !info.IsDir() {
+		return false, fmt.Errorf("%q: it is there, and is not a directory", dir)
+	}
+	return false, nil
+}
+
+// inEmptyDir runs use on a directory in which nothing is, but for stages that nobody uses. It is locked
+// meanwhile, if that can be.
+func inEmptyDir(dir string, use func(root *os.Root, stages []string) error) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
@@ -55,12 +100,7 @@ func IntoEmptyDir(dir string, write func(*os.Root) error) error {
 	unlock, locked := lockDir(root)
 	defer unlock()
 	if locked && !slices.ContainsFunc(names, func(name string) bool { return !isStage(root, name) }) {
-		for _, name := range names {
-			if err := root.RemoveAll(name); err != nil {
-				return fmt.Errorf("%q: %w", dir, oci.Pathless(err))
-			}
-		}
-		names = nil
+		return use(root, names)
 	}
 
 	if len(names) > 0 {
@@ -71,20 +111,11 @@ func IntoEmptyDir(dir string, write func(*os.Root) error) error {
 		return cli.WithHint(fmt.Errorf("%q: the directory is not empty", dir), "%s", hint)
 	}
 
-	if err := write(root); err != nil {
-		return afterRemoving(err, emptyDir(root))
-	}
-
-	return nil
+	return use(root, nil)
 }
 
 // intoNewDir makes the directory under a temporary name beside it.
 func intoNewDir(dir string, write func(*os.Root) error) error {
-	// os.Stat has found nothing there, so what is there is a link.
-	if _, err := os.Lstat(dir); err == nil {
-		return fmt.Errorf("%q: it is a link that leads nowhere", dir)
-	}
-
 	clean := filepath.Clean(dir)
 	prefix := filepath.Join(filepath.Dir(clean), "."+filepath.Base(clean)+".ocikit-")
 	removeDead(prefix)

@@ -65,6 +65,16 @@ func TestLeftByTheDead(t *testing.T) {
 			}
 		}
 
+		// Whether it would go well is found out without a change.
+		if err := CheckEmptyDir(filepath.Join(top, "dir")); (err == nil) != c.ok {
+			t.Errorf("%s: to check it: %v", c.name, err)
+		}
+		for _, name := range c.made {
+			if _, err := os.Lstat(filepath.Join(top, name)); err != nil {
+				t.Errorf("%s: after a check: %v", c.name, err)
+			}
+		}
+
 		err := IntoEmptyDir(filepath.Join(top, "dir"), nothing)
 		if (err == nil) != c.ok {
 			t.Errorf("%s: error %v", c.name, err)
