@@ -217,7 +217,7 @@ func (b *BundlePlan) addBlob(src source.Source, d oci.Descriptor, isDocument boo
 		return err
 	}
 
-	if size != d.Size {
+	if !graph.Fits(size, d) {
 		return fmt.Errorf("%q: blob %s: got %d bytes, want %d: %w", src.Name(), d.Digest, size, d.Size, digest.ErrMismatch)
 	}
 

@@ -284,7 +284,7 @@ func (b *BundlePlan) commonLayers() []layerAt {
 			if _, known := found[d.Digest]; known || n.Err != nil || !oci.IsLayer(d.MediaType) || !b.o.Have.has(d.Digest) {
 				return nil
 			}
-			if size, err := src.Stat(d.Digest); err == nil && size == d.Size {
+			if size, err := src.Stat(d.Digest); err == nil && graph.Fits(size, d) {
 				found[d.Digest] = layerAt{src, d}
 			}
 			return nil

@@ -160,8 +160,8 @@ func SourceInventory(ctx context.Context, src source.Source, desc oci.Descriptor
 	items := map[digest.Digest]Item{}
 	err := graph.Scan(src, []oci.Descriptor{desc}, func(n graph.Node) error {
 		size, err := src.Stat(n.Desc.Digest)
-		if n.Err == nil && err == nil && size == n.Desc.Size {
-			items[n.Desc.Digest] = Item{Digest: n.Desc.Digest, Size: size}
+		if n.Err == nil && err == nil && graph.Fits(size, n.Desc) {
+			items[n.Desc.Digest] = Item{Digest: n.Desc.Digest, Size: n.Desc.Size}
 		}
 		return context.Cause(ctx)
 	})

@@ -16,9 +16,13 @@ type Store interface {
 	// in desc; other bytes than desc names give [digest.ErrMismatch].
 	Document(desc oci.Descriptor) ([]byte, error)
 
-	// Stat returns the size of a blob, or [ErrNotFound]. The bytes are not read.
+	// Stat returns the size of a blob, below 0 if that is known only when it is read, or [ErrNotFound].
+	// The bytes are not read.
 	Stat(d digest.Digest) (int64, error)
 }
+
+// Fits reports whether a size that [Store.Stat] gave may be that of a blob.
+func Fits(size int64, desc oci.Descriptor) bool { return size < 0 || size == desc.Size }
 
 var (
 	// ErrNotFound means that a name or a blob is not in a store.
@@ -36,7 +40,7 @@ type State int
 
 // The states.
 const (
-	Present  State = iota // it is there, with its size
+	Present  State = iota // it is there, with its size as far as that is known
 	Optional              // it is absent, and may be: see [Rules]
 	Absent                // it is absent
 	Damaged               // there is something else, or it cannot be read
@@ -58,7 +62,7 @@ func (r Rules) StateOf(s Store, parent string, desc oci.Descriptor) (State, erro
 
 	size, err := s.Stat(desc.Digest)
 	switch {
-	case err == nil && size == desc.Size:
+	case err == nil && Fits(size, desc):
 		return Present, nil
 	case err == nil:
 		return Damaged, fmt.Errorf("blob %s: got %d bytes, want %d: %w", desc.Digest, size, desc.Size, digest.ErrMismatch)

@@ -69,6 +69,14 @@ func (c *Client) Check(ctx context.Context, ref Reference, deep bool) (oci.Descr
 	return root, lacks, err
 }
 
+// A SizeError says that a registry has something of another size under the digest of a blob. It wraps
+// [digest.ErrMismatch].
+type SizeError struct{ Got, Want int64 }
+
+func (e *SizeError) Error() string { return fmt.Sprintf("got %d bytes, want %d", e.Got, e.Want) }
+
+func (e *SizeError) Unwrap() error { return digest.ErrMismatch }
+
 // isAbout reports whether an error is a finding about a blob or manifest. Any other one, such as a
 // broken connection, says nothing about what the registry has.
 func isAbout(err error) bool {
@@ -80,8 +88,8 @@ func isAbout(err error) bool {
 func (c *Client) checkBlob(ctx context.Context, repo string, desc oci.Descriptor, deep bool) error {
 	if !deep {
 		size, err := c.HeadBlob(ctx, repo, desc.Digest)
-		if err == nil && size >= 0 && size != desc.Size {
-			err = fmt.Errorf("got %d bytes, want %d: %w", size, desc.Size, digest.ErrMismatch)
+		if err == nil && !graph.Fits(size, desc) {
+			err = &SizeError{Got: size, Want: desc.Size}
 		}
 		return err
 	}

@@ -79,7 +79,7 @@ func (l *inventory) note(n graph.Node) error {
 	if err == nil && !there {
 		var size int64
 		size, err = l.r.Stat(n.Desc.Digest)
-		there = size < 0 || size == n.Desc.Size // some registries do not say
+		there = graph.Fits(size, n.Desc)
 	}
 
 	switch {

@@ -221,7 +221,7 @@ func (r *Repository) fetch(desc oci.Descriptor) ([]byte, error) {
 	return data, nil
 }
 
-// Stat returns the size of a blob, -1 if the registry does not say, or [ErrNotFound]. A digest that
+// Stat returns the size of a manifest, -1 for a blob that is there, or [ErrNotFound]. A digest that
 // a document read before calls a manifest is looked for among the manifests, since registries keep
 // the two apart. What is there is asked for once: plans look at a blob several times, each of which
 // would be a round trip.
@@ -254,7 +254,10 @@ func (r *Repository) head(d digest.Digest, isManifest bool) (int64, error) {
 		desc, err := r.c.HeadManifest(r.ctx, r.ref.Repo, d.String())
 		return desc.Size, err
 	}
-	return r.c.HeadBlob(r.ctx, r.ref.Repo, d)
+
+	// What HEAD says of a length is wrong with some registries, and what GET gives is checked.
+	_, err := r.c.HeadBlob(r.ctx, r.ref.Repo, d)
+	return -1, err
 }
 
 // Blob opens a blob for reading; the caller closes it. A mismatch comes from Read in place of io.EOF

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"ocikit/digest"
+	"ocikit/oci"
+	"ocikit/oci/graph"
 	"ocikit/oci/registry"
 	"ocikit/oci/registry/serve/servetest"
 )
@@ -25,12 +27,12 @@ func TestStatAsksOnce(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		w.Header().Set("Content-Length", "4")
+		w.Header().Set("Content-Length", "5")
 	})))
 	repo := registry.NewRepository(t.Context(), r.Client, registry.Reference{Host: "r.test", Repo: "app"}, nil)
 
 	for range 3 {
-		if size, err := repo.Stat(here); size != 4 || err != nil {
+		if size, err := repo.Stat(here); size != -1 || err != nil {
 			t.Errorf("Stat = %d, %v", size, err)
 		}
 		if _, err := repo.Stat(gone); !errors.Is(err, registry.ErrNotFound) {
@@ -39,5 +41,11 @@ func TestStatAsksOnce(t *testing.T) {
 	}
 	if asked[here] != 1 || asked[gone] != 3 {
 		t.Errorf("asked %d and %d times, want 1 and 3", asked[here], asked[gone])
+	}
+
+	// What HEAD says of the length counts for nothing.
+	desc := oci.Descriptor{MediaType: oci.MediaTypeLayerGzip, Digest: here, Size: 4}
+	if state, err := (graph.Rules{}).StateOf(repo, "", desc); state != graph.Present {
+		t.Errorf("a blob whose length is said to be another: %v, %v", state, err)
 	}
 }

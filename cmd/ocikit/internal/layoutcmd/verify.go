@@ -242,8 +242,13 @@ func (v *verifying) registry(ctx context.Context, env *cli.Env, operand string) 
 		case errors.Is(lack.Err, digest.ErrMismatch):
 			code = layout.CodeBlobDigest
 		}
+		got, want := strings.TrimPrefix(lack.Err.Error(), "got "), ""
+		if e, ok := errors.AsType[*registry.SizeError](lack.Err); ok {
+			code, got, want = layout.CodeBlobSize, fmt.Sprint(e.Got), fmt.Sprint(e.Want)
+		}
+
 		f := layout.NewFinding(code)
-		f.Digest, f.Got = lack.Descriptor.Digest.String(), lack.Err.Error()
+		f.Digest, f.Got, f.Want = lack.Descriptor.Digest.String(), got, want
 		f.Fix = "`ocikit push --check` sends it again"
 
 		// With --sparse an index may name manifests that nobody meant to push.
