@@ -7,11 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-
-	"ocikit/oci/progress"
-
 	"os"
 	"path/filepath"
+
+	"ocikit/oci/progress"
 )
 
 // stateFile returns the file that keeps this blob's session between processes, "" for none.

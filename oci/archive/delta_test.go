@@ -132,8 +132,7 @@ func TestDeltaWithoutBase(t *testing.T) {
 	}
 }
 
-// Deltas of deltas come in any order, several times; the layouts are the same, bit for bit.
-// So does a layer that cannot be read here, as one with a window over the limit.
+// A layer that cannot be unpacked here travels whole, as one with a window over the limit.
 func TestDeltaOfUnreadable(t *testing.T) {
 	n := newNear(t)
 	base := n.layer(1, 5000, image.LayerOptions{})
@@ -153,6 +152,7 @@ func TestDeltaOfUnreadable(t *testing.T) {
 	}
 }
 
+// Deltas of deltas come in any order, several times; the layouts are the same, bit for bit.
 func TestDeltasInEveryOrder(t *testing.T) {
 	n := newNear(t)
 	bundles := deltaChain(n)

@@ -346,7 +346,7 @@ func findWanted(layouts []source.Source, want []archive.Wanted) ([]archive.Image
 
 // bundleStep is a line of the plan of a bundle, on either side.
 type bundleStep struct {
-	Action    string          `json:"action"` // see [printBundle] and [printUnbundle]
+	Action    string          `json:"action"` // see [printBundle] and [unbundleSteps]
 	Blobs     int             `json:"blobs,omitempty"`
 	Delta     digest.Digest   `json:"delta,omitzero"`
 	DeltaSize int64           `json:"deltaSize,omitempty"`
