@@ -193,22 +193,30 @@ func (ld *loader) checkSparse(desc oci.Descriptor, absent []oci.Descriptor) erro
 		return err
 	}
 
-	isHere := func(d oci.Descriptor) bool { _, err := ld.store.Stat(d.Digest); return err == nil }
-	if !slices.ContainsFunc(entries, isHere) {
+	if !slices.ContainsFunc(entries, func(d oci.Descriptor) bool { return isHere(ld.store, d) }) {
 		return fmt.Errorf("manifest %s: %w", absent[0].Digest, graph.ErrNotFound)
 	}
 
+	ld.notice("%s is sparse: the archive does not hold %s", desc.Digest, namesOf(absent))
+	return nil
+}
+
+func isHere(s graph.Store, d oci.Descriptor) bool {
+	_, err := s.Stat(d.Digest)
+	return err == nil
+}
+
+// namesOf lists images of an index: their platforms, or the digests of those without.
+func namesOf(images []oci.Descriptor) string {
 	var names []string
-	for _, d := range absent {
+	for _, d := range images {
 		name := d.Digest.String()
 		if d.Platform != nil {
 			name = d.Platform.String()
 		}
 		names = append(names, name)
 	}
-
-	ld.notice("%s is sparse: the archive does not hold %s", desc.Digest, strings.Join(names, ", "))
-	return nil
+	return strings.Join(names, ", ")
 }
 
 // checkLayers compares the layers of a manifest with the diff IDs of its config. A layer that

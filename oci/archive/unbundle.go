@@ -21,8 +21,13 @@ type UnbundleOptions struct {
 	// Replace gives the images of this bundle their names, also where an image that was created
 	// later has one of them.
 	Replace bool
-	DryRun  bool              // find out what would be done, and do nothing
-	Notice  func(text string) // is told what the user should know; nil for nobody
+
+	// Rules say what an image of this bundle may lack, and for [Settle] one that waits. A sparse index gets
+	// its name only if one image of it is here.
+	Rules graph.Rules
+
+	DryRun bool              // find out what would be done, and do nothing
+	Notice func(text string) // is told what the user should know; nil for nobody
 }
 
 // A Result says what became of a bundle.
@@ -111,16 +116,20 @@ type unbundler struct {
 	store graph.Store
 	plan  *Archive
 
-	incoming []oci.Descriptor
-	deltas   []layout.Delta
-	verified map[digest.Digest]bool // blobs that were hashed by this run, and are right
-	damaged  map[digest.Digest]bool // and those that are not
-	hopeless map[claim]bool         // images that wait and can never be whole
-	result   Result
+	incoming   []oci.Descriptor
+	isIncoming map[claim]bool
+	deltas     []layout.Delta
+	verified   map[digest.Digest]bool // blobs that were hashed by this run, and are right
+	damaged    map[digest.Digest]bool // and those that are not
+	hopeless   map[claim]bool         // images that wait and can never be whole
+	result     Result
 }
 
 func newUnbundler(ctx context.Context, l *layout.Layout, o UnbundleOptions) *unbundler {
-	u := &unbundler{ctx: ctx, l: l, o: o, store: l, verified: map[digest.Digest]bool{}, damaged: map[digest.Digest]bool{}, hopeless: map[claim]bool{}}
+	u := &unbundler{
+		ctx: ctx, l: l, o: o, store: l,
+		isIncoming: map[claim]bool{}, verified: map[digest.Digest]bool{}, damaged: map[digest.Digest]bool{}, hopeless: map[claim]bool{},
+	}
 	if o.DryRun {
 		u.planOnly()
 	}
@@ -227,7 +236,9 @@ func (u *unbundler) takeEntries(x oci.Index) error {
 			}
 			named[n] = e.Digest
 		}
-		u.incoming = append(u.incoming, e.WithAnnotation(oci.AnnotationDiffID, ""))
+		e = e.WithAnnotation(oci.AnnotationDiffID, "")
+		u.incoming = append(u.incoming, e)
+		u.isIncoming[claimOf(e)] = true
 	}
 
 	if len(u.incoming) == 0 {
@@ -318,6 +329,14 @@ func (u *unbundler) settle() error {
 	return err
 }
 
+// rules returns what an image may lack.
+func (u *unbundler) rules(e oci.Descriptor) graph.Rules {
+	if len(u.incoming) > 0 && !u.isIncoming[claimOf(e)] {
+		return graph.Rules{} // it waits, and what it lacks may still come
+	}
+	return u.o.Rules
+}
+
 // missing returns the blobs that an image lacks. Blobs of the right size are hashed as well,
 // once none is absent.
 func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
@@ -326,7 +345,7 @@ func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
 		return list, err
 	}
 
-	err = graph.Walk(u.store, []oci.Descriptor{root}, graph.Rules{}, func(n graph.Node) error {
+	err = graph.Walk(u.store, []oci.Descriptor{root}, u.rules(root), func(n graph.Node) error {
 		d := n.Desc
 		if err := context.Cause(u.ctx); err != nil {
 			return err
@@ -342,18 +361,29 @@ func (u *unbundler) missing(root oci.Descriptor) ([]Blob, error) {
 
 	// The check by which update gives names has the last word.
 	if err == nil && len(list) == 0 {
-		err = graph.Check(u.store, root, graph.Rules{})
+		err = graph.Check(u.store, root, u.rules(root))
 	}
 
 	return list, err
 }
 
-// absent returns the blobs that are not here with the size that they should have.
+// absent returns the blobs that are not here with the size that they should have, but for those that the
+// image may lack.
 func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
+	rules := u.rules(root)
+	if rules.Sparse {
+		if here, _ := u.images(root); len(here) == 0 {
+			rules = graph.Rules{}
+		}
+	}
+
 	list := []Blob{}
 	listed := map[digest.Digest]bool{}
 	err := graph.Scan(u.store, []oci.Descriptor{root}, func(n graph.Node) error {
 		d, doc, err := n.Desc, n.Doc, n.Err
+		if state, _ := rules.StateOf(u.store, n.Parent.MediaType, d); state == graph.Optional {
+			return nil
+		}
 
 		// A document that is absent or damaged is on the list, as a layer would be. The blobs
 		// that it leads to are not known before it comes.
@@ -364,11 +394,10 @@ func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 
 		if !bad && doc == nil {
 			size, err := u.store.Stat(d.Digest)
-			embedded := d.Data != nil || oci.IsForeignLayer(d.MediaType)
 			if err != nil && !errors.Is(err, layout.ErrNotFound) {
 				return err
 			}
-			bad = err != nil && !embedded || err == nil && size != d.Size || u.damaged[d.Digest]
+			bad = err != nil && d.Data == nil || err == nil && size != d.Size || u.damaged[d.Digest]
 		}
 
 		// The blob is right, and the descriptor has another size for it: no bundle can make the
@@ -389,17 +418,37 @@ func (u *unbundler) absent(root oci.Descriptor) ([]Blob, error) {
 	return list, err
 }
 
+// images returns which of the images that root leads to are here, and which are not.
+func (u *unbundler) images(root oci.Descriptor) (here, absent []oci.Descriptor) {
+	entries, err := graph.Entries(u.store, root)
+	if err != nil {
+		return nil, nil
+	}
+
+	for _, d := range entries {
+		if isHere(u.store, d) {
+			here = append(here, d)
+		} else {
+			absent = append(absent, d)
+		}
+	}
+	return here, absent
+}
+
 // update runs under the lock of the layout.
 func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.Digest][]Blob) error {
 	u.result.Missing, u.result.Waiting, u.result.Named = nil, nil, nil
-	claims, incoming := u.claims(w.Images)
+	claims := u.claims(w.Images)
 	w.Images = nil
 	list := newListing(x.Manifests, len(claims))
 	for _, e := range claims {
 		// The blobs were hashed without the lock. A collection of garbage may have come in
 		// between, so what is there is checked once more.
 		lacks, known := missing[e.Digest]
-		if known && len(lacks) == 0 && graph.Check(u.store, e, graph.Rules{}) == nil {
+		if known && len(lacks) == 0 && graph.Check(u.store, e, u.rules(e)) == nil {
+			if _, absent := u.images(e); len(absent) > 0 {
+				u.notice("%s is sparse: the layout does not hold %s", e.Digest, namesOf(absent))
+			}
 			if err := u.name(list, w, e); err != nil {
 				return err
 			}
@@ -415,7 +464,7 @@ func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.D
 		}
 
 		lack := Wanted{lacks, e}
-		if incoming[claimOf(e)] {
+		if u.isIncoming[claimOf(e)] {
 			u.result.Missing = append(u.result.Missing, lack)
 		} else {
 			u.result.Waiting = append(u.result.Waiting, lack)
@@ -428,24 +477,25 @@ func (u *unbundler) update(x *oci.Index, w *layout.Waiting, missing map[digest.D
 	return nil
 }
 
-// claims returns the images that want a name, those that waited and those that come now, and which of them
-// come now.
-func (u *unbundler) claims(waiting []oci.Descriptor) (claims []oci.Descriptor, incoming map[claim]bool) {
-	claims = slices.DeleteFunc(slices.Clone(waiting), func(e oci.Descriptor) bool { return u.hopeless[claimOf(e)] })
-	claimed, incoming := map[claim]bool{}, map[claim]bool{}
-	for _, e := range claims {
-		claimed[claimOf(e)] = true
+// claims returns the images that want a name: those that waited, and those that come now. One that waited
+// under a name and comes again has one claim to it.
+func (u *unbundler) claims(waiting []oci.Descriptor) []oci.Descriptor {
+	var claims []oci.Descriptor
+	claimed := map[claim]bool{}
+	for _, e := range waiting {
+		if !u.hopeless[claimOf(e)] {
+			claimed[claimOf(e)] = true
+			claims = append(claims, e)
+		}
 	}
 
-	// An image that waited under a name and comes again has one claim to it.
 	for _, e := range u.incoming {
-		incoming[claimOf(e)] = true
 		if !claimed[claimOf(e)] {
 			claimed[claimOf(e)] = true
 			claims = append(claims, e)
 		}
 	}
-	return claims, incoming
+	return claims
 }
 
 // A claim is an image that wants a name. An index may hold thousands.
@@ -512,17 +562,16 @@ func (u *unbundler) name(s *listing, w *layout.Waiting, e oci.Descriptor) error 
 // choose decides between the image that has a name and another one, and reports whether their
 // times of creation decided it.
 func (u *unbundler) choose(w *layout.Waiting, name string, old, e oci.Descriptor) (winner, loser oci.Descriptor, dated bool, err error) {
-	isNew := slices.ContainsFunc(u.incoming, func(in oci.Descriptor) bool { return claimOf(in) == claimOf(e) })
-	if u.o.Replace && isNew {
+	if u.o.Replace && u.isIncoming[claimOf(e)] {
 		return e, old, false, nil
 	}
 
-	after, err := created(u.store, e)
+	after, err := created(u.store, e, u.rules(e))
 	if err != nil {
 		return old, e, false, err
 	}
 
-	before, err := created(u.store, old) // if it cannot be read there is no time
+	before, err := created(u.store, old, u.rules(e)) // if it cannot be read there is no time
 	dated = err == nil && !before.IsZero() && !after.IsZero() && !before.Equal(after)
 	switch {
 	case dated && after.Before(before):
@@ -542,11 +591,11 @@ const annotationCreated = "org.opencontainers.image.created"
 
 // created returns when an image was made: as its manifest or index says, else its config, else
 // the latest of the images in it. Zero means that nothing says so.
-func created(s graph.Store, root oci.Descriptor) (time.Time, error) {
+func created(s graph.Store, root oci.Descriptor, rules graph.Rules) (time.Time, error) {
 	var latest, said time.Time
 	configs := map[digest.Digest]bool{}
 	first := true
-	err := graph.Descend(s, []oci.Descriptor{root}, graph.Rules{}, func(n graph.Node) error {
+	err := graph.Descend(s, []oci.Descriptor{root}, rules, func(n graph.Node) error {
 		d, doc := n.Desc, n.Doc
 		var text string
 		switch {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
@@ -37,8 +38,11 @@ If two images claim one name, the one that was created later has it. If they do 
 was, the last one gets it, but one that lost the name before does not get it back by coming again.
 --replace gives names to the images of this bundle in any case.
 
+An index that "ocikit bundle --sparse" carried without some of its images waits for them, as for all
+that is absent. --sparse names it without them, if one is here; with --waiting, every one that waits.
+
 --dry-run reads the bundle and says which blobs it would copy, keep or repair, which layers it would
-make of deltas, which images it would name, and which would wait for what that is absent. Whether a
+make of deltas, which images it would name, which would wait, and which blobs are absent. Whether a
 delta fits is not tried.`,
 		Example: "ocikit bundle app:latest | ocikit unbundle carried\nocikit verify carried",
 		Status:  "1 if the bundle is damaged, or blobs are missing",
@@ -47,6 +51,7 @@ delta fits is not tried.`,
 			fs.BoolVar(&o.Replace, "replace", false, "give names to the images of the bundle, whatever has them")
 			waiting := fs.Bool("waiting", false, "read no bundle; list what the images that wait lack")
 			forget := fs.Bool("forget", false, "read no bundle; forget the images that wait")
+			commonflags.Sparse(fs, &o.Rules)
 			commonflags.DryRunVar(fs, &o.DryRun)
 			return func(ctx context.Context, env *cli.Env, args []string) error {
 				o.Notice = env.Tell
@@ -130,7 +135,11 @@ func printUnbundled(env *cli.Env, result archive.Result, missing []archive.Wante
 	if writeErr := show.WriteJSON(env.Stdout, missing); writeErr != nil {
 		return writeErr
 	}
-	return cli.WithHint(sumMissing(missing, err), "standard output is the list of them: `ocikit bundle LAYOUT --want FILE` takes it on the other side")
+	hint := "standard output is the list of them: `ocikit bundle LAYOUT --want FILE` takes it on the other side"
+	if !slices.ContainsFunc(absent(missing), func(b archive.Blob) bool { return !oci.IsDocument(b.MediaType) }) {
+		hint += "; --sparse does without images of an index"
+	}
+	return cli.WithHint(sumMissing(missing, err), "%s", hint)
 }
 
 // unbundleSteps returns the plan of an unbundle: a step for each blob of the bundle that the layout
