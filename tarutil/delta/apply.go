@@ -197,7 +197,8 @@ func before(data []byte, i int) byte {
 }
 
 // expect returns the byte that stands at the place of data[i] by the latest alignment, or -1 if
-// nothing can be expected. data begins at pos in the target.
+// nothing can be expected. data begins at pos in the target. The latest alignment is that of a match
+// before i, so it does not lead to before the begin.
 func expect(s *state, p *pages, blind bool, data []byte, i int, pos int64) int {
 	r := s.reps[0]
 	switch {
@@ -205,14 +206,12 @@ func expect(s *state, p *pages, blind bool, data []byte, i int, pos int64) int {
 		return -1
 	case r.isBase:
 		off := pos + int64(i) + r.off
-		if off < 0 || off >= p.b.size {
+		if off >= p.b.size {
 			return -1
 		}
 		return int(p.byte(off))
-	case int64(i) >= r.off:
-		return int(data[i-int(r.off)])
 	}
-	return -1
+	return int(data[i-int(r.off)])
 }
 
 // copy appends the bytes of a match.

@@ -120,9 +120,8 @@ func (s *standIn) order() {
 	slices.SortFunc(s.common, func(x, y stretchOf) int { return cmp.Compare(x.pos+x.off, y.pos+y.off) })
 	end, kept := int64(0), s.common[:0]
 	for _, c := range s.common {
-		if twice := min(c.n, max(0, end-c.pos-c.off)); twice > 0 {
-			c.pos, c.n = c.pos+twice, c.n-twice
-		}
+		twice := min(c.n, max(0, end-c.pos-c.off))
+		c.pos, c.n = c.pos+twice, c.n-twice
 		if c.n > 0 {
 			kept = append(kept, c)
 			end = c.end() + c.off

@@ -3,16 +3,21 @@ package delta
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+
+	"ocikit/tarutil/rangecoder"
 )
 
 func part(b []byte) Part { return Part{bytes.NewReader(b), int64(len(b))} }
@@ -110,6 +115,73 @@ func TestSameBytes(t *testing.T) {
 	if two := roundTrip(t, now, part(old)); !bytes.Equal(one, two) {
 		t.Error("a second delta differs")
 	}
+	if sum := fmt.Sprintf("%.8x", sha256.Sum256(one)); sum != "c57e78f01c43b0ef" {
+		t.Errorf("%d bytes with the sum %s: other ones than before", len(one), sum)
+	}
+}
+
+// released returns the target and the bases of testdata/v1.delta, which has a step of every kind.
+func released() (target []byte, bases *Bases) {
+	old, other := program(6000, 0), noise(2, 20_000)
+	words := []byte("some words, and the same words, and some more of the same")
+	moved := append(bytes.Clone(other[9000:12_000]), words...)
+	target = bytes.Join([][]byte{
+		words, program(6000, 64), noise(3, 100), make([]byte, 500), other[3000:6000], noise(3, 100), moved, old[:90], other[:40], bytes.ToUpper(words),
+	}, nil)
+	return target, NewBases(part(old), part(other))
+}
+
+// A delta that an earlier version has written is read for ever.
+func TestReleased(t *testing.T) {
+	target, bases := released()
+	d, err := os.ReadFile(filepath.Join("testdata", "v1.delta"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got bytes.Buffer
+	if err := Apply(t.Context(), &got, bytes.NewReader(d), bases, int64(len(target)), nil); err != nil || !bytes.Equal(got.Bytes(), target) {
+		t.Errorf("Apply: %d bytes, want %d: %v", got.Len(), len(target), err)
+	}
+}
+
+// A payload may hold any steps. None of them leads out of the bases or of the target.
+func TestHostileSteps(t *testing.T) {
+	old := noise(4, 2*pageSize)
+	const size = 100
+	last := int64(len(old)) - 5
+	for _, c := range []struct {
+		name string
+		st   step
+		ok   bool
+	}{
+		{"the begin of the bases", step{length: 5, place: place{true, -1}}, true},
+		{"the end of the bases", step{length: 5, place: place{true, last - 1}}, true},
+		{"before the bases", step{length: 5, place: place{true, -2}}, false},
+		{"behind the bases", step{length: 5, place: place{true, last}}, false},
+		{"the begin of the target", step{length: 5, place: place{false, 1}}, true},
+		{"before the target", step{length: 5, place: place{false, 2}}, false},
+		{"more than the segment has", step{length: size, place: place{true, 0}}, false},
+		{"all that the segment has", step{length: size - 1, place: place{true, 0}}, true},
+	} {
+		w := rangecoder.NewWriter(nil)
+		s := newState(w)
+		s.codeStep(&step{rep: -1})
+		s.codeLiteral('x', 0, int(old[0]))
+		c.st.rep = -1
+		s.codeStep(&c.st)
+		payload := w.Finish()
+
+		made := min(1+c.st.length, size)
+		d := append([]byte(magic), 0)
+		for _, n := range []int{len(old), made, len(payload)} {
+			d = binary.AppendUvarint(d, uint64(n))
+		}
+		d = append(append(d, payload...), 0)
+		err := Apply(t.Context(), io.Discard, bytes.NewReader(d), NewBases(part(old)), int64(made), nil)
+		if c.ok != (err == nil) || err != nil && !errors.Is(err, ErrDelta) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
 }
 
 // A segment is coded alike by a new coder and by one that had another segment: which of them takes it is
@@ -157,12 +229,33 @@ func TestUsedCoder(t *testing.T) {
 	}
 }
 
+// A chunk is what it is in inventories that exist, and has some bytes.
+func TestChunks(t *testing.T) {
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"nothing": {nil, "[]"},
+		"zeros":   {make([]byte, 2*MaxChunk), "[{10000 de2f256064a0af79} {10000 de2f256064a0af79}]"},
+		"noise":   {noise(1, 40_000), "[{b8a c7f419abc2029ae5} {18c8 6aa5e8fb5967d57d} {31ca f65fcb7f9e8529ea} {4624 6f34cd4f0cf529fe}]"},
+	} {
+		list := []Chunk{}
+		err := Chunks(t.Context(), bytes.NewReader(c.data), func(c Chunk) error {
+			list = append(list, c)
+			return nil
+		})
+		if got := fmt.Sprintf("%x", list); err != nil || got != c.want {
+			t.Errorf("%s: got %s, %v, want %s", name, got, err, c.want)
+		}
+	}
+}
+
 // Who knows the chunks of a base alone makes a delta that is right for the base.
 func TestKnown(t *testing.T) {
 	a, b := noise(1, 700_000), noise(2, 100_000)
-	now := bytes.Join([][]byte{b, a[:300_000], b[:5000], a[310_000:]}, nil)
+	now := bytes.Join([][]byte{b, a[:300_000], b[:5000], a[310_000:], b}, nil)
 	var k Known
-	for _, base := range [][]byte{b, a} {
+	for _, base := range [][]byte{a, b} {
 		var list []Chunk
 		if err := Chunks(t.Context(), iotest.HalfReader(bytes.NewReader(base)), func(c Chunk) error {
 			list = append(list, c)
@@ -176,6 +269,9 @@ func TestKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if n := len(known.known); n != 4 {
+		t.Errorf("%d stretches: chunks that go on from one another are one", n)
+	}
 	var d bytes.Buffer
 	if err := Make(t.Context(), &d, bytes.NewReader(now), known); err != nil {
 		t.Fatal(err)
@@ -184,7 +280,7 @@ func TestKnown(t *testing.T) {
 	if len(made) > 100_000 {
 		t.Errorf("%d bytes", len(made))
 	}
-	for name, bases := range map[string]*Bases{"what stands for them": known, "the bases": NewBases(part(b), part(a))} {
+	for name, bases := range map[string]*Bases{"what stands for them": known, "the bases": NewBases(part(a), part(b))} {
 		var got bytes.Buffer
 		if err := Apply(t.Context(), &got, bytes.NewReader(made), bases, int64(len(now)), nil); err != nil || !bytes.Equal(got.Bytes(), now) {
 			t.Errorf("Apply with %s: %v", name, err)
@@ -221,6 +317,7 @@ func TestDamaged(t *testing.T) {
 		{"a shorter target", made, bases, len(now) - 1},
 		{"a longer target", made, bases, len(now) + 1},
 		{"something behind", append(bytes.Clone(made), 0), bases, len(now)},
+		{"cut in front of its end", made[:len(made)-1], bases, len(now)},
 	} {
 		if err := Apply(t.Context(), io.Discard, bytes.NewReader(c.delta), c.bases, int64(c.size), nil); !errors.Is(err, ErrDelta) {
 			t.Errorf("%s: %v", c.name, err)
@@ -236,6 +333,9 @@ func TestUnreadable(t *testing.T) {
 	if err := Make(t.Context(), io.Discard, bytes.NewReader(old), short); err == nil {
 		t.Error("Make with a base that ends early is not an error")
 	}
+	if err := Make(t.Context(), io.Discard, strings.NewReader("nothing of the base"), short); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("Make with a base that ends early, and is of no use: %v", err)
+	}
 	if err := Apply(t.Context(), io.Discard, bytes.NewReader(made), short, int64(len(old)), nil); err == nil {
 		t.Error("Apply with a base that ends early is not an error")
 	}
@@ -248,6 +348,33 @@ func TestUnreadable(t *testing.T) {
 type readerAt func(p []byte, off int64) (int, error)
 
 func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
+
+// The cache keeps the pages that were used last, and they hold what the bases do.
+func TestPages(t *testing.T) {
+	reads := 0
+	base := readerAt(func(p []byte, off int64) (int, error) {
+		reads++
+		for i := range p {
+			p[i] = byte((off + int64(i)) / pageSize)
+		}
+		return len(p), nil
+	})
+	p := newPages(NewBases(Part{base, (maxPages + 2) * pageSize}))
+	for _, c := range []struct {
+		page int64
+		read bool
+	}{{0, false}, {maxPages, true}, {0, false}, {maxPages, false}, {2, false}, {1, true}, {2, false}, {3, true}} {
+		if reads == 0 {
+			for page := range int64(maxPages) {
+				p.byte(page * pageSize)
+			}
+		}
+		before := reads
+		if got := p.byte(c.page*pageSize + 7); got != byte(c.page) || c.read != (reads > before) {
+			t.Errorf("page %d: byte %d, read %t, want %t", c.page, got, reads > before, c.read)
+		}
+	}
+}
 
 // Nothing reads the bases after Make returned, as soon as that may be.
 func TestEarlyEnd(t *testing.T) {
