@@ -115,25 +115,53 @@ func TestSameBytes(t *testing.T) {
 	if two := roundTrip(t, now, part(old)); !bytes.Equal(one, two) {
 		t.Error("a second delta differs")
 	}
-	if sum := fmt.Sprintf("%.8x", sha256.Sum256(one)); sum != "c57e78f01c43b0ef" {
-		t.Errorf("%d bytes with the sum %s: other ones than before", len(one), sum)
+
+	mixed, bases := mixed()
+	for _, c := range []struct {
+		made []byte
+		sum  string
+	}{
+		{one, "c57e78f01c43b0ef"},
+		{roundTrip(t, mixed, bases.parts...), "a65e4713e520c035"},
+	} {
+		if sum := fmt.Sprintf("%.8x", sha256.Sum256(c.made)); sum != c.sum {
+			t.Errorf("%d bytes with the sum %s, want %s", len(c.made), sum, c.sum)
+		}
 	}
 }
 
-// released returns the target and the bases of testdata/v1.delta, which has a step of every kind.
-func released() (target []byte, bases *Bases) {
-	old, other := program(6000, 0), noise(2, 20_000)
-	words := []byte("some words, and the same words, and some more of the same")
-	moved := append(bytes.Clone(other[9000:12_000]), words...)
-	target = bytes.Join([][]byte{
-		words, program(6000, 64), noise(3, 100), make([]byte, 500), other[3000:6000], noise(3, 100), moved, old[:90], other[:40], bytes.ToUpper(words),
-	}, nil)
-	return target, NewBases(part(old), part(other))
+// mixed returns bytes of many kinds, and bases for them: machine code of which the addresses move, zeros,
+// and a text whose parts change places, in part with other words between them.
+func mixed() (target []byte, bases *Bases) {
+	r := rand.New(rand.NewPCG(11, 1))
+	var text []byte
+	for range 4000 {
+		text = append(text, noise(uint64(r.IntN(1+r.IntN(400))), 2+r.IntN(6))...)
+		text = append(text, ' ')
+	}
+
+	target = append(program(4000, 64), make([]byte, 500)...)
+	for at := 0; at < len(text); {
+		n := min(10+r.IntN(1+r.IntN(400)), len(text)-at)
+		switch r.IntN(5) {
+		case 0: // this part is not in the target
+		case 1:
+			from := max(0, at-r.IntN(300))
+			target = append(target, text[from:from+n]...)
+		case 2:
+			from := r.IntN(len(text) - n)
+			target = append(append(target, "not there"...), text[from:from+n/4]...)
+		default:
+			target = append(target, text[at:at+n]...)
+		}
+		at += n
+	}
+	return target, NewBases(part(program(4000, 0)), part(text))
 }
 
 // A delta that an earlier version has written is read for ever.
 func TestReleased(t *testing.T) {
-	target, bases := released()
+	target, bases := mixed()
 	d, err := os.ReadFile(filepath.Join("testdata", "v1.delta"))
 	if err != nil {
 		t.Fatal(err)
