@@ -1,8 +1,11 @@
 package auth
 
 import (
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,6 +44,47 @@ func FuzzAuthFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file that cannot be read says so, wherever it is: nobody's account may take the place of what it holds.
+func TestBadFiles(t *testing.T) {
+	for name, c := range map[string]struct {
+		env  map[string]string // $D is a directory
+		file string            // below it
+		want string
+	}{
+		"variable":     {map[string]string{"DOCKER_AUTH_CONFIG": "{"}, "other", "DOCKER_AUTH_CONFIG"},
+		"usual file":   {nil, ".docker/config.json", "config.json"},
+		"legacy file":  {nil, ".dockercfg", ".dockercfg"},
+		"named file":   {map[string]string{"REGISTRY_AUTH_FILE": "$D/named"}, "named", "named"},
+		"no file":      {map[string]string{"REGISTRY_AUTH_FILE": "$D/.docker"}, "other", ".docker"},
+		"another file": {map[string]string{"DOCKER_CONFIG": "$D/none"}, ".docker/config.json", ""},
+	} {
+		dir := t.TempDir()
+		if err := errors.Join(os.Mkdir(filepath.Join(dir, ".docker"), 0o700), os.WriteFile(filepath.Join(dir, c.file), []byte("{"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		a, err := New(nil, Options{Host: "r.test", Home: dir, Getenv: func(key string) string { return strings.Replace(c.env[key], "$D", dir, 1) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = a.fromFiles(t.Context())
+		if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want+`"`) {
+			t.Errorf("%s: %v, want an error about %q", name, err, c.want)
+		}
+	}
+}
+
+// Of several spellings of one host the first by its bytes counts, and the default port comes last.
+func TestHostKeysAreInOrder(t *testing.T) {
+	want := []string{"R.test", "http://r.test", "https://r.test", "https://r.test/v1/", "r.test", "r.test/v2", "https://r.test:443", "r.test:443"}
+	f := &authFile{Auths: map[string]json.RawMessage{"other.test": nil}}
+	for _, key := range want {
+		f.Auths[key] = nil
+	}
+	if got := f.hostKeys("r.test"); !slices.Equal(got, want) {
+		t.Errorf("hostKeys = %q, want %q", got, want)
+	}
 }
 
 // moby/moby#42368: registry.hub.docker.com is a host of its own, whose credentials Docker and skopeo keep

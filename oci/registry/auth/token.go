@@ -186,8 +186,11 @@ func (a *Authenticator) send(ctx context.Context, r *wire.Request) (*wire.Respon
 	for n, hop := 0, 0; ; {
 		resp, err := a.c.Attempt(ctx, r, r.URL, "")
 		if err == nil {
+			// "Not implemented" is an answer like others below 500: it will not be another one later.
+			mayPass := resp.Status == http.StatusTooManyRequests || resp.Status >= 500 && resp.Status != http.StatusNotImplemented
+
 			var next *url.URL
-			if next, err = a.c.Redirect(r, resp, hop); err == nil && next == nil && resp.Status < 500 && resp.Status != http.StatusTooManyRequests {
+			if next, err = a.c.Redirect(r, resp, hop); err == nil && next == nil && !mayPass {
 				return resp, nil
 			}
 			if err != nil {
