@@ -214,6 +214,27 @@ func (o *placedObserver) Placed(EntryID, EntryID, tarutil.PathID, *tar.Header) e
 
 func (o *placedObserver) Gone(EntryID, int, bool) {}
 
+// Two processes may extract into one directory at a time.
+func TestStagesAreApart(t *testing.T) {
+	root, err := os.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for range 2 {
+		st, err := newStage(t.Context(), root, ExtractOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			st.wait()
+			if err := st.remove(); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+}
+
 // TestMoveByPath is for file systems that cannot tell by rename that something is there.
 func TestMoveByPath(t *testing.T) {
 	root, err := os.OpenRoot(t.TempDir())

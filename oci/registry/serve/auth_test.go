@@ -91,6 +91,8 @@ func TestBadAuthFiles(t *testing.T) {
 		"no user":         {strings.TrimPrefix(good, "u"), ""},
 		"plain password":  {"u:hush", ""},
 		"bcrypt":          {"u:$2y$05$hushhushhushhushhush", ""},
+		"another hash":    {strings.Replace(good, "pbkdf2-sha256", "pbkdf2-sha512", 1), ""},
+		"text in front":   {strings.Replace(good, ":", ":x", 1), ""},
 		"no rounds":       {strings.Replace(good, "$10$", "$0$", 1), ""},
 		"rounds for ever": {strings.Replace(good, "$10$", "$99999999999$", 1), ""},
 		"short hash":      {good[:len(good)-4], ""},

@@ -14,7 +14,6 @@ func SendJSON(w http.ResponseWriter, mediaType string, v any) error {
 	}
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(http.StatusOK)
 	w.Write(body)
 	return nil
 }
