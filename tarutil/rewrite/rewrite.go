@@ -253,8 +253,22 @@ func (rw *rewriter) hold(dir *tar.Header) error {
 	if rw.place(dir.Name) == "" {
 		return nil
 	}
+	rw.release(dir.Name)
 	rw.held[dir.Name] = dir
-	return rw.budget.Take(heldMemory + len(dir.Name) + tarutil.RecordsMemory(dir.PAXRecords))
+	return rw.budget.Take(heldRoom(dir))
+}
+
+// heldRoom returns about how many bytes a directory that is held needs.
+func heldRoom(dir *tar.Header) int {
+	return heldMemory + len(dir.Name) + tarutil.RecordsMemory(dir.PAXRecords)
+}
+
+// release forgets a directory that is held, and gives its room back.
+func (rw *rewriter) release(name string) {
+	if dir := rw.held[name]; dir != nil {
+		delete(rw.held, name)
+		rw.budget.Give(heldRoom(dir))
+	}
 }
 
 // writeHeld writes the directories held back that a path of the input lies in, from the outside in, and
@@ -274,7 +288,7 @@ func (rw *rewriter) writeHeld(name string, in *tarutil.EntryReader) error {
 		if err := rw.writeHeader(rw.header(dir, rw.place(dir.Name))); err != nil {
 			return in.EntryError(err)
 		}
-		delete(rw.held, name[:i])
+		rw.release(name[:i])
 	}
 	return nil
 }

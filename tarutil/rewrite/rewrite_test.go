@@ -119,6 +119,33 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
+// Only directories that still wait count against the budget: a tar in tree order may have any number of them.
+func TestHeldDirectories(t *testing.T) {
+	rw := &rewriter{opts: &Options{}, tw: tarutil.NewWriter(io.Discard), rules: tarutil.NewLayerRules(),
+		held: map[string]*tar.Header{}, budget: tarutil.NewBudget(3 * heldMemory)}
+	dir := func(name string) *tar.Header { return &tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: 0o755} }
+	for i := range 100 {
+		name := fmt.Sprint(i)
+		for _, name := range []string{name, name, name + "/d"} {
+			if err := rw.hold(dir(name)); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if err := rw.writeHeld(name+"/d/file", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if used := rw.budget.Used(); used != 0 {
+		t.Errorf("%d bytes are taken for nothing", used)
+	}
+
+	for i := range 4 {
+		if err := rw.hold(dir(fmt.Sprint("w", i))); errors.Is(err, tarutil.ErrTooMany) != (i > 1) {
+			t.Errorf("waiting directory %d: %v", i, err)
+		}
+	}
+}
+
 // The directories that are made for a prefix belong to whom everything belongs.
 func TestRewriteParentsOwner(t *testing.T) {
 	opts := Options{Prefix: "p/q", Parents: true, Owner: tarutil.Owner{UID: 1, GID: 2}}
