@@ -22,7 +22,7 @@ func CheckLayoutVersion(data []byte) error {
 	isNumber := func(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 	parts := strings.Split(v.Version, ".")
 	if len(parts) != 3 || parts[0] != "1" || !isNumber(parts[1]) || !isNumber(parts[2]) {
-		return fmt.Errorf("imageLayoutVersion %q, want %q: %w", v.Version, LayoutVersion, ErrMalformed)
+		return fmt.Errorf("imageLayoutVersion %q, want 1.x.y: %w", v.Version, ErrMalformed)
 	}
 	return nil
 }

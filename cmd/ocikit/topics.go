@@ -50,10 +50,10 @@ tag, which may hold colons and slashes of its own. A layout with one image needs
 in front, as other tools want it. What refers to an image, as a signature, is not counted, and an index
 of one image and its attestation is one image.
 
-An IMAGE in an archive is FILE[:NAME][@DIGEST]. FILE is a tar of images, plain or compressed, or a
-directory of the parts that "ocikit split" made; NAME may be as Docker shows it, as in FILE:alpine:3. It is read in place; what is compressed goes into a
-temporary file where more than documents are read. "oci-archive:" or "docker-archive:" may stand in
-front. A name that ends in .tar, .tar.gz, .tgz or .tar.zst is an archive, never a new directory, and what
+An IMAGE in an archive is FILE[:NAME][@DIGEST]. NAME may be as Docker shows it, as in FILE:alpine:3.
+FILE is a tar of images, plain or compressed, or a directory of the parts that "ocikit split" made. It is
+read in place; what is compressed goes into a temporary file where more than documents are read.
+"oci-archive:" or "docker-archive:" may stand in front. A name that ends in .tar, .tar.gz, .tgz or .tar.zst is an archive, never a new directory, and what
 "copy", "save" and "bundle" write under such a name is compressed accordingly; "-" is a plain one on
 standard input or output.
 

@@ -26,9 +26,9 @@ type LoadOptions struct {
 }
 
 // Load brings the images of the archive that r holds into a layout, and returns their entries of
-// index.json. For a dry run l may be nil, for a layout that does not exist yet. r is read once, to its end, and may be compressed. An
-// image that Docker wrote becomes one of OCI media types; its config and layers stay as they are,
-// byte for byte.
+// index.json. For a dry run l may be nil, for a layout that does not exist yet. r is read once, to its
+// end, and may be compressed. An image that Docker wrote becomes one of OCI media types; its config and
+// layers stay as they are, byte for byte.
 //
 // Either every image gets its names, or none does. None does if a member is damaged, absent, of
 // another kind or outside of the archive, or if documents disagree. Blobs that came before the

@@ -13,9 +13,9 @@ import (
 // Resolve returns the descriptor that a name means in a store whose index.json is x; n.Dir is not
 // looked at. A tag is looked for among the names of index.json, then among the full names that
 // containerd writes, then among the tags at the end of full names, then as Docker shows full names, with
-// app:v1 for docker.io/library/app:v1. A digest names a manifest or
-// index whether index.json lists it or not, and with a tag asserts what the tag means. Without
-// either, a lone image is meant, else the tag "latest".
+// app:v1 for docker.io/library/app:v1. A digest names a manifest or index whether index.json lists it or
+// not, and with a tag asserts what the tag means. Without either, a lone image is meant, else the tag
+// "latest".
 //
 // No such name gives [ErrNotFound], two images under one name [ErrAmbiguous].
 func Resolve(s Store, x oci.Index, n oci.ImageName) (oci.Descriptor, error) {

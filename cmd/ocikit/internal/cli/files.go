@@ -46,8 +46,9 @@ func (e *Env) TakeStdin() (io.Reader, error) {
 	return in, nil
 }
 
-// Input opens a file for reading; "-" is standard input, as [Env.TakeStdin] returns it. The file may be a pipe: waiting for its writer ends with the command's context. A
-// directory is an error. The caller closes it.
+// Input opens a file for reading; "-" is standard input, as [Env.TakeStdin] returns it. The file may be a
+// pipe: waiting for its writer ends with the command's context. A directory is an error. The caller closes
+// it.
 func (e *Env) Input(name string) (io.ReadCloser, error) {
 	if name == "-" {
 		in, err := e.TakeStdin()
