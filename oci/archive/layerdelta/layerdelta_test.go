@@ -128,6 +128,120 @@ func TestNoUse(t *testing.T) {
 	}
 }
 
+// closing counts what is open.
+type closing struct {
+	io.Reader
+	open *int
+}
+
+func (c closing) Close() error { *c.open--; return nil }
+
+// A layer that cannot be made again travels whole. One that cannot be read is another matter.
+func TestMakeOfOtherLayers(t *testing.T) {
+	target, err := Unpack(t.Context(), bytes.NewReader(layer(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.Close()
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		name string
+		blob string
+		err  error // of Open
+		want error
+	}{
+		{"xz", "\xfd7zXZ\x00", nil, ErrNoUse},
+		{"zstd of another encoder", "\x28\xb5\x2f\xfd\x00\x58\x21\x00\x00abcd", nil, ErrNoUse},
+		{"gzip that is none", "\x1f\x8b\x08 and so on, but not as gzip goes on", nil, ErrNoUse},
+		{"unreadable", "", broken, broken},
+	} {
+		f, err := Temp()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+
+		open := 0
+		l := Layer{Size: 1 << 20, Tar: target, Open: func() (io.ReadCloser, error) {
+			if c.err != nil {
+				return nil, c.err
+			}
+			open++
+			return closing{strings.NewReader(c.blob), &open}, nil
+		}}
+		l.Digest = digest.FromBytes([]byte(c.blob))
+		if _, err := Make(t.Context(), f.File, l, NewBases()); !errors.Is(err, c.want) || open != 0 {
+			t.Errorf("%s: %v, want %v; %d left open", c.name, err, c.want, open)
+		}
+	}
+}
+
+// What is wrong with a base is the error, and names it. Nothing stays open.
+func TestBadBase(t *testing.T) {
+	m, err := makeDelta(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !IsDelta(bytes.NewReader(m.delta)) || IsDelta(bytes.NewReader(m.now)) || IsDelta(bytes.NewReader(nil)) {
+		t.Error("IsDelta takes something else for a delta")
+	}
+
+	broken := errors.New("broken")
+	desc := digest.FromBytes(m.old)
+	for _, c := range []struct {
+		name     string
+		blob     []byte
+		size     int64
+		open, at error
+		want     error // nil: any
+	}{
+		{"cannot be opened", m.old, m.oldSize, broken, nil, broken},
+		{"cannot be read anywhere", m.old, m.oldSize, nil, broken, broken},
+		{"another size", m.old, m.oldSize + 512, nil, nil, nil},
+		{"is cut", m.old[:len(m.old)/2], m.oldSize, nil, nil, io.ErrUnexpectedEOF},
+		{"is no gzip", []byte("\x1f\x8b\x08"), m.oldSize, nil, nil, io.ErrUnexpectedEOF},
+	} {
+		open := 0
+		base := NewLazy(t.Context(), desc, c.size, func() (io.ReadCloser, error) {
+			if c.open != nil {
+				return nil, c.open
+			}
+			open++
+			return closing{bytes.NewReader(c.blob), &open}, nil
+		}, func() (Blob, error) {
+			if c.at != nil {
+				return nil, c.at
+			}
+			open++
+			return struct {
+				io.ReaderAt
+				io.Closer
+			}{bytes.NewReader(c.blob), closing{nil, &open}}, nil
+		})
+
+		// A delta for bases of another size is refused before they are read.
+		data := m.delta
+		if c.size != m.oldSize {
+			base.ReadAt(make([]byte, 1), 0)
+			data = nil
+		}
+		err := Apply(t.Context(), io.Discard, io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), NewBases(base), m.tarSize, int64(len(m.now)))
+		base.Close()
+		if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), desc.String()) || open != 0 {
+			t.Errorf("a base that %s: %v, want %v; %d left open", c.name, err, c.want, open)
+		}
+	}
+
+	for name, data := range map[string][]byte{"nothing": nil, "a layer": m.now, "cut in its recipe": m.delta[:len(magic)+2], "no recipe, and no tar": append([]byte(magic), 0)} {
+		if err := m.apply(t.Context(), io.Discard, data); !errors.Is(err, errDamaged) {
+			t.Errorf("%s for a delta: %v", name, err)
+		}
+	}
+	if err := m.apply(t.Context(), io.Discard, m.delta); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUnpackBaseLimit(t *testing.T) {
 	if _, err := UnpackBase(t.Context(), bytes.NewReader(layer(0)), 1000); !errors.Is(err, errDamaged) {
 		t.Errorf("UnpackBase over its limit: %v", err)

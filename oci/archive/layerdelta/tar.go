@@ -288,8 +288,8 @@ func (l *Lazy) start() {
 	}
 
 	go func() {
-		defer r.Close()
 		err := u.run(l.ctx, l.size, l.filled)
+		r.Close() // now, since Close returns when the unpacking has ended
 		if err == nil && l.tar.Size != l.size {
 			err = fmt.Errorf("%w: a base has %d bytes, not %d", errDamaged, l.tar.Size, l.size)
 		}
