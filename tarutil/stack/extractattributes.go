@@ -69,8 +69,8 @@ type spot struct {
 	f    *outFile
 }
 
-// setAttributes gives a file the attributes that it does not have. Privileges of regular files are left to setPrivileges. The owner comes first,
-// since that takes capabilities and setuid bits away.
+// setAttributes gives a file the attributes that it does not have. Privileges of regular files are left to
+// setPrivileges. The owner comes first, since that takes capabilities and setuid bits away.
 func (o ExtractOptions) setAttributes(at spot, a *attributes, flag byte, had have) (lacks lack, err error) {
 	if o.Owners && !had.owner {
 		if err := at.d.chown(at.name, at.f, a); err != nil {

@@ -27,9 +27,9 @@ there is such a flag or command. What follows from a cause further down is not p
 with another time is one line, and not the digests of layer, config, manifest and index too.
 
 A and B are images (in a layout, an archive or a registry), layouts or archives of several images,
-which are compared name by name, blobs (LAYOUT@DIGEST), or files: layers,
-plain or compressed, JSON documents; "-" has an archive or a file on standard input. Layers that are the same by digest are not read. Of others both
-tars are read in lock step, so memory is flat.
+which are compared name by name, blobs (LAYOUT@DIGEST), or files: layers, plain or compressed, JSON
+documents; "-" has an archive or a file on standard input. Layers that are the same by digest are not
+read. Of others both tars are read in lock step, so memory is flat.
 
 "ocikit diff" says in which files two images differ; this says why, if the files are the same.
 

@@ -28,7 +28,8 @@ func diffCommand() cli.Command {
 		Name: "diff", Args: "OLD NEW", Group: cli.GroupLayer, Progress: true,
 		Short: "show what differs between two trees, or write the layer between them",
 		Long: `Diff compares two directories, tars (plain or compressed) or images (in a layout, an archive or a
-registry; their layers are applied), of which "-" has a tar or an archive on standard input, and prints a line for each path that differs: "added", "changed" or "deleted", then what changed (type, content,
+registry; their layers are applied), of which "-" has a tar or an archive on standard input, and prints
+a line for each path that differs: "added", "changed" or "deleted", then what changed (type, content,
 mode, owner, times, xattrs, link, joined by commas; "-" for the others), then the path. --json
 prints JSON lines with what is known of both sides.
 
