@@ -53,7 +53,10 @@ and recipe, neither larger than the layer as it is stored; deltas stay until the
 written. On the other side it is the layers that one delta copies from.
 
 --same-content does this only for a layer whose contents the other side has, compressed in another
-way, for which nothing has to be here; "ocikit inventory --diff-ids" helps it to know more.`,
+way, for which nothing has to be here; "ocikit inventory --diff-ids" helps it to know more.
+
+--sparse carries an index without those of its images that are absent; on the other side "ocikit
+unbundle --sparse" names it.`,
 		Example: "ocikit init carried\nocikit inventory carried > have.txt\nocikit bundle app:latest --have have.txt -o update.tar\nocikit unbundle carried update.tar",
 		Status:  "1 if a layer to carry is absent or damaged, or referrers that are required are",
 		Bind: func(fs *flag.FlagSet) cli.Action {
