@@ -467,6 +467,77 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// What is not there is the cause, on the side where it lacks.
+func TestAbsent(t *testing.T) {
+	w := newWorld(t)
+	gz := image.LayerOptions{Compression: image.Gzip, Level: 6}
+	there := w.image(nil, w.layer(gz, "a 1"))
+	gone := oci.Describe(oci.MediaTypeManifest, []byte("gone"))
+	lost := oci.Describe(oci.MediaTypeManifest, []byte("lost"))
+	for _, c := range []struct{ a, b, here, there oci.Descriptor }{
+		{a: there, b: gone, there: gone},
+		{a: gone, b: there, here: gone},
+		{a: gone, b: lost, here: gone, there: lost},
+	} {
+		text := func(d oci.Descriptor) string {
+			if d.Size == 0 {
+				return ""
+			}
+			return d.Digest.String()
+		}
+		for name, compare := range map[string]func(a, b Image) ([]Cause, error){
+			"Images":  func(a, b Image) ([]Cause, error) { return Images(t.Context(), a, b) },
+			"Members": Members,
+		} {
+			got, err := compare(Image{w.l, c.a}, Image{w.l, c.b})
+			if err != nil || len(got) != 1 || got[0].Kind != Absent || got[0].Here != text(c.here) || got[0].There != text(c.there) {
+				t.Errorf("%s of %s and %s: %+v, %v", name, c.a.Digest, c.b.Digest, got, err)
+			}
+		}
+	}
+	if _, err := Members(Image{w.l, there}, Image{missing{w.l}, gone}); !errors.Is(err, errMissing) {
+		t.Errorf("Members of a source that fails: %v", err)
+	}
+}
+
+// A document that one side has more members in is spelled otherwise without saying so.
+func TestSpellingIsSaidAlone(t *testing.T) {
+	w := newWorld(t)
+	put := func(text string) oci.Descriptor { return w.put(oci.MediaTypeManifest, []byte(text)) }
+	const manifest = `{"schemaVersion":2,"config":{"mediaType":"application/x","digest":"%s","size":2},"layers":[]%s}`
+	config := w.put("application/x", []byte("{}")).Digest.String()
+	plain := put(fmt.Sprintf(manifest, config, ""))
+	for more, want := range map[string][]string{
+		` `:                          {"manifest: json"},
+		`, "annotations":{"a":"1"}`:  {"manifest: member /annotations/a"},
+		`, "annotations":{"a":"1"} `: {"manifest: member /annotations/a"},
+	} {
+		other := put(fmt.Sprintf(manifest, config, more))
+		for _, pair := range [][2]oci.Descriptor{{plain, other}, {other, plain}} {
+			got, err := Images(t.Context(), Image{w.l, pair[0]}, Image{w.l, pair[1]})
+			if err != nil || !slices.Equal(words(got), want) {
+				t.Errorf("%q: %q, %v, want %q", more, words(got), err, want)
+			}
+		}
+	}
+}
+
+// The header of a frame may be cut anywhere.
+func TestZstdFrame(t *testing.T) {
+	const magic = "\x28\xb5\x2f\xfd"
+	for head, want := range map[string]string{
+		"": "zstd", magic: "zstd", magic + "\x00": "zstd", "abcdef": "zstd",
+		magic + "\x00\x00": "zstd with a window of 1 KiB",
+		magic + "\x04\x59": "zstd with a window of 2304 KiB, with a checksum",
+		magic + "\x20\x01": "zstd, with its size",
+		magic + "\x40\x00": "zstd with a window of 1 KiB, with its size",
+	} {
+		if got := zstdFrame([]byte(head)); got != want {
+			t.Errorf("zstdFrame(%q) = %q, want %q", head, got, want)
+		}
+	}
+}
+
 var errMissing = errors.New("disk is gone")
 
 // missing is a source whose documents cannot be read.

@@ -365,6 +365,31 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// An entry that is larger than a page is a page of its own.
+func TestReferrersLargerThanAPage(t *testing.T) {
+	s := start(t, Options{})
+	s.s.pageBytes = 1
+	s.push("r", []byte("{}"))
+	subject := oci.Describe(oci.MediaTypeManifest, []byte("absent"))
+	for i := range 3 {
+		m := oci.Manifest{SchemaVersion: 2, MediaType: oci.MediaTypeManifest, Config: oci.Describe("application/vnd.x.config", []byte("{}")), Subject: &subject, ArtifactType: fmt.Sprint("a/", i)}
+		doc, err := oci.Encode(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.want(201, "PUT", "/v2/r/manifests/"+sum(doc), doc, "Content-Type", oci.MediaTypeManifest)
+	}
+	pages := s.pages("/v2/r/referrers/"+subject.Digest.String(), "manifests")
+	for _, page := range pages {
+		if len(page) != 1 {
+			t.Errorf("a page of %d entries", len(page))
+		}
+	}
+	if len(pages) != 3 {
+		t.Errorf("%d pages, want 3", len(pages))
+	}
+}
+
 func TestReferrers(t *testing.T) {
 	s := start(t, Options{})
 	s.s.pageBytes = 100_000

@@ -50,6 +50,18 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// The command to pull with names the tag that people expect, and else the first.
+func TestPageSaysWhatToPull(t *testing.T) {
+	s := start(t, Options{})
+	for n, tag := range []string{"b", "a", "latest"} {
+		s.image("app", tag, byte(n+1))
+		want := "/app:" + tag
+		if page := string(s.want(200, "GET", "/-/repository/app", nil).body); strings.Count(page, "/app:") != 2 || strings.Count(page, want+"<") != 2 {
+			t.Errorf("with the tag %s the page does not say %q", tag, want)
+		}
+	}
+}
+
 // Images inside an index of an index are shown as those of an index are; an artifact is shown by its
 // type.
 func TestPageOfIndexes(t *testing.T) {
