@@ -36,8 +36,7 @@ type kind struct {
 	found func(operand, dir string, info fs.FileInfo) bool
 
 	open func(p *Places, ctx context.Context, env *cli.Env, operand string, n oci.ImageName) (source.Source, oci.ImageName, error)
-	// target reads an operand of the kind as one that says where to copy to; nil for a place that
-	// images are only read from.
+	// target reads an operand of the kind as one that says where to copy to.
 	target func(operand string, n oci.ImageName, many bool) (Target, error)
 }
 
@@ -149,11 +148,8 @@ type Target struct {
 // otherwise.
 func ParseTarget(operand string, many bool) (Target, error) {
 	k, n, err := kindOf(operand)
-	switch {
-	case err != nil:
+	if err != nil {
 		return Target{}, err
-	case k.target == nil:
-		return Target{}, cli.Usagef("%q: images are only read from this kind of place", operand)
 	}
 	to, err := k.target(operand, n, many)
 	to.Place = k.at

@@ -7,7 +7,7 @@ func TestEachPlaceIsInTheTable(t *testing.T) {
 	lines := map[Place]int{}
 	for _, k := range kinds() {
 		lines[k.at]++
-		if k.is == "" || k.said == nil || k.found == nil || k.open == nil {
+		if k.is == "" || k.said == nil || k.found == nil || k.open == nil || k.target == nil {
 			t.Errorf("place %d: a field is missing", k.at)
 		}
 	}

@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"ocikit/cmd/ocikit/internal/cli"
 	"ocikit/cmd/ocikit/internal/commonflags"
+	"ocikit/digest"
+	"ocikit/oci"
 	"ocikit/oci/archive"
+	"ocikit/oci/registry"
 )
 
 // A signal that comes when an image has just been done leaves no error of that image, and yet the set
@@ -64,3 +69,41 @@ func TestInterruptedSet(t *testing.T) {
 		t.Errorf("Listed() = %v, %v", images, err)
 	}
 }
+
+// Of what is named twice one stays, and none of two that would have one name.
+func TestDistinct(t *testing.T) {
+	a, b := digest.FromBytes([]byte("a")), digest.FromBytes([]byte("b"))
+	entry := func(tag string, d digest.Digest) Member {
+		return Member{Desc: oci.Descriptor{Digest: d}.WithAnnotation(oci.AnnotationRefName, tag)}
+	}
+	members := distinct([]Member{entry("v1", a), entry("v1", a), entry("v2", a), entry("v3", a), entry("v3", b), {Err: errNone}})
+	var got []string
+	for _, m := range members {
+		got = append(got, fmt.Sprintf("%s %t", m.Desc.EntryName(), m.Err != nil))
+	}
+	if want := []string{"v1 false", "v2 false", "v3 true", "v3 true", "@ true"}; !slices.Equal(got, want) {
+		t.Errorf("distinct: %q, want %q", got, want)
+	}
+
+	rewrites, err := oci.ParseRewrites([]string{"r.test/b=r.test/a", "r.test/c=r.test/UPPER"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var images []Wanted
+	for _, name := range []string{"r.test/a:v1", "r.test/a:v1", "r.test/b:v1", "r.test/c:v1", "r.test/d:v1"} {
+		ref, err := registry.ParseReference(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		images = append(images, Wanted{Name: name, Ref: ref, As: name})
+	}
+	got = nil
+	for _, w := range Distinct(images, rewrites) {
+		got = append(got, fmt.Sprintf("%s %t", w.As, w.Err != nil))
+	}
+	if want := []string{"r.test/a:v1 false", "r.test/a:v1 true", "r.test/UPPER:v1 true", "r.test/d:v1 false"}; !slices.Equal(got, want) {
+		t.Errorf("Distinct: %q, want %q", got, want)
+	}
+}
+
+var errNone = errors.New("it cannot be read")
