@@ -264,7 +264,7 @@ func TestChunks(t *testing.T) {
 		want string
 	}{
 		"nothing": {nil, "[]"},
-		"zeros":   {make([]byte, 2*MaxChunk), "[{10000 de2f256064a0af79} {10000 de2f256064a0af79}]"},
+		"zeros":   {make([]byte, 2*MaxChunk+1), "[{10000 de2f256064a0af79} {10000 de2f256064a0af79} {1 6e340b9cffb37a98}]"},
 		"noise":   {noise(1, 40_000), "[{b8a c7f419abc2029ae5} {18c8 6aa5e8fb5967d57d} {31ca f65fcb7f9e8529ea} {4624 6f34cd4f0cf529fe}]"},
 	} {
 		list := []Chunk{}
