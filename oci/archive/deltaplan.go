@@ -41,12 +41,18 @@ func (b *BundlePlan) findDeltas(ctx context.Context) error {
 		}
 	}()
 
-	same := b.contents()
+	ids, same := b.contents()
 	for _, at := range b.candidates {
 		if !oci.IsLayer(at.desc.MediaType) {
 			continue
 		}
-		if err := b.addDelta(ctx, at, same); err != nil {
+
+		// If an image says which contents a layer has, and nobody has these, they need no hash.
+		how := unpacking(layerdelta.Unpack)
+		if id, known := ids[at.desc.Digest]; known && b.o.Delta && same[id].IsZero() {
+			how = layerdelta.UnpackPlain
+		}
+		if err := b.addDelta(ctx, at, how, same); err != nil {
 			return err
 		}
 	}
@@ -54,8 +60,8 @@ func (b *BundlePlan) findDeltas(ctx context.Context) error {
 }
 
 // addDelta carries a delta in place of a layer, if there is one and it is smaller.
-func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, same map[digest.Digest]digest.Digest) error {
-	t, err := b.unpackWithBases(ctx, at)
+func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, how unpacking, same map[digest.Digest]digest.Digest) error {
+	t, err := b.unpackWithBases(ctx, at, how)
 	if tarutil.IsUnsupported(err) {
 		b.notice("carrying %s whole: %v", at.desc.Digest, err)
 		return nil
@@ -108,10 +114,9 @@ func (b *BundlePlan) addDelta(ctx context.Context, at layerAt, same map[digest.D
 }
 
 // unpackWithBases uncompresses a layer, and meanwhile the bases, if these are not there yet.
-func (b *BundlePlan) unpackWithBases(ctx context.Context, at layerAt) (*layerdelta.Tar, error) {
-	whole := func(r io.Reader) (*layerdelta.Tar, error) { return layerdelta.Unpack(ctx, r) }
+func (b *BundlePlan) unpackWithBases(ctx context.Context, at layerAt, how unpacking) (*layerdelta.Tar, error) {
 	if !b.o.Delta {
-		return unpack(at, whole)
+		return unpack(ctx, at, how)
 	}
 
 	type result struct {
@@ -120,7 +125,7 @@ func (b *BundlePlan) unpackWithBases(ctx context.Context, at layerAt) (*layerdel
 	}
 	done := make(chan result, 1)
 	go func() {
-		t, err := unpack(at, whole)
+		t, err := unpack(ctx, at, how)
 		done <- result{t, err}
 	}()
 
@@ -170,36 +175,37 @@ func (b *BundlePlan) sources() []source.Source {
 	return list
 }
 
-// contents returns what the other side has by diff ID: as its inventory says, and as images in
-// the sources here do. A plain tar is its own diff ID.
-func (b *BundlePlan) contents() map[digest.Digest]digest.Digest {
+// contents returns the diff IDs of layers as images in the sources here say, and what the other side
+// has by diff ID: as they say, and as its inventory does. A plain tar is its own diff ID.
+func (b *BundlePlan) contents() (ids diffIDs, from map[digest.Digest]digest.Digest) {
 	items := map[digest.Digest]Item{}
 	for _, it := range b.o.Have.Items {
 		items[it.Digest] = it
 	}
 
+	ids = diffIDs{}
 	for _, src := range b.sources() {
 		if x, err := src.Index(); err == nil {
-			addDiffIDs(src, x.Manifests, items)
+			ids.find(src, x.Manifests)
 		}
 	}
+	ids.addTo(items)
 
 	// Of several blobs with one diff ID the lowest digest counts, so that the bundle is the
 	// same every time.
-	from := map[digest.Digest]digest.Digest{}
+	from = map[digest.Digest]digest.Digest{}
 	for _, it := range items {
-		ids := []digest.Digest{it.Digest}
-		if !it.DiffID.IsZero() {
-			ids = append(ids, it.DiffID)
-		}
-		for _, id := range ids {
+		for _, id := range []digest.Digest{it.Digest, it.DiffID} {
+			if id.IsZero() {
+				continue
+			}
 			if was, ok := from[id]; !ok || digest.Compare(it.Digest, was) < 0 {
 				from[id] = it.Digest
 			}
 		}
 	}
 
-	return from
+	return ids, from
 }
 
 // basesFor returns what a tar is compared with: the layers that both sides have, or if there are
@@ -243,7 +249,7 @@ func (b *BundlePlan) baseLayers(ctx context.Context) (*baseList, error) {
 			b.notice("comparing with the %d largest layers that both sides have: with more it would take too long", len(parts))
 			break
 		}
-		t, err := unpack(at, func(r io.Reader) (*layerdelta.Tar, error) { return layerdelta.UnpackBase(ctx, r, -1) })
+		t, err := unpack(ctx, at, layerdelta.UnpackPlain)
 		if tarutil.IsUnsupported(err) {
 			continue
 		}
@@ -297,12 +303,14 @@ func (b *BundlePlan) commonLayers() []layerAt {
 	})
 }
 
-// unpack uncompresses a layer in one of the ways of layerdelta.
-func unpack(at layerAt, how func(io.Reader) (*layerdelta.Tar, error)) (*layerdelta.Tar, error) {
+// An unpacking is one of the ways of layerdelta to uncompress a layer.
+type unpacking func(context.Context, io.Reader) (*layerdelta.Tar, error)
+
+func unpack(ctx context.Context, at layerAt, how unpacking) (*layerdelta.Tar, error) {
 	r, err := at.src.Blob(at.desc)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	return how(r)
+	return how(ctx, r)
 }

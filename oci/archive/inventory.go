@@ -189,10 +189,22 @@ func isDamaged(ctx context.Context, l *layout.Layout, desc oci.Descriptor) (bool
 // addDiffIDs notes the diff IDs of layers of images in a layout, as far as they can be read.
 func addDiffIDs(l source.Source, roots []oci.Descriptor, items map[digest.Digest]Item) {
 	ids := diffIDs{}
+	ids.find(l, roots)
+	ids.addTo(items)
+}
+
+// diffIDs are those of layers.
+type diffIDs map[digest.Digest]digest.Digest
+
+// find notes what images say.
+func (ids diffIDs) find(l source.Source, roots []oci.Descriptor) {
 	graph.Documents(l, roots, func(n graph.Node) error {
 		ids.note(l, n)
 		return nil
 	})
+}
+
+func (ids diffIDs) addTo(items map[digest.Digest]Item) {
 	for d, id := range ids {
 		if it, ok := items[d]; ok {
 			it.DiffID = id
@@ -200,9 +212,6 @@ func addDiffIDs(l source.Source, roots []oci.Descriptor, items map[digest.Digest
 		}
 	}
 }
-
-// diffIDs are those of layers.
-type diffIDs map[digest.Digest]digest.Digest
 
 // note notes the diff IDs of the layers of an image, unless all of them are known: to read the
 // config costs more, and many images of a layout share their layers.

@@ -29,8 +29,7 @@ type Info struct {
 	Recipe  int64  // the size of the recipe
 	Proven  bool   // the recipe was followed, and its result was written to proof
 
-	// Contents is the hash of the uncompressed bytes, or zero where the file was made of those that
-	// the caller had.
+	// Contents is the hash of the uncompressed bytes, or zero if the caller had them.
 	Contents [sha256.Size]byte
 }
 
@@ -95,7 +94,7 @@ func (m *maker) make(c cuts) (Info, error) {
 	}
 
 	m.info = Info{}
-	m.plain.Reset()
+	m.begin()
 	m.style = m.detect(first)
 	if m.askKin != nil {
 		if m.kin, err = m.askKin(); err != nil {
@@ -265,10 +264,6 @@ func (m *maker) segments(p *parser, first *segment) error {
 		return err
 	}
 
-	if m.contents != nil {
-		m.same = &comparer{want: m.contents()}
-	}
-
 	var waiting []*segment // for the bytes behind them
 	queue := inorder.New[*codec](workers(), m.finish)
 	start := func(s *segment) error {
@@ -315,12 +310,39 @@ func (m *maker) segments(p *parser, first *segment) error {
 	}
 
 	m.info.Proven = true
+	if err := m.end(); err != nil {
+		return err
+	}
+	return m.write([]byte{endMark})
+}
+
+// begin is called before the contents are noted. Those that the caller has are compared, which is quicker
+// than their hash.
+func (m *maker) begin() {
+	m.plain.Reset()
+	if m.contents != nil {
+		m.same = &comparer{want: m.contents()}
+	}
+}
+
+// note gets the contents, piece by piece.
+func (m *maker) note(p []byte) error {
+	if m.same == nil {
+		m.plain.Write(p)
+	} else if _, err := m.same.Write(p); err != nil {
+		return cmp.Or(m.same.failure, errorf("it contains other bytes"))
+	}
+	return nil
+}
+
+// end is called behind the contents.
+func (m *maker) end() error {
 	if m.same == nil {
 		m.plain.Sum(m.info.Contents[:0])
 	} else if m.same.end() != nil {
 		return cmp.Or(m.same.failure, errorf("it contains fewer bytes"))
 	}
-	return m.write([]byte{endMark})
+	return nil
 }
 
 // A codingJob is a segment whose corrections are written by a goroutine.
@@ -471,13 +493,8 @@ func (m *maker) finish(j *codingJob) error {
 		}
 	}
 
-	// Contents that the caller has are compared, which is quicker than their hash.
-	plain := io.Writer(m.plain)
-	if m.same != nil {
-		plain = m.same
-	}
-	if _, err := plain.Write(j.s.data[j.s.start:j.s.end]); err != nil {
-		return cmp.Or(m.same.failure, errorf("it contains other bytes"))
+	if err := m.note(j.s.data[j.s.start:j.s.end]); err != nil {
+		return err
 	}
 	if err := m.proof.write(j.made, j.s.phase, j.s.bits); err != nil {
 		return err
@@ -618,7 +635,7 @@ func (m *maker) ownLevel(level int) ([]byte, error) {
 	defer want.Close()
 
 	m.info.Size = 0
-	m.plain.Reset()
+	m.begin()
 	same := &comparer{want: want}
 	z, err := gzip.NewWriter(same, level, 0)
 	if err != nil {
@@ -648,7 +665,9 @@ func (m *maker) ownLevel(level int) ([]byte, error) {
 		return nil, errDiffers
 	}
 
-	m.plain.Sum(m.info.Contents[:0])
+	if err := m.end(); err != nil {
+		return nil, err
+	}
 	return ownRecipe(level, sizes, tail), nil
 }
 
@@ -685,7 +704,9 @@ func (m *maker) ownMembers(z *gzip.Writer, p *parser) ([]int64, error) {
 		}
 
 		m.info.Size += int64(s.end - s.start)
-		m.plain.Write(s.data[s.start:s.end])
+		if err := m.note(s.data[s.start:s.end]); err != nil {
+			return nil, err
+		}
 
 		// Each event is a part of the contents, or stands between such parts.
 		pos := s.start

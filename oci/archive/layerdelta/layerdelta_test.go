@@ -56,7 +56,7 @@ type made struct {
 
 func makeDelta(ctx context.Context) (m made, err error) {
 	m.old, m.now = layer(0), layer(1)
-	base, err := UnpackBase(ctx, bytes.NewReader(m.old), -1)
+	base, err := UnpackPlain(ctx, bytes.NewReader(m.old))
 	if err != nil {
 		return m, err
 	}
@@ -242,9 +242,13 @@ func TestBadBase(t *testing.T) {
 	}
 }
 
-func TestUnpackBaseLimit(t *testing.T) {
-	if _, err := UnpackBase(t.Context(), bytes.NewReader(layer(0)), 1000); !errors.Is(err, errDamaged) {
-		t.Errorf("UnpackBase over its limit: %v", err)
+func TestLazyLimit(t *testing.T) {
+	old := layer(0)
+	l := NewLazy(t.Context(), digest.Digest{}, 1000, opener(old), func() (Blob, error) { return memory{bytes.NewReader(old)}, nil })
+	defer l.Close()
+	l.ReadAt(make([]byte, 1), 0)
+	if err := l.finish(); !errors.Is(err, errDamaged) {
+		t.Errorf("a base that is longer than it should be: %v", err)
 	}
 }
 

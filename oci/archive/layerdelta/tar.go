@@ -41,26 +41,26 @@ func Temp() (*disk.TempFile, error) { return disk.CreateTemp("", "ocikit-delta-*
 // Unpack reads a layer, compressed or not, to its end; the caller closes the Tar.
 func Unpack(ctx context.Context, r io.Reader) (*Tar, error) {
 	h := digest.NewHasher(digest.SHA256)
-	t, err := unpack(ctx, r, -1, h)
+	t, err := unpack(ctx, r, h)
 	if err == nil {
 		t.DiffID = h.Digest()
 	}
 	return t, err
 }
 
-// UnpackBase is Unpack for a layer that is only copied from: the Tar has no DiffID. A tar of over limit
-// bytes is an error; a limit below 0 is none.
-func UnpackBase(ctx context.Context, r io.Reader, limit int64) (*Tar, error) {
-	return unpack(ctx, r, limit, io.Discard)
+// UnpackPlain is Unpack for a layer whose diff ID nobody asks for, such as one that is only copied from: the
+// Tar has none.
+func UnpackPlain(ctx context.Context, r io.Reader) (*Tar, error) {
+	return unpack(ctx, r, io.Discard)
 }
 
 // unpack reads a layer to its end, and writes its tar to a file, and to w.
-func unpack(ctx context.Context, r io.Reader, limit int64, w io.Writer) (*Tar, error) {
+func unpack(ctx context.Context, r io.Reader, w io.Writer) (*Tar, error) {
 	u, err := newUnpacker(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := u.run(ctx, limit, w); err != nil {
+	if err := u.run(ctx, -1, w); err != nil {
 		u.tar.Close()
 		return nil, err
 	}
@@ -94,7 +94,8 @@ func newUnpacker(ctx context.Context, r io.Reader) (*unpacker, error) {
 	return u, nil
 }
 
-// run reads the layer to its end. What it writes to w is in the file already.
+// run reads the layer to its end. What it writes to w is in the file already. A tar of over limit bytes is an
+// error; a limit below 0 is none.
 func (u *unpacker) run(ctx context.Context, limit int64, w io.Writer) error {
 	if u.indexer != nil {
 		defer u.indexer.End()
