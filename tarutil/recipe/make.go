@@ -505,7 +505,7 @@ func (m *maker) finish(j *codingJob) error {
 	return m.write(appendSegment(nil, j.s, j.style, j.payload))
 }
 
-var errDiffers = errors.New("the bytes differ")
+var errDiffers = errorf("the bytes differ")
 
 // own returns the recipe for a file written by package gzip, or nil.
 func (m *maker) own(first *segment) ([]byte, error) {
@@ -734,10 +734,14 @@ func (m *maker) ownMembers(z *gzip.Writer, p *parser) ([]int64, error) {
 	}
 }
 
+// Same returns a Writer that fails where the bytes written are not those of want, with an error that wraps
+// [ErrRecipe], or where want fails, with its error.
+func Same(want io.Reader) io.Writer { return &comparer{want: want} }
+
 // A comparer is a Writer that fails with errDiffers where the bytes written are not those of want.
 type comparer struct {
 	want    io.Reader
-	buf     []byte
+	buf     [64 << 10]byte
 	n       int64 // how much was the same
 	err     error
 	failure error // of the reader
@@ -745,7 +749,7 @@ type comparer struct {
 
 // end returns errDiffers if there is more to come.
 func (c *comparer) end() error {
-	n, err := io.ReadFull(c.want, make([]byte, 1))
+	n, err := io.ReadFull(c.want, c.buf[:1])
 	if n > 0 {
 		return errDiffers
 	}
@@ -756,34 +760,39 @@ func (c *comparer) end() error {
 	return nil
 }
 
-func (c *comparer) Write(p []byte) (int, error) {
+func (c *comparer) Write(p []byte) (n int, err error) {
+	for n < len(p) && c.err == nil {
+		part := p[n:min(len(p), n+len(c.buf))]
+		c.compare(part)
+		n += len(part)
+	}
 	if c.err != nil {
 		return 0, c.err
 	}
+	return n, nil
+}
 
-	if cap(c.buf) < len(p) {
-		c.buf = make([]byte, len(p))
-	}
-
+// compare compares the next bytes, which fit into buf.
+func (c *comparer) compare(p []byte) {
 	got := c.buf[:len(p)]
 	n, err := io.ReadFull(c.want, got)
 	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
-		c.failure = err
+		c.failure, c.err = err, err
+		return
+	}
+
+	if n == len(p) && bytes.Equal(got, p) {
+		c.n += int64(n)
+		return
 	}
 
 	// The place of the first difference tells a likely encoder from an unlikely one, so it is
 	// counted exactly.
-	if !bytes.Equal(got[:n], p) {
-		c.err = errDiffers
-		for i := range n {
-			if got[i] != p[i] {
-				break
-			}
-			c.n++
+	c.err = errDiffers
+	for i := range n {
+		if got[i] != p[i] {
+			break
 		}
-		return 0, c.err
+		c.n++
 	}
-
-	c.n += int64(n)
-	return n, nil
 }

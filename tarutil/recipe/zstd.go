@@ -90,10 +90,7 @@ func (m *maker) zstdLevel(level int) error {
 	}
 
 	// Nothing may follow what was written.
-	if n, err := io.ReadFull(want, make([]byte, 1)); n > 0 || err != io.EOF {
-		if n > 0 {
-			err = errDiffers
-		}
+	if err := same.end(); err != nil {
 		return err
 	}
 

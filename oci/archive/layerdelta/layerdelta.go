@@ -13,7 +13,6 @@
 package layerdelta
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -174,27 +173,7 @@ func (m *maker) difference(ctx context.Context, plain io.Reader) error {
 
 // prove makes the tar of its difference to the bases, and tells kin what is copied.
 func (m *maker) prove(ctx context.Context, diff io.Reader) error {
-	return damaged(delta.Apply(ctx, &matching{want: m.Tar.reader()}, diff, m.bases.Bases, m.Tar.Size, adder(m.kin)))
-}
-
-// A matching is a Writer that fails where the bytes written are not those of want.
-type matching struct {
-	want io.Reader
-	buf  [64 << 10]byte
-}
-
-func (m *matching) Write(p []byte) (n int, err error) {
-	for n < len(p) {
-		k, err := io.ReadFull(m.want, m.buf[:min(len(p)-n, len(m.buf))])
-		if err != nil {
-			return n, err
-		}
-		if !bytes.Equal(m.buf[:k], p[n:n+k]) {
-			return n, fmt.Errorf("%w: other bytes", errDamaged)
-		}
-		n += k
-	}
-	return n, nil
+	return damaged(delta.Apply(ctx, recipe.Same(m.Tar.reader()), diff, m.bases.Bases, m.Tar.Size, adder(m.kin)))
 }
 
 // IsDelta reports whether a file begins as a delta does.

@@ -263,7 +263,7 @@ func (l *Lazy) ReadAt(p []byte, off int64) (int, error) {
 // start unpacks the layer in a goroutine.
 func (l *Lazy) start() {
 	l.done = make(chan struct{})
-	fail := func(err error) {
+	ended := func(err error) {
 		if err != nil {
 			l.err = fmt.Errorf("base %s: %w", l.base, err)
 		}
@@ -273,7 +273,7 @@ func (l *Lazy) start() {
 
 	r, err := l.open()
 	if err != nil {
-		fail(err)
+		ended(err)
 		return
 	}
 
@@ -284,7 +284,7 @@ func (l *Lazy) start() {
 	}
 	if err != nil {
 		r.Close()
-		fail(err)
+		ended(err)
 		return
 	}
 
@@ -294,7 +294,7 @@ func (l *Lazy) start() {
 		if err == nil && l.tar.Size != l.size {
 			err = fmt.Errorf("%w: a base has %d bytes, not %d", errDamaged, l.tar.Size, l.size)
 		}
-		fail(err)
+		ended(err)
 	}()
 }
 
