@@ -48,10 +48,19 @@ func (v *Verifier) Close() error {
 		return fmt.Errorf("blob %s: got %d bytes, want %d: %w", v.want, v.h.Size(), v.size, ErrMismatch)
 	}
 	if got := v.h.Digest(); got != v.want {
-		return fmt.Errorf("blob %s: got %s: %w", v.want, got, ErrMismatch)
+		return &MismatchError{Got: got, Want: v.want}
 	}
 	return nil
 }
+
+// A MismatchError says that bytes of the right size have another digest. It wraps [ErrMismatch].
+type MismatchError struct{ Got, Want Digest }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("blob %s: got %s: %v", e.Want, e.Got, ErrMismatch)
+}
+
+func (e *MismatchError) Unwrap() error { return ErrMismatch }
 
 // Size returns the number of bytes written so far.
 func (v *Verifier) Size() int64 {

@@ -139,7 +139,7 @@ func (p *Partial) Reset() error {
 // Close.
 func (p *Partial) Commit() error {
 	if got := p.h.Digest(); got != p.d {
-		return fmt.Errorf("blob %s: got %s: %w", p.d, got, digest.ErrMismatch)
+		return &digest.MismatchError{Got: got, Want: p.d}
 	}
 	p.done = true
 	return p.l.Adopt(p.f, p.name, p.d)

@@ -87,7 +87,7 @@ func (w *Writer) Commit(want digest.Digest) (digest.Digest, int64, error) {
 	got := w.h.Digest()
 	err := w.err
 	if err == nil && !want.IsZero() && got != want {
-		err = fmt.Errorf("blob %s: got %s: %w", want, got, digest.ErrMismatch)
+		err = &digest.MismatchError{Got: got, Want: want}
 	}
 	if err != nil {
 		w.Abort()

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,13 +87,24 @@ func isAbout(err error) bool {
 
 // checkBlob asks for a blob, or reads it.
 func (c *Client) checkBlob(ctx context.Context, repo string, desc oci.Descriptor, deep bool) error {
-	if !deep {
-		size, err := c.HeadBlob(ctx, repo, desc.Digest)
-		if err == nil && !graph.Fits(size, desc) {
-			err = &SizeError{Got: size, Want: desc.Size}
+	var read error
+	if deep {
+		read = c.readBlob(ctx, repo, desc)
+		if !errors.Is(read, digest.ErrMismatch) {
+			return read
 		}
-		return err
 	}
+
+	// Of a blob that is not what it should be, the size is told if that is wrong.
+	size, err := c.HeadBlob(ctx, repo, desc.Digest)
+	if err == nil && !graph.Fits(size, desc) {
+		return &SizeError{Got: size, Want: desc.Size}
+	}
+	return cmp.Or(read, err)
+}
+
+// readBlob reads a blob for its digest alone.
+func (c *Client) readBlob(ctx context.Context, repo string, desc oci.Descriptor) error {
 	body, err := c.OpenBlob(ctx, repo, desc)
 	if err != nil {
 		return err

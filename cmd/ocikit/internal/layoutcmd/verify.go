@@ -228,34 +228,9 @@ func (v *verifying) registry(ctx context.Context, env *cli.Env, operand string) 
 		return err
 	}
 
-	// What the registry lacks gets the codes that layouts have for it, so that both are read in one
-	// way.
 	var findings []layout.Finding
 	for _, lack := range lacks {
-		code := layout.CodeBlobUnreadable
-		isManifest := oci.IsDocument(lack.Descriptor.MediaType)
-		switch {
-		case errors.Is(lack.Err, graph.ErrNotFound) && isManifest:
-			code = layout.CodeManifestAbsent
-		case errors.Is(lack.Err, graph.ErrNotFound):
-			code = layout.CodeBlobMissing
-		case errors.Is(lack.Err, digest.ErrMismatch):
-			code = layout.CodeBlobDigest
-		}
-		got, want := strings.TrimPrefix(lack.Err.Error(), "got "), ""
-		if e, ok := errors.AsType[*registry.SizeError](lack.Err); ok {
-			code, got, want = layout.CodeBlobSize, fmt.Sprint(e.Got), fmt.Sprint(e.Want)
-		}
-
-		f := layout.NewFinding(code)
-		f.Digest, f.Got, f.Want = lack.Descriptor.Digest.String(), got, want
-		f.Fix = "`ocikit push --check` sends it again"
-
-		// With --sparse an index may name manifests that nobody meant to push.
-		if code == layout.CodeManifestAbsent && v.rules.Sparse {
-			f.Severity, f.Fix = layout.SeverityNote, ""
-		}
-		findings = append(findings, f)
+		findings = append(findings, v.lacking(lack))
 	}
 
 	if err := v.print(env, findings); err != nil {
@@ -263,6 +238,39 @@ func (v *verifying) registry(ctx context.Context, env *cli.Env, operand string) 
 	}
 
 	return wrongOf(operand, findings)
+}
+
+// lacking returns the finding about what a registry lacks. It has the code that layouts have for it, so
+// that both are read in one way.
+func (v *verifying) lacking(lack registry.Lack) layout.Finding {
+	code := layout.CodeBlobUnreadable
+	isManifest := oci.IsDocument(lack.Descriptor.MediaType)
+	switch {
+	case errors.Is(lack.Err, graph.ErrNotFound) && isManifest:
+		code = layout.CodeManifestAbsent
+	case errors.Is(lack.Err, graph.ErrNotFound):
+		code = layout.CodeBlobMissing
+	case errors.Is(lack.Err, digest.ErrMismatch):
+		code = layout.CodeBlobDigest
+	}
+
+	got, want := strings.TrimPrefix(lack.Err.Error(), "got "), ""
+	if e, ok := errors.AsType[*registry.SizeError](lack.Err); ok {
+		code, got, want = layout.CodeBlobSize, fmt.Sprint(e.Got), fmt.Sprint(e.Want)
+	}
+	if e, ok := errors.AsType[*digest.MismatchError](lack.Err); ok {
+		got, want = e.Got.String(), e.Want.String()
+	}
+
+	f := layout.NewFinding(code)
+	f.Digest, f.Got, f.Want = lack.Descriptor.Digest.String(), got, want
+	f.Fix = "`ocikit push --check` sends it again"
+
+	// With --sparse an index may name manifests that nobody meant to push.
+	if code == layout.CodeManifestAbsent && v.rules.Sparse {
+		f.Severity, f.Fix = layout.SeverityNote, ""
+	}
+	return f
 }
 
 func countWrong(n int) string {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -157,6 +158,10 @@ func spool(ctx context.Context, env *cli.Env, operand string) (*Subject, error) 
 	}
 
 	n, err := oci.CopyUntil(ctx, f, in)
+	// A command in front that failed has written nothing.
+	if err == nil && n == 0 && operand == "-" {
+		err = fmt.Errorf("standard input: %w", tarutil.ErrEmpty)
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
